@@ -1,0 +1,3 @@
+//! Carriageway.
+
+fn main() {}
