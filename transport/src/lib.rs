@@ -1,1 +1,13 @@
-//! Carriageway.
+//! The Carriageway session and the connections under it.
+//!
+//! [`core`] holds the session as a pure state machine. Around it, behind the feature `shell`:
+//! connections over QUIC, WebSocket and memory, which all answer to [`Connection`]; the driver that
+//! moves values between a session and its connections; the dialer and the listeners.
+
+pub mod core;
+
+#[cfg(feature = "shell")]
+pub mod connection;
+
+#[cfg(feature = "shell")]
+pub use connection::Connection;

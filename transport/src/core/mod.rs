@@ -1,0 +1,6 @@
+//! The pure session: no sockets, no clock, no tokio, no randomness, no locks, no `async`.
+//!
+//! Time, bytes and chance come in as arguments; decisions come out as values. Everything that one
+//! semantics over three transports means is in here.
+
+pub mod connection;
