@@ -7,7 +7,17 @@
 pub mod core;
 
 #[cfg(feature = "shell")]
+pub mod arrival;
+#[cfg(feature = "shell")]
+pub mod clock;
+#[cfg(feature = "shell")]
 pub mod connection;
+#[cfg(feature = "shell")]
+pub mod identity;
+#[cfg(feature = "shell")]
+pub mod quic;
+#[cfg(feature = "shell")]
+pub mod tls;
 
 #[cfg(feature = "shell")]
 pub use connection::Connection;
