@@ -13,7 +13,15 @@ pub mod clock;
 #[cfg(feature = "shell")]
 pub mod connection;
 #[cfg(feature = "shell")]
+mod driver;
+#[cfg(feature = "shell")]
 pub mod identity;
+#[cfg(feature = "shell")]
+pub mod link;
+#[cfg(feature = "shell")]
+pub mod lobby;
+#[cfg(feature = "shell")]
+pub mod memory;
 #[cfg(feature = "shell")]
 pub mod quic;
 #[cfg(feature = "shell")]
@@ -21,3 +29,5 @@ pub mod tls;
 
 #[cfg(feature = "shell")]
 pub use connection::Connection;
+#[cfg(feature = "shell")]
+pub use link::Link;
