@@ -99,10 +99,10 @@ impl Pem {
         let certificates: Vec<_> = CertificateDer::pem_slice_iter(&self.text)
             .collect::<Result<_, _>>()
             .map_err(|e| self.not_pem(&e))?;
-        match certificates.is_empty() {
-            true => Err(TlsError::NoCertificate { name: self.name.clone() }),
-            false => Ok(certificates),
+        if certificates.is_empty() {
+            return Err(TlsError::NoCertificate { name: self.name.clone() });
         }
+        Ok(certificates)
     }
 
     fn key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {

@@ -81,9 +81,11 @@ enum Rest {
 
 /// Streams that the peer opens.
 struct Opened {
-    bidi: Pin<Box<dyn Stream<Item = Result<(SendStream, RecvStream), ConnectionError>> + Send>>,
-    uni: Pin<Box<dyn Stream<Item = Result<RecvStream, ConnectionError>> + Send>>,
+    bidi: Accepts<(SendStream, RecvStream)>,
+    uni: Accepts<RecvStream>,
 }
+
+type Accepts<T> = Pin<Box<dyn Stream<Item = Result<T, ConnectionError>> + Send>>;
 
 /// The peer's address and how often it changed.
 struct Address {

@@ -81,6 +81,9 @@ pub async fn dial(target: &Target, clock: BootClock) -> Result<QuicConnection, D
     }
 }
 
+/// A vehicle dials again and again: that buffers are small is said once.
+static WARNED: Once = Once::new();
+
 fn endpoint(target: &Target) -> Result<Endpoint, DialError> {
     let any = if target.remote.is_ipv4() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED)
@@ -90,8 +93,6 @@ fn endpoint(target: &Target) -> Result<Endpoint, DialError> {
     let address = SocketAddr::new(target.bind.unwrap_or(any), 0);
     let failed = |source| DialError::Bind { address, source };
     let bound = socket::bind(address, target.limits.socket_buffer).map_err(failed)?;
-    // A vehicle dials again and again: once is enough to say it.
-    static WARNED: Once = Once::new();
     WARNED.call_once(|| bound.granted.warn_if_below(target.limits.socket_buffer, address));
     Endpoint::new(EndpointConfig::default(), None, bound.socket, Arc::new(TokioRuntime)).map_err(failed)
 }

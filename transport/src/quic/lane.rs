@@ -107,9 +107,9 @@ impl Lane {
             match ready!(pin!(self.receive.read_chunk(READ, true)).poll(context)) {
                 Ok(Some(chunk)) => self.splitter.push(&chunk.bytes),
                 Ok(None) if self.splitter.held() > 0 => return Poll::Ready(Err(Broken::MidFrame)),
-                Ok(None) => self.inbox = Inbox::Drained,
                 Err(ReadError::Reset(_)) => return Poll::Ready(Err(Broken::Reset)),
-                Err(
+                Ok(None)
+                | Err(
                     ReadError::ConnectionLost(_)
                     | ReadError::ClosedStream
                     | ReadError::IllegalOrderedRead

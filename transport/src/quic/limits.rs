@@ -176,8 +176,8 @@ pub(super) fn transport(limits: &Limits, congestion: Congestion) -> Arc<Transpor
 pub(super) fn endpoint(secret: &Secret) -> EndpointConfig {
     let mut config =
         EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &secret.key(b"stateless reset"))));
-    let [a, b, c, d, e, f, g, h, ..] = secret.key(b"connection id");
-    let key = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+    let key = secret.key(b"connection id");
+    let key = u64::from_le_bytes(*key.first_chunk().expect("a key has 32 bytes"));
     config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(key)));
     // A restarted gateway owes each of its vehicles one reset at once. A reset is smaller than the
     // packet that asks for it, so answering often amplifies nothing.
@@ -202,7 +202,8 @@ pub(super) fn server(
         // Tokens for later connections would let a client skip the proof of its address.
         .validation_token_config(tokens)
         .migration(true)
-        .max_incoming(limits.handshakes)
+        // Not yet looked at. Beyond it quinn is silent; below it the listener refuses in words.
+        .max_incoming(limits.handshakes.max(1))
         // A client's first flight before it is accepted: one certificate request's worth.
         .incoming_buffer_size(u64::from(16 * KIB))
         .incoming_buffer_size_total(u64::from(8 * 1024 * KIB));

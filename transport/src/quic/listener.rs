@@ -144,21 +144,15 @@ impl QuicListener {
     /// are admitted only while this is being awaited; cancel safe.
     pub async fn accept(&mut self) -> Option<Arrival> {
         loop {
-            let next = tokio::select! {
-                Some(done) = self.handshakes.join_next() => Next::Done(done),
-                incoming = incoming(&self.endpoints, &mut self.turn) => Next::Incoming(incoming),
-            };
-            match next {
-                Next::Incoming(Some(incoming)) => self.admit(incoming),
-                Next::Incoming(None) => return None,
-                Next::Done(done) => {
+            tokio::select! {
+                Some(done) = self.handshakes.join_next() => {
                     // A handshake panics only for a broken invariant of ours, which must be seen.
-                    if let Some(arrival) =
-                        self.settle(done.expect("a handshake neither panics nor is aborted"))
-                    {
+                    let done = done.expect("a handshake neither panics nor is aborted");
+                    if let Some(arrival) = self.settle(done) {
                         return Some(arrival);
                     }
                 }
+                incoming = incoming(&self.endpoints, &mut self.turn) => self.admit(incoming?),
             }
         }
     }
@@ -212,11 +206,6 @@ impl QuicListener {
         count(counter);
         done.inspect_err(|why| tracing::debug!(%why, "no arrival")).ok()
     }
-}
-
-enum Next {
-    Incoming(Option<Incoming>),
-    Done(Result<Result<Arrival, NoArrival>, tokio::task::JoinError>),
 }
 
 fn count(counter: &AtomicU64) {
