@@ -1,4 +1,9 @@
-//! Integration tests of the transport.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+//! The transport's integration tests, in one binary: linking is what costs.
+
+#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
 
 mod conformance;
+mod quic;
+mod support;
+mod tls;
+mod websocket;
