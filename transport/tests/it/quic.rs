@@ -204,6 +204,18 @@ async fn datagrams_go_both_ways_and_wait_one_at_a_time() {
 }
 
 #[tokio::test]
+async fn a_connection_at_rest_is_left_alone() {
+    let mut world = World::new();
+    let (mut vehicle, mut gateway) = world.pair().await;
+    vehicle.send(Channel::Datagram, numbered(1, 30)).await;
+    gateway.frame().await;
+    vehicle.until("room", |held| held.room.len() == 9).await;
+    gateway.until("room", |held| held.room.len() == 9).await;
+    assert!(vehicle.polls_at_rest().await < 20);
+    assert!(gateway.polls_at_rest().await < 20);
+}
+
+#[tokio::test]
 async fn goodbye_gets_out_before_the_close_and_the_code_arrives() {
     let mut world = World::new();
     for code in [CloseCode::GoingAway, CloseCode::TakenOver, CloseCode::Other(4_321)] {
