@@ -494,7 +494,7 @@ async fn a_stuck_handshake_holds_up_nobody_and_ends_at_its_deadline() {
         let mut packet = [0; 1_500];
         let length = relay.recv(&mut packet).await.unwrap();
         relay.send_to(&packet[..length], gateway).await.unwrap();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     });
     world.pair().await;
     let counters = world.listener.counters();
