@@ -4,7 +4,7 @@ import { Failure, refusal } from "./api.js";
 import { SseParser } from "./sse.js";
 
 /**
- * @typedef {{ name: "connecting" } | { name: "open" } | { name: "ended", why: string }
+ * @typedef {{ name: "connecting", again: boolean } | { name: "open" } | { name: "ended", why: string }
  *   | { name: "waiting", why: string, untilMs: number }} StreamState
  * @typedef {import("./sse.js").ServerEvent} ServerEvent
  */
@@ -47,7 +47,7 @@ export class EventStream {
   /** Runs until `stop` is called or the gateway refuses for good. */
   async run() {
     while (!this.#stop.signal.aborted) {
-      this.world.onState({ name: "connecting" });
+      this.world.onState({ name: "connecting", again: this.#failures > 0 });
       const why = await this.#once().catch((error) => error);
       if (this.#stop.signal.aborted) return;
       const final = why instanceof Failure && (why.status === 401 || why.status === 403);

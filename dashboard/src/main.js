@@ -33,7 +33,7 @@ class Console {
   lateness = new Lateness();
   map = new TrackMap(part("map", HTMLCanvasElement));
   /** @type {StreamState} */
-  stream = { name: "connecting" };
+  stream = { name: "connecting", again: false };
   /** @type {string | null} */
   selected = null;
   /** @type {{ id: string, body: unknown, at: number } | null} */
@@ -194,7 +194,7 @@ function leave(why) {
   tokens.forget(sessionStorage);
   show("login");
   part("login-error", HTMLParagraphElement).textContent = why;
-  part("stream", HTMLParagraphElement).textContent = "Not connected";
+  showStream({ name: "ended", why }, now());
   part("token", HTMLTextAreaElement).focus();
 }
 

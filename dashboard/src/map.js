@@ -200,9 +200,11 @@ function label(context, text, at, colour, colours) {
   context.lineWidth = 4;
   context.lineJoin = "round";
   context.strokeStyle = colours.ground;
-  context.strokeText(text, at.x + 15, at.y - 12);
+  const width = context.measureText(text).width;
+  const x = at.x + 15 + width < context.canvas.clientWidth ? at.x + 15 : at.x - 15 - width;
+  context.strokeText(text, x, at.y - 12);
   context.fillStyle = colour;
-  context.fillText(text, at.x + 15, at.y - 12);
+  context.fillText(text, x, at.y - 12);
 }
 
 /**

@@ -93,7 +93,8 @@ export function showFleet(vehicles, { now, connected, selected, onSelect }) {
   const list = part("vehicles", HTMLUListElement);
   const online = vehicles.filter((vehicle) => presenceOf(vehicle, now, connected) === "online").length;
   const beyond = vehicles.length > MAX_ROWS ? `, the first ${MAX_ROWS} shown` : "";
-  say(part("fleet-count", HTMLSpanElement), vehicles.length ? `${online} of ${vehicles.length} online${beyond}` : "");
+  const count = connected ? `${online} of ${vehicles.length} online` : `${vehicles.length}, presence not known`;
+  say(part("fleet-count", HTMLSpanElement), vehicles.length ? count + beyond : "");
   part("no-vehicles", HTMLParagraphElement).hidden = vehicles.length > 0;
   reconcile(list, vehicles.slice(0, MAX_ROWS), (vehicle) => vehicle.id, ({ id }) => {
     const [row, button] = [make("li"), make("button")];
@@ -244,9 +245,11 @@ function timelineText({ told }) {
  * @param {number} now
  */
 export function showStream(state, now) {
-  const line = part("stream", HTMLParagraphElement);
-  line.dataset.state = state.name;
-  say(line, streamText(state, now));
+  const { main, rest } = streamText(state, now);
+  part("stream", HTMLParagraphElement).dataset.state = state.name;
+  // Only the first is read aloud: nobody wants to hear a countdown.
+  say(part("stream-state", HTMLSpanElement), main);
+  say(part("stream-retry", HTMLSpanElement), rest);
 }
 
 /**
@@ -256,12 +259,14 @@ export function showStream(state, now) {
 function streamText(state, now) {
   switch (state.name) {
     case "connecting":
-      return "Connecting";
+      return state.again ? { main: "Connection lost", rest: ", trying again" } : { main: "Connecting", rest: "" };
     case "open":
-      return "Connected";
-    case "waiting":
-      return `Connection lost, retrying in ${Math.max(1, Math.ceil((state.untilMs - now) / 1000))} s. ${state.why}.`;
+      return { main: "Connected", rest: "" };
+    case "waiting": {
+      const seconds = Math.max(1, Math.ceil((state.untilMs - now) / 1000));
+      return { main: "Connection lost", rest: `, retrying in ${seconds} s. ${state.why}.` };
+    }
     case "ended":
-      return "Not connected";
+      return { main: "Not connected", rest: "" };
   }
 }
