@@ -29,10 +29,21 @@ export class Failure extends Error {
  * @typedef {(input: string, init?: RequestInit) => Promise<Response>} Fetch
  */
 
-/** How long to wait for an answer beyond what was asked for, in milliseconds. */
-const PATIENCE_MS = 10_000;
+/** How long an answer is waited for, in milliseconds. */
+const PATIENCE_MS = 8_000;
+
+/**
+ * A browser opens six connections to one gateway, and a request beyond them waits in a queue that nobody
+ * sees. The event stream holds one. Questions and ordinary commands keep to their share of the rest, so
+ * that an emergency stop always finds a free one.
+ */
+const QUESTIONS = 2;
+const COMMANDS = 2;
 
 export class Api {
+  #questions = 0;
+  #commands = 0;
+
   /** @param {{ fetch: Fetch, token: string }} world */
   constructor({ fetch, token }) {
     this.fetch = fetch;
@@ -61,24 +72,29 @@ export class Api {
   }
 
   /**
-   * Sends a command once and waits up to `waitSeconds` for its outcome. Never repeats it: a copy that
-   * arrives late would begin a new life.
+   * Sends a command once; the answer is how far it came at once. Never repeats it: a copy that arrives
+   * late would begin a new life. Never queues it: time in a queue here would be on nobody's clock.
    * @param {string} id the vehicle
    * @param {CommandRequest} request
-   * @param {{ key: string, waitSeconds: number }} how
+   * @param {string} key
    * @returns {Promise<CommandRecord>}
    */
-  async command(id, request, { key, waitSeconds }) {
-    const response = await this.#send(`/v1/vehicles/${encodeURIComponent(id)}/commands`, {
-      method: "POST",
-      headers: {
-        "content-type": "application/json",
-        "idempotency-key": key,
-        prefer: `wait=${waitSeconds}`,
-      },
-      body: JSON.stringify(request),
-    }, waitSeconds * 1000 + PATIENCE_MS);
-    return record(await json(response));
+  async command(id, request, key) {
+    const urgent = request.class === "safety";
+    if (!urgent && this.#commands >= COMMANDS) {
+      throw new Failure("unsent", "Earlier commands have not reached the gateway yet");
+    }
+    this.#commands += 1;
+    try {
+      return record(await json(await this.#send(`/v1/vehicles/${encodeURIComponent(id)}/commands`, {
+        method: "POST",
+        headers: { "content-type": "application/json", "idempotency-key": key },
+        body: JSON.stringify(request),
+        priority: urgent ? "high" : "auto",
+      })));
+    } finally {
+      this.#commands -= 1;
+    }
   }
 
   /**
@@ -92,17 +108,22 @@ export class Api {
 
   /** @param {string} path */
   async #get(path) {
-    return json(await this.#send(path, {}, PATIENCE_MS));
+    if (this.#questions >= QUESTIONS) throw new Failure("unsent", "Earlier questions are still open");
+    this.#questions += 1;
+    try {
+      return await json(await this.#send(path, {}));
+    } finally {
+      this.#questions -= 1;
+    }
   }
 
   /**
    * @param {string} path
    * @param {RequestInit & { headers?: Record<string, string> }} init
-   * @param {number} timeoutMs
    */
-  async #send(path, init, timeoutMs) {
+  async #send(path, init) {
     const headers = { accept: "application/json", ...init.headers, authorization: `Bearer ${this.token}` };
-    const signal = AbortSignal.timeout(timeoutMs);
+    const signal = AbortSignal.timeout(PATIENCE_MS);
     const request = { ...init, headers, signal, cache: /** @type {const} */ ("no-store") };
     const response = await this.fetch(path, request).catch((error) => {
       throw unanswered(error);

@@ -90,6 +90,15 @@ export class Ledger {
   }
 
   /**
+   * Whether a command has had its last word.
+   * @param {string} vehicle
+   * @param {string} key
+   */
+  settled(vehicle, key) {
+    return this.#find(vehicle, key)?.told?.terminal ?? true;
+  }
+
+  /**
    * @param {string} vehicle
    * @param {string} key
    */

@@ -17,9 +17,7 @@ import {
 /** How often presence and link are asked for, and texts with ages redrawn, in milliseconds. */
 const POLL_MS = 1000;
 const REDRAW_MS = 250;
-/** How long a command's answer is waited for before the page follows it, in seconds. */
-const WAIT_SECONDS = 8;
-/** How often, and how many times, a command without a last word is asked after. */
+/** How often, and how many times, a command whose last word did not come by event is asked after. */
 const FOLLOW_MS = 1000;
 const FOLLOW_TIMES = 40;
 
@@ -93,9 +91,9 @@ class Console {
     this.ledger.begin(key, vehicle, action.label);
     showOutcomes(this.ledger.entries);
     try {
-      const told = await this.api.command(vehicle, action.request, { key, waitSeconds: WAIT_SECONDS });
+      const told = await this.api.command(vehicle, action.request, key);
       this.#told(told);
-      if (!told.terminal) await this.#follow(told.id);
+      void this.#follow(told);
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
       this.ledger.fail(vehicle, key, error);
@@ -103,13 +101,13 @@ class Console {
     showOutcomes(this.ledger.entries);
   }
 
-  /** @param {string} id */
-  async #follow(id) {
+  /** @param {import("./api.js").CommandRecord} command */
+  async #follow({ id, vehicle, key }) {
     for (let time = 0; time < FOLLOW_TIMES && this.running; time += 1) {
       await new Promise((done) => setTimeout(done, FOLLOW_MS));
+      if (this.ledger.settled(vehicle, key)) return;
       const told = await this.api.outcome(id).catch(() => null);
       if (told) this.#told(told);
-      if (told?.terminal) return;
     }
   }
 

@@ -23,7 +23,7 @@ function world(answer) {
       return answer();
     },
   });
-  const send = () => api.command("one", OPEN.request, { key: "k", waitSeconds: 5 });
+  const send = () => api.command("one", OPEN.request, "k");
   return { asked, send, api };
 }
 
@@ -51,7 +51,7 @@ function judged(failed) {
   return verdict({ key: "k", vehicle: "one", label: "", mine: true, told: null, failure: failed });
 }
 
-test("a command goes out once, with key, patience and token", async () => {
+test("a command goes out once, with key and token", async () => {
   const { asked, send } = world(() => Response.json(SUCCEEDED));
   const told = await send();
   assert.equal(told.phase, "SUCCEEDED");
@@ -60,7 +60,6 @@ test("a command goes out once, with key, patience and token", async () => {
   assert.equal(asked[0]?.url, "/v1/vehicles/one/commands");
   const headers = new Headers(asked[0]?.init.headers);
   assert.equal(headers.get("idempotency-key"), "k");
-  assert.equal(headers.get("prefer"), "wait=5");
   assert.equal(headers.get("authorization"), "Bearer secret");
   assert.deepEqual(JSON.parse(String(asked[0]?.init.body)), OPEN.request);
 });
@@ -101,6 +100,19 @@ test("silence is never called failure: the vehicle may have acted", async () => 
 test("the gateway's own 503 is a refusal", async () => {
   const failed = await failure(world(() => problem(503, { type: "/problems/draining", title: "Stopping" })).send);
   assert.equal(judged(failed).phase, "REFUSED");
+});
+
+test("an emergency stop finds a free connection, however slow the others are", async () => {
+  const { asked, send, api } = world(() => new Promise(() => undefined));
+  const stop = () => api.command("one", EMERGENCY_STOP.request, "stop");
+  for (let n = 0; n < 10; n += 1) void api.vehicles().catch(() => undefined);
+  for (let n = 0; n < 10; n += 1) void send().catch(() => undefined);
+  assert.ok(asked.length <= 4, "with the event stream, five of six");
+  const failed = await failure(send);
+  assert.equal(judged(failed).phase, "REFUSED", "a command that is not sent is not kept for later either");
+  const before = asked.length;
+  void stop();
+  assert.equal(asked.length, before + 1);
 });
 
 test("a vehicle's id cannot leave its place in the address", async () => {
