@@ -461,6 +461,11 @@ impl Commands {
         self.unfinished
     }
 
+    /// Commands to `vehicle` without a terminal phase.
+    pub fn unfinished_of(&self, vehicle: &VehicleId) -> u32 {
+        self.vehicles.get(vehicle).map_or(0, |vehicle| vehicle.in_flight.iter().map(|(_, count)| count).sum())
+    }
+
     /// Records held.
     pub fn len(&self) -> usize {
         self.records.len()
