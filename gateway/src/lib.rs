@@ -15,6 +15,8 @@ pub mod certs;
 #[cfg(feature = "shell")]
 pub mod cli;
 #[cfg(feature = "shell")]
+pub mod closing;
+#[cfg(feature = "shell")]
 pub mod config;
 #[cfg(feature = "shell")]
 pub mod hub;

@@ -126,6 +126,7 @@ async fn outcome(api: &Api, id: CommandId, wait: Option<Duration>) -> Option<Rec
     let (Some(wait), Some(mut changed)) = (wait, waiting.changed) else { return Some(waiting.record) };
     let clock = api.hub().clock().clone();
     let deadline = clock.now() + wait;
+    let mut closing = api.closing();
     loop {
         let record = api.hub().command(id)?;
         if record.phase().is_terminal() {
@@ -138,6 +139,7 @@ async fn outcome(api: &Api, id: CommandId, wait: Option<Duration>) -> Option<Rec
                 }
             }
             () = clock.sleep_until(deadline) => return api.hub().command(id),
+            () = closing.wait() => return api.hub().command(id),
         }
     }
 }

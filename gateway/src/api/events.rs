@@ -16,7 +16,6 @@ use axum::response::sse::{self, KeepAlive, Sse};
 use carriageway_proto::{Moment, VehicleId};
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use utoipa::IntoParams;
 
 use super::Api;
 use super::caller::{Caller, vehicle_id};
@@ -24,6 +23,7 @@ use super::problem::Problem;
 use super::types::{CommandView, EventData, SignalList};
 use super::wall::Wall;
 use crate::auth::{Operator, Permission};
+use crate::closing::Closing;
 use crate::core::ring::{Entry, EventId, Read};
 use crate::hub::{Event, SessionChange};
 
@@ -37,7 +37,7 @@ const BATCH: usize = 64;
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// What a stream is to hold.
-#[derive(Debug, Default, Deserialize, IntoParams)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Wanted {
     /// Only these vehicles, as a list with commas. Absent: all that the token may observe.
@@ -127,7 +127,7 @@ struct Stream {
     filter: Filter,
     place: EventId,
     newest: watch::Receiver<EventId>,
-    closing: watch::Receiver<bool>,
+    closing: Closing,
     /// Per vehicle, the version of its signals that was sent.
     seen: BTreeMap<VehicleId, u64>,
     signals_at: Moment,
@@ -190,7 +190,7 @@ impl Stream {
                 return Some(event);
             }
             let wall = self.api.wall();
-            if *self.closing.borrow() || wall.unix() >= self.operator.expires_unix {
+            if self.closing.is_closed() || wall.unix() >= self.operator.expires_unix {
                 return None;
             }
             self.newest.mark_unchanged();
@@ -205,7 +205,7 @@ impl Stream {
         let clock = self.api.hub().clock().clone();
         tokio::select! {
             _ = self.newest.changed() => {}
-            _ = self.closing.changed() => {}
+            () = self.closing.wait() => {}
             () = clock.sleep_until(self.signals_at) => {}
         }
     }

@@ -20,9 +20,10 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::auth::Verifier;
+use crate::closing::Closing;
 use crate::hub::Hub;
 use crate::page;
 pub use body::Limits as BodyLimits;
@@ -47,13 +48,13 @@ struct Inner {
     verifier: Verifier,
     body: BodyLimits,
     streams: Arc<Semaphore>,
-    closing: watch::Receiver<bool>,
+    closing: Closing,
 }
 
 impl Api {
     /// The API of a hub, for tokens that `verifier` accepts. Event streams end when `closing` turns
     /// true.
-    pub fn new(hub: Hub, verifier: Verifier, limits: Limits, closing: watch::Receiver<bool>) -> Self {
+    pub fn new(hub: Hub, verifier: Verifier, limits: Limits, closing: Closing) -> Self {
         let streams = Arc::new(Semaphore::new(limits.event_streams));
         Self(Arc::new(Inner { hub, verifier, body: limits.body, streams, closing }))
     }
@@ -78,7 +79,7 @@ impl Api {
         Arc::clone(&self.0.streams).try_acquire_owned().ok()
     }
 
-    fn closing(&self) -> watch::Receiver<bool> {
+    fn closing(&self) -> Closing {
         self.0.closing.clone()
     }
 }
