@@ -1,0 +1,7 @@
+//! The transport's integration tests, in one binary: linking is what costs.
+
+#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
+
+mod quic;
+mod support;
+mod tls;
