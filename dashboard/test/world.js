@@ -67,7 +67,7 @@ export class World {
 
   /** Starts the gateway and waits until it is ready. */
   async startGateway() {
-    this.gateway = this.#start("carriageway-gateway", ["run", "--config", this.file("gateway.toml")]);
+    this.gateway = this.#start("carriageway-gateway", ["serve", "--config", this.file("gateway.toml")]);
     await until("the gateway is ready", 20_000, () => answers(this.ports.internal, "/readyz"));
   }
 
