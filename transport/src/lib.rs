@@ -26,6 +26,8 @@ pub mod memory;
 pub mod quic;
 #[cfg(feature = "shell")]
 pub mod tls;
+#[cfg(feature = "shell")]
+pub mod websocket;
 
 #[cfg(feature = "shell")]
 pub use connection::Connection;

@@ -5,3 +5,4 @@
 mod quic;
 mod support;
 mod tls;
+mod websocket;
