@@ -18,11 +18,9 @@ use carriageway_transport::quic::{
 };
 use carriageway_transport::tls::{self, Credentials};
 use quinn::crypto::rustls::QuicClientConfig;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use tokio::time::timeout;
 
-use crate::support::{Ca, Held, PATIENCE, uri};
+use crate::support::{Ca, Held, PATIENCE, uri, without_certificate};
 
 struct World {
     ca: Ca,
@@ -396,17 +394,8 @@ async fn wrong_certificates_are_refused_with_a_reason() {
 #[tokio::test]
 async fn no_certificate_is_refused_with_a_reason() {
     let mut world = World::new();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(world.ca.pem().as_bytes()).unwrap()).unwrap();
-    let mut bare =
-        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-    bare.alpn_protocols = vec![carriageway_proto::ALPN.to_vec()];
     let mut target = world.target(world.ca.vehicle("unused"));
-    target.tls = Arc::new(bare);
+    target.tls = Arc::new(without_certificate(&world.ca, carriageway_proto::ALPN));
     let vehicle = async {
         match dial(&target, clock()).await {
             Ok(connection) => Held::new(Box::new(connection) as Box<dyn Connection>).end().await.to_string(),
