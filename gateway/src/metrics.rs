@@ -17,6 +17,7 @@ pub type Labels<const N: usize> = [(&'static str, &'static str); N];
 const LATENCIES: [f64; 15] =
     [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
 
+type RouteLatencies = Family<[(&'static str, String); 1], Histogram, fn() -> Histogram>;
 type Latencies = Family<Labels<1>, Histogram, fn() -> Histogram>;
 
 /// Every metric of the gateway.
@@ -45,7 +46,7 @@ pub struct Metrics {
     /// Files received to their end on bulk lanes.
     pub bulk_files: Counter,
     http: Family<[(&'static str, String); 2], Counter>,
-    http_latencies: Family<[(&'static str, String); 1], Histogram, fn() -> Histogram>,
+    http_latencies: RouteLatencies,
     /// TCP connections open.
     pub tcp_connections: Gauge,
     /// Event streams open.

@@ -179,14 +179,7 @@ fn quic_listener(
     own: Credentials,
     clock: BootClock,
 ) -> Result<quic::QuicListener, ServeError> {
-    let secret = match &config.quic.secret {
-        Some(path) => certs::read_quic_secret(path)?,
-        None => {
-            let mut secret = [0; 32];
-            SystemRandom::new().fill(&mut secret).expect("the kernel gives random bytes");
-            secret
-        }
-    };
+    let secret = config.quic.secret.as_deref().map_or_else(|| Ok(chance()), certs::read_quic_secret)?;
     let pending = config.limits.pending_handshakes as usize;
     let limits = quic::Limits {
         handshakes: pending,
@@ -207,6 +200,12 @@ fn quic_listener(
         policies: config.policies(),
     };
     Ok(quic::QuicListener::bind(listener, clock)?)
+}
+
+fn chance() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).expect("the kernel gives random bytes");
+    bytes
 }
 
 fn settings(config: &Config) -> hub::Settings {

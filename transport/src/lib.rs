@@ -9,9 +9,13 @@ pub mod core;
 #[cfg(feature = "shell")]
 pub mod arrival;
 #[cfg(feature = "shell")]
+pub mod client;
+#[cfg(feature = "shell")]
 pub mod clock;
 #[cfg(feature = "shell")]
 pub mod connection;
+#[cfg(feature = "shell")]
+pub mod dialer;
 #[cfg(feature = "shell")]
 mod driver;
 #[cfg(feature = "shell")]

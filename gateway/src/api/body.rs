@@ -24,7 +24,7 @@ pub struct Limits {
 
 /// What a command's body says, checked.
 #[derive(Clone, Debug, PartialEq)]
-pub struct CommandBody {
+pub(super) struct CommandBody {
     /// Its class.
     pub class: Class,
     /// Its target.

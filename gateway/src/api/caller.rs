@@ -11,7 +11,7 @@ use super::problem::Problem;
 use crate::auth::{self, Operator, Permission};
 
 /// An operator whose token was accepted.
-pub struct Caller(pub Operator);
+pub(crate) struct Caller(pub(crate) Operator);
 
 impl FromRequestParts<Api> for Caller {
     type Rejection = Problem;
@@ -38,7 +38,7 @@ impl FromRequestParts<Api> for Caller {
 impl Caller {
     /// Fails unless the operator holds the permission. It says nothing about whether the vehicle
     /// exists.
-    pub fn require(&self, permission: Permission, vehicle: &VehicleId) -> Result<(), Problem> {
+    pub(crate) fn require(&self, permission: Permission, vehicle: &VehicleId) -> Result<(), Problem> {
         if self.0.may(permission, vehicle) {
             return Ok(());
         }

@@ -23,7 +23,7 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// Longest that a request may wait for an outcome.
-const MAX_WAIT: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_mins(1);
 
 /// Sends a command to a vehicle.
 ///
@@ -226,7 +226,7 @@ fn command_refusal(refusal: Refusal, vehicle: &VehicleId) -> Problem {
             "The key belongs to another command",
             "this Idempotency-Key was used for this vehicle with another class, path, value or ttl_ms; take a new key for a new wish",
         )
-        .about(other),
+        .about(&other.to_string()),
         Refusal::NoCommandClass => Problem::invalid("invalid-class", "commands of this class cannot be sent"),
         Refusal::Ttl { longest } => Problem::invalid(
             "invalid-ttl",

@@ -79,8 +79,9 @@ pub(crate) async fn stream(
     let permit = api.stream_permit().ok_or_else(|| {
         Problem::unavailable("too-many-streams", "too many event streams are open", Duration::from_secs(5))
     })?;
-    let place = last.or(wanted.last_event_id).map(|id| id.parse().ok());
-    let stream = Stream::new(api, caller.0, filter, place, permit);
+    let start =
+        last.or(wanted.last_event_id).map_or(Start::Fresh, |id| id.parse().map_or(Start::Lost, Start::After));
+    let stream = Stream::new(api, caller.0, filter, start, permit);
     let events = futures_util::stream::unfold(stream, |mut stream| async move {
         stream.next().await.map(|event| (Ok::<_, Infallible>(event), stream))
     });
@@ -121,6 +122,17 @@ impl Filter {
     }
 }
 
+/// Where a stream begins.
+#[derive(Clone, Copy)]
+enum Start {
+    /// With the fleet as it is.
+    Fresh,
+    /// Behind the last event that the client has.
+    After(EventId),
+    /// The client's last event is none of this gateway's, which is as good as too long ago.
+    Lost,
+}
+
 struct Stream {
     api: Api,
     operator: Operator,
@@ -153,14 +165,7 @@ impl Drop for Gauge {
 }
 
 impl Stream {
-    /// `place`: where to go on; `Some(None)` for one that cannot be read, which is as good as too old.
-    fn new(
-        api: Api,
-        operator: Operator,
-        filter: Filter,
-        place: Option<Option<EventId>>,
-        permit: OwnedSemaphorePermit,
-    ) -> Self {
+    fn new(api: Api, operator: Operator, filter: Filter, start: Start, permit: OwnedSemaphorePermit) -> Self {
         let newest = api.hub().newest();
         let now_at = *newest.borrow();
         let mut stream = Self {
@@ -176,10 +181,10 @@ impl Stream {
             operator,
             filter,
         };
-        match place {
-            None => stream.begin(),
-            Some(None) => stream.reset("the last event's id is none of this gateway's"),
-            Some(Some(place)) => stream.place = place,
+        match start {
+            Start::Fresh => stream.begin(),
+            Start::Lost => stream.reset("the last event's id is none of this gateway's"),
+            Start::After(place) => stream.place = place,
         }
         stream
     }

@@ -77,8 +77,8 @@ impl Problem {
 
     /// With the command it is about.
     #[must_use]
-    pub fn about(self, command: impl ToString) -> Self {
-        Self { command: Some(command.to_string()), ..self }
+    pub fn about(self, command: &str) -> Self {
+        Self { command: Some(command.into()), ..self }
     }
 }
 

@@ -31,7 +31,7 @@ impl Default for Limits {
         Self {
             vehicles: 20_000,
             sessions: 10_000,
-            resume_window: Duration::from_secs(60),
+            resume_window: Duration::from_mins(1),
             // Three heartbeats of a second.
             stale_after: Duration::from_secs(3),
             // Twice the idle timeout of a vehicle connection: by then the transport has given up.

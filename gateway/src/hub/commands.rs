@@ -5,6 +5,7 @@ use carriageway_transport::link::{Link, SendError};
 use tokio::sync::watch;
 
 use super::room::Room;
+use super::sessions::observe_in;
 use super::{Hub, State};
 use crate::core::commands::{CommandId, Reach, Record, Refusal, Request, Submitted};
 
@@ -50,7 +51,7 @@ impl Hub {
         if self.is_draining() && state.commands.record_of(&request.vehicle, &request.key).is_none() {
             return Submission::Draining;
         }
-        self.observe_in(now, &mut state, &request.vehicle);
+        observe_in(now, &mut state, &request.vehicle);
         let way = way_to(&state, &request.vehicle);
         let reach = if way.is_some() { Reach::Connected } else { Reach::Offline };
         let is_known = state.registry.knows(&request.vehicle);

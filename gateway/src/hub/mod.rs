@@ -32,6 +32,7 @@ pub use room::LinkView;
 pub use sessions::{Entry, Opened};
 
 use room::Room;
+use sessions::observe_in;
 
 /// Most signal paths of one vehicle: what a session lets through.
 const SIGNAL_PATHS: usize = 512;
@@ -206,10 +207,11 @@ impl Hub {
     /// Tells what the cores have to tell, and wakes the watchers.
     fn pump(&self, now: Moment, state: &mut State) {
         while let Some(output) = state.registry.poll() {
-            self.told(now, state, output);
+            told(now, state, output);
         }
         while let Some(change) = state.commands.poll() {
-            let Some(record) = state.commands.record(change.id).cloned() else { continue };
+            let Some(record) = state.commands.record(change.id) else { continue };
+            let record = record.as_of(change.phase);
             let first_end = record.timeline.iter().filter(|step| step.phase.is_terminal()).count() == 1;
             let duration = record.duration().filter(|_| first_end && change.phase.is_terminal());
             self.0.metrics.command(record.request.class, change.phase, duration);
@@ -225,20 +227,6 @@ impl Hub {
         self.0.newest.send_if_modified(|known| std::mem::replace(known, newest) != newest);
     }
 
-    fn told(&self, now: Moment, state: &mut State, output: registry::Output) {
-        match output {
-            registry::Output::Presence { vehicle, presence } => {
-                state.ring.push(now, Event::Presence { vehicle, presence });
-            }
-            registry::Output::End { vehicle, session, code } => {
-                let live = state.rooms.get(&vehicle).and_then(Room::live);
-                if let Some(live) = live.filter(|live| live.session == session) {
-                    live.link.close(code, "no connection came back in time", None);
-                }
-            }
-        }
-    }
-
     /// Every vehicle, by id.
     pub fn vehicles(&self) -> Vec<Glance> {
         let now = self.now();
@@ -250,7 +238,7 @@ impl Hub {
     pub fn vehicle(&self, vehicle: &VehicleId) -> Option<Glance> {
         let now = self.now();
         let mut state = self.state();
-        self.observe_in(now, &mut state, vehicle);
+        observe_in(now, &mut state, vehicle);
         self.pump(now, &mut state);
         let view = state.registry.view(now, vehicle)?;
         Some(state.glance(vehicle, view))
@@ -303,6 +291,20 @@ impl Hub {
     /// Whether it is on its way out.
     pub fn is_draining(&self) -> bool {
         self.0.draining.load(Ordering::Acquire)
+    }
+}
+
+fn told(now: Moment, state: &mut State, output: registry::Output) {
+    match output {
+        registry::Output::Presence { vehicle, presence } => {
+            state.ring.push(now, Event::Presence { vehicle, presence });
+        }
+        registry::Output::End { vehicle, session, code } => {
+            let live = state.rooms.get(&vehicle).and_then(Room::live);
+            if let Some(live) = live.filter(|live| live.session == session) {
+                live.link.close(code, "no connection came back in time", None);
+            }
+        }
     }
 }
 

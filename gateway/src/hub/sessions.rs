@@ -272,14 +272,8 @@ impl Hub {
     pub fn observe(&self, vehicle: &VehicleId) {
         let now = self.now();
         let mut state = self.state();
-        self.observe_in(now, &mut state, vehicle);
+        observe_in(now, &mut state, vehicle);
         self.pump(now, &mut state);
-    }
-
-    pub(super) fn observe_in(&self, now: Moment, state: &mut State, vehicle: &VehicleId) {
-        let Some(live) = state.rooms.get(vehicle).and_then(Room::live) else { return };
-        let (session, silent) = (live.session, live.link.silent_for());
-        state.registry.handle(now, observation(now, vehicle, session, silent));
     }
 
     /// Between `least` and three times that, and longer the more vehicles there are: who is sent away
@@ -293,6 +287,12 @@ impl Hub {
     fn sessions(&self) -> u32 {
         u32::try_from(self.0.metrics.sessions.get()).unwrap_or(0)
     }
+}
+
+pub(super) fn observe_in(now: Moment, state: &mut State, vehicle: &VehicleId) {
+    let Some(live) = state.rooms.get(vehicle).and_then(Room::live) else { return };
+    let (session, silent) = (live.session, live.link.silent_for());
+    state.registry.handle(now, observation(now, vehicle, session, silent));
 }
 
 pub(super) fn observation(

@@ -30,7 +30,7 @@ impl Bucket {
             return Ok(());
         }
         Err(match rate {
-            0 => Duration::from_secs(60),
+            0 => Duration::from_mins(1),
             rate => Duration::from_micros((TOKEN - self.millionths).div_ceil(rate)),
         })
     }

@@ -54,10 +54,10 @@ impl Default for Limits {
             records: 200_000,
             per_vehicle: 10_000,
             reserve: 1_000,
-            keep: Duration::from_secs(600),
+            keep: Duration::from_mins(10),
             silence_grace: Duration::from_secs(2),
             execution_grace: Duration::from_secs(9),
-            longest_ttl: Duration::from_secs(7 * 24 * 3_600),
+            longest_ttl: Duration::from_hours(7 * 24),
             ttl_factor: 10,
         }
     }

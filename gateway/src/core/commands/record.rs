@@ -116,6 +116,17 @@ impl Record {
         self.timeline.last().expect("a record begins with CREATED").phase
     }
 
+    /// The record as it was when it reached `phase`.
+    #[must_use]
+    pub fn as_of(&self, phase: Phase) -> Self {
+        let reached = self.timeline.iter().position(|step| step.phase == phase).map_or(1, |at| at + 1);
+        if reached == self.timeline.len() {
+            return self.clone();
+        }
+        let timeline = self.timeline[..reached].to_vec();
+        Self { timeline, reason: None, detail: String::new(), ..self.clone() }
+    }
+
     /// From acceptance to the first terminal phase.
     pub fn duration(&self) -> Option<Duration> {
         let end = self.timeline.iter().find(|step| step.phase.is_terminal())?;
