@@ -24,6 +24,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{self, Message};
 
+use crate::conformance::rig::Making;
 use crate::support::{Ca, Held, PATIENCE};
 
 const SHARED: Channel = Channel::Shared;
@@ -333,4 +334,16 @@ async fn nobody_there_is_said_at_once() {
     assert!(matches!(dial(&target).await, Err(DialError::Tcp(_))));
     target.server_name = "not a name".into();
     assert!(matches!(dial(&target).await, Err(DialError::Unusable(_))));
+}
+
+/// Connected pairs over WebSocket and TLS, for the conformance suite: connecting end first.
+pub(crate) async fn pairs() -> impl Fn() -> Making + Send + Sync + 'static {
+    let world = Arc::new(World::new().await);
+    move || {
+        let world = Arc::clone(&world);
+        Box::pin(async move {
+            let (vehicle, gateway) = Box::pin(world.pair()).await;
+            (vehicle.connection, gateway.connection)
+        })
+    }
 }
