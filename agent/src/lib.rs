@@ -1,1 +1,3 @@
 //! Carriageway.
+pub mod core;
+pub use crate::core::vehicle::Vehicle;
