@@ -81,7 +81,9 @@ impl FromStr for Class {
 
 /// A text that names no class.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no class is named {0:?}; there are session, safety, drive, body, comfort, config, diagnostics, bulk")]
+#[error(
+    "no class is named {0:?}; there are session, safety, drive, body, comfort, config, diagnostics, bulk"
+)]
 pub struct UnknownClass(pub String);
 
 impl From<Class> for wire::Class {
@@ -219,9 +221,13 @@ fn default_policy(class: Class) -> Policy {
         Class::Config => Policy { priority: 10, ttl: Some(24 * 3_600 * SECOND), ..ordinary },
         Class::Diagnostics => Policy { priority: 20, ttl: Some(60 * SECOND), ..ordinary },
         // Enough chunks to fill a fast link; the window of unacknowledged bytes is bounded apart.
-        Class::Bulk => {
-            Policy { priority: 0, rate_per_second: None, queue_frames: 1_024, queue_bytes: 512 * KIB, ..ordinary }
-        }
+        Class::Bulk => Policy {
+            priority: 0,
+            rate_per_second: None,
+            queue_frames: 1_024,
+            queue_bytes: 512 * KIB,
+            ..ordinary
+        },
     }
 }
 

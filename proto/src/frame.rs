@@ -188,9 +188,11 @@ impl TryFrom<Body> for Frame {
                 bulk_arrival: (bulk_arrival_us != 0).then(|| Moment::from_micros(bulk_arrival_us)),
             }),
             Body::Open(open) => Self::Open(class(open.class)?),
-            Body::Lane(lane) => {
-                Self::Lane { class: class(lane.class)?, sequence: count(lane.sequence)?, payload: lane.payload }
-            }
+            Body::Lane(lane) => Self::Lane {
+                class: class(lane.class)?,
+                sequence: count(lane.sequence)?,
+                payload: lane.payload,
+            },
             Body::Gap(gap) => Self::Gap { class: class(gap.class)?, through: count(gap.through)? },
             Body::Signals(frame) => {
                 Self::Signals(frame.signals.into_iter().map(Signal::try_from).collect::<Result<_, _>>()?)

@@ -70,7 +70,8 @@ mod tests {
 
     #[test]
     fn bad_lengths_are_refused_at_once() {
-        for bad in [&[0u8][..], &[0x80, 0x00], &[0xff, 0xff, 0x7f], &[0xff, 0xff, 0xff], &[0x81, 0x80, 0x04]] {
+        for bad in [&[0u8][..], &[0x80, 0x00], &[0xff, 0xff, 0x7f], &[0xff, 0xff, 0xff], &[0x81, 0x80, 0x04]]
+        {
             let mut splitter = Splitter::default();
             splitter.push(bad);
             assert_eq!(splitter.next_frame(), Err(BadLength), "{bad:02x?}");

@@ -214,9 +214,7 @@ impl Message {
         let message = wire::Message::decode(payload).map_err(|e| unreadable(&e.to_string()))?;
         match message.body.ok_or_else(|| unreadable("no body known to this version"))? {
             Body::Command(command) => Command::try_from(command).map(Self::Command),
-            Body::Outcome(outcome) => {
-                Outcome::try_from(outcome).map(Self::Outcome).map_err(unreadable)
-            }
+            Body::Outcome(outcome) => Outcome::try_from(outcome).map(Self::Outcome).map_err(unreadable),
             Body::Chunk(chunk) if chunk.name.len() > 128 => Err(unreadable("chunk name too long")),
             Body::Chunk(wire::Chunk { name, offset, data, last }) => {
                 Ok(Self::Chunk(Chunk { name, offset, data, last }))
@@ -229,9 +227,12 @@ impl Message {
         let body = match self {
             Self::Command(command) => Body::Command(command.into()),
             Self::Outcome(outcome) => Body::Outcome(outcome.into()),
-            Self::Chunk(Chunk { name, offset, data, last }) => {
-                Body::Chunk(wire::Chunk { name: name.clone(), offset: *offset, data: data.clone(), last: *last })
-            }
+            Self::Chunk(Chunk { name, offset, data, last }) => Body::Chunk(wire::Chunk {
+                name: name.clone(),
+                offset: *offset,
+                data: data.clone(),
+                last: *last,
+            }),
         };
         wire::Message { body: Some(body) }.encode_to_vec().into()
     }

@@ -29,9 +29,8 @@ impl FromStr for SignalPath {
     type Err = BadPath;
 
     fn from_str(text: &str) -> Result<Self, BadPath> {
-        let part_fits = |part: &str| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-        };
+        let part_fits =
+            |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         if text.len() <= Self::MAX && text.split('.').all(part_fits) {
             Ok(Self(text.into()))
         } else {

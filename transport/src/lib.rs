@@ -7,7 +7,19 @@
 pub mod core;
 
 #[cfg(feature = "shell")]
+pub mod clock;
+#[cfg(feature = "shell")]
 pub mod connection;
+#[cfg(feature = "shell")]
+mod driver;
+#[cfg(feature = "shell")]
+pub mod link;
+#[cfg(feature = "shell")]
+pub mod lobby;
+#[cfg(feature = "shell")]
+pub mod memory;
 
 #[cfg(feature = "shell")]
 pub use connection::Connection;
+#[cfg(feature = "shell")]
+pub use link::Link;

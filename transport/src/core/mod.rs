@@ -3,4 +3,14 @@
 //! Time, bytes and chance come in as arguments; decisions come out as values. Everything that one
 //! semantics over three transports means is in here.
 
+pub mod bulk_window;
 pub mod connection;
+pub mod floor;
+pub mod lane;
+mod peer;
+pub mod pulse;
+pub mod session;
+pub mod signals;
+
+pub use peer::Greeting;
+pub use session::Session;

@@ -1,0 +1,618 @@
+//! The session: one relation between two peers, on whatever connections it lives.
+//!
+//! [`Session::handle`] takes one input, [`Session::poll`] gives one output until it says
+//! [`Output::Wait`]. The two sides differ only in who says hello, who drives the heartbeat and who
+//! ends connections that are no longer needed; everything else is symmetric.
+
+mod receive;
+mod status;
+mod transmit;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use carriageway_proto::frame::{Goodbye, Received};
+use carriageway_proto::{
+    BootId, Class, ClassMap, CloseCode, Epoch, MAX_FRAME, Moment, PolicyTable, SessionId, SignalPath, Stamp,
+    VERSION, Value,
+};
+
+use super::bulk_window::{self, BulkWindow};
+use super::connection::{Capabilities, Channel, ConnectionId, Ended, Transport};
+use super::floor::Floor;
+use super::lane::{Fate, Inbox, Outbox, Ticket};
+use super::peer::{Greeting, Peer, Stage};
+use super::pulse::{self, Health, Pulse, Role};
+use super::signals::{Conflator, Latest};
+pub use status::{ConnectionStatus, Drop, Status};
+
+/// Largest payload on a lane, in bytes: what a frame leaves after its own fields.
+pub const MAX_PAYLOAD: usize = MAX_FRAME - 64;
+
+/// Largest payload on the bulk lane, in bytes: what may stand before an urgent frame on a shared
+/// stream.
+pub const MAX_BULK_PAYLOAD: usize = 4 * 1_024;
+
+/// The knobs of a session.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Queue limits and priorities per class.
+    pub policies: PolicyTable,
+    /// Liveness.
+    pub pulse: pulse::Config,
+    /// The bulk lane's window.
+    pub bulk: bulk_window::Config,
+    /// Most signal paths per direction.
+    pub max_signal_paths: usize,
+    /// Least time between two signal frames on a connection.
+    pub signal_interval: Duration,
+    /// Time for the peer to answer a hello.
+    pub greeting_deadline: Duration,
+    /// Most connections at once; a further one replaces the oldest.
+    pub max_connections: usize,
+    /// Name and version of this software, for people.
+    pub software: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            policies: PolicyTable::defaults(),
+            pulse: pulse::Config::default(),
+            bulk: bulk_window::Config::default(),
+            // A rich vehicle publishes under two hundred.
+            max_signal_paths: 512,
+            // 200 frames/s: a flood of signals must not starve a lane behind them.
+            signal_interval: Duration::from_millis(5),
+            greeting_deadline: Duration::from_secs(5),
+            max_connections: 4,
+            software: concat!("carriageway/", env!("CARGO_PKG_VERSION")).into(),
+        }
+    }
+}
+
+/// What goes into a session.
+#[derive(Debug)]
+pub enum Input {
+    /// Connecting side: a connection is up.
+    Opened {
+        /// Never used before in this session.
+        connection: ConnectionId,
+        /// What it can do.
+        capabilities: Capabilities,
+        /// Why this transport, for people.
+        why: String,
+    },
+    /// Accepting side: a connection whose hello was read.
+    Greeted {
+        /// Never used before in this session.
+        connection: ConnectionId,
+        /// What it can do.
+        capabilities: Capabilities,
+        /// Its hello.
+        greeting: Greeting,
+    },
+    /// A channel takes another frame.
+    Room(ConnectionId, Channel),
+    /// A frame came in.
+    Frame(ConnectionId, Channel, Bytes),
+    /// A connection is over.
+    Ended(ConnectionId, Ended),
+    /// Time has passed.
+    Tick,
+}
+
+/// What comes out of a session.
+#[derive(Debug, PartialEq)]
+pub enum Output {
+    /// Hand this frame to the connection.
+    Transmit(ConnectionId, Channel, Bytes),
+    /// Close the connection.
+    Close(ConnectionId, CloseCode, String),
+    /// Tell the application.
+    Happened(Happening),
+    /// Nothing more before this moment, or before the next input.
+    Wait(Option<Moment>),
+}
+
+/// What the application is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Happening {
+    /// The session lives: first of all, after every resume, and after every new session.
+    Established {
+        /// Its id.
+        session: SessionId,
+        /// Its epoch; keep the highest.
+        epoch: Epoch,
+        /// False: the lanes started over.
+        resumed: bool,
+    },
+    /// The lanes ride on another connection now.
+    Moved {
+        /// Its protocol.
+        transport: Transport,
+        /// Why this transport.
+        why: String,
+    },
+    /// A message, in order and exactly once per lane.
+    Message {
+        /// Its lane.
+        class: Class,
+        /// An encoded [`carriageway_proto::Message`].
+        payload: Bytes,
+    },
+    /// Messages that outlived their ttl at the sender.
+    Gap {
+        /// Their lane.
+        class: Class,
+        /// How many.
+        frames: u64,
+    },
+    /// Newer values.
+    Signals(Vec<SignalUpdate>),
+    /// What became of a message that was sent.
+    Settled {
+        /// The message.
+        ticket: Ticket,
+        /// What became of it.
+        fate: Fate,
+    },
+    /// Last: the session is over.
+    Ended(Ended),
+}
+
+/// A newer value of a signal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SignalUpdate {
+    /// What the value is of.
+    pub path: SignalPath,
+    /// The value.
+    pub value: Value,
+    /// When it was taken, by the peer's clock.
+    pub sampled: Moment,
+    /// How old it was on arrival: an estimate, from the floor under the peer's clock and half the
+    /// quickest round trip.
+    pub age: Duration,
+}
+
+/// Why a message was not taken in. Each gives it back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The lane's queue is full; try again when something has been settled.
+    #[error("the lane is full")]
+    Full(Bytes),
+    /// Beyond [`MAX_PAYLOAD`], or [`MAX_BULK_PAYLOAD`] on the bulk lane.
+    #[error("the message is too large for its lane")]
+    TooLarge(Bytes),
+    /// The session is over.
+    #[error("the session has ended")]
+    Ended(Bytes),
+}
+
+/// Whether the session has somewhere to go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Connectivity {
+    /// No connection carries it.
+    None {
+        /// The peer asked for at least this wait before the next connection.
+        retry_after: Option<Duration>,
+    },
+    /// A connection carries it.
+    On {
+        /// Which.
+        connection: ConnectionId,
+        /// Its protocol.
+        transport: Transport,
+        /// True where it has fallen silent.
+        is_suspect: bool,
+    },
+    /// The session is over.
+    Over(Ended),
+}
+
+/// Counters of what a session did beside the ordinary.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counters {
+    resumes: u64,
+    duplicates: u64,
+    expired_unsent: u64,
+    expired_sent: u64,
+    gaps: u64,
+    refused_full: u64,
+    undecodable: u64,
+    early_datagrams: u64,
+}
+
+#[derive(Debug)]
+enum Life {
+    /// Connecting side: no welcome yet.
+    New,
+    Alive(SessionId),
+    Over(Ended),
+}
+
+/// One session.
+#[derive(Debug)]
+pub struct Session {
+    config: Config,
+    role: Role,
+    stamp_boot: BootId,
+    life: Life,
+    epoch: Epoch,
+    peers: Vec<Peer>,
+    outboxes: ClassMap<Outbox>,
+    inboxes: ClassMap<Inbox>,
+    acks_due: ClassMap<bool>,
+    bulk_arrival: Option<Moment>,
+    bulk_ack: transmit::BulkAck,
+    bulk_window: BulkWindow,
+    conflator: Conflator,
+    latest: Latest,
+    floor: Option<Floor>,
+    carrier: Option<ConnectionId>,
+    next_ticket: u64,
+    retry_after: Option<Duration>,
+    happened: VecDeque<Happening>,
+    closes: VecDeque<(ConnectionId, CloseCode, String)>,
+    counters: Counters,
+    /// Every class, highest priority first.
+    by_priority: [Class; 8],
+}
+
+impl Session {
+    /// The connecting side's session, before its first hello. `highest` is the highest epoch this
+    /// peer has ever held.
+    pub fn connecting(config: Config, boot: BootId, highest: Epoch) -> Self {
+        Self::new(config, Role::Connecting, boot, Life::New, highest)
+    }
+
+    /// The accepting side's session.
+    pub fn accepting(config: Config, boot: BootId, id: SessionId, epoch: Epoch) -> Self {
+        Self::new(config, Role::Accepting, boot, Life::Alive(id), epoch)
+    }
+
+    fn new(config: Config, role: Role, boot: BootId, life: Life, epoch: Epoch) -> Self {
+        let outbox = |class| {
+            Outbox::new(class, config.policies[class].queue_frames, config.policies[class].queue_bytes)
+        };
+        let mut by_priority = Class::ALL;
+        by_priority.sort_by_key(|class| -config.policies[*class].priority);
+        Self {
+            by_priority,
+            role,
+            stamp_boot: boot,
+            life,
+            epoch,
+            peers: Vec::new(),
+            outboxes: ClassMap::from_fn(outbox),
+            inboxes: ClassMap::default(),
+            acks_due: ClassMap::default(),
+            bulk_arrival: None,
+            bulk_ack: transmit::BulkAck::default(),
+            bulk_window: BulkWindow::new(config.bulk),
+            conflator: Conflator::new(config.max_signal_paths),
+            latest: Latest::new(config.max_signal_paths),
+            floor: None,
+            carrier: None,
+            next_ticket: 1,
+            retry_after: None,
+            happened: VecDeque::new(),
+            closes: VecDeque::new(),
+            counters: Counters::default(),
+            config,
+        }
+    }
+
+    /// Takes in what the shell saw. Terminates on any bytes; a connection that breaks the protocol is
+    /// closed, the session stays.
+    pub fn handle(&mut self, now: Moment, input: Input) {
+        match input {
+            Input::Opened { connection, capabilities, why } => {
+                self.opened(connection, capabilities, why, now)
+            }
+            Input::Greeted { connection, capabilities, greeting } => {
+                self.greeted(connection, capabilities, &greeting, now);
+            }
+            Input::Room(connection, channel) => {
+                if let Some(peer) = self.peer(connection) {
+                    peer.set_room(channel, true);
+                }
+            }
+            Input::Frame(connection, channel, bytes) => self.frame(connection, channel, bytes, now),
+            Input::Ended(connection, ended) => self.ended(connection, ended),
+            Input::Tick => {}
+        }
+        self.look_at_the_time(now);
+    }
+
+    /// The next output.
+    pub fn poll(&mut self, now: Moment) -> Output {
+        if let Some((connection, code, reason)) = self.closes.pop_front() {
+            return Output::Close(connection, code, reason);
+        }
+        if let Some(output) = self.transmit(now) {
+            return output;
+        }
+        // Leaving connections close in `transmit`.
+        if let Some((connection, code, reason)) = self.closes.pop_front() {
+            return Output::Close(connection, code, reason);
+        }
+        match self.happened.pop_front() {
+            Some(happening) => Output::Happened(happening),
+            None => Output::Wait(self.next_deadline(now)),
+        }
+    }
+
+    /// Takes in a message for a lane; it goes when a connection has room for it, unless `expires`
+    /// comes first.
+    pub fn send(
+        &mut self,
+        class: Class,
+        payload: Bytes,
+        expires: Option<Moment>,
+    ) -> Result<Ticket, SendError> {
+        if let Life::Over(_) = self.life {
+            return Err(SendError::Ended(payload));
+        }
+        let max = if class == Class::Bulk { MAX_BULK_PAYLOAD } else { MAX_PAYLOAD };
+        if payload.len() > max {
+            return Err(SendError::TooLarge(payload));
+        }
+        let ticket = Ticket(self.next_ticket);
+        if let Err(payload) = self.outboxes[class].push(ticket, payload, expires) {
+            self.counters.refused_full += 1;
+            return Err(SendError::Full(payload));
+        }
+        self.next_ticket += 1;
+        Ok(ticket)
+    }
+
+    /// Offers the newest value of a signal.
+    pub fn signal(&mut self, path: SignalPath, value: Value, now: Moment) {
+        self.conflator.offer(path, value, now);
+    }
+
+    /// Ends the session: says goodbye on every connection, then closes them.
+    pub fn close(&mut self, code: CloseCode, reason: &str, retry_after: Option<Duration>) {
+        if let Life::Over(_) = self.life {
+            return;
+        }
+        let retry_after_ms =
+            retry_after.map_or(0, |wait| u32::try_from(wait.as_millis()).unwrap_or(u32::MAX));
+        let goodbye = Goodbye { code, reason: reason.into(), retry_after_ms };
+        for peer in &mut self.peers {
+            if !peer.is_closed() {
+                peer.stage = Stage::Leaving(goodbye.clone());
+            }
+        }
+        self.over(Ended::ByUs);
+    }
+
+    /// A floor under the peer's boot clock; `None` before its first frame.
+    pub fn peer_clock(&self, now: Moment) -> Option<Stamp> {
+        self.floor.map(|floor| floor.at(now))
+    }
+
+    /// Whether and where the session is carried.
+    pub fn connectivity(&self, now: Moment) -> Connectivity {
+        if let Life::Over(ended) = &self.life {
+            return Connectivity::Over(ended.clone());
+        }
+        match self.peers.iter().find(|peer| Some(peer.id) == self.carrier) {
+            None => Connectivity::None { retry_after: self.retry_after },
+            Some(peer) => Connectivity::On {
+                connection: peer.id,
+                transport: peer.capabilities.transport,
+                is_suspect: peer.pulse.health(now) != Health::Good,
+            },
+        }
+    }
+
+    /// True once the session is over and the last of its connections too.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.life, Life::Over(_))
+            && self.peers.is_empty()
+            && self.happened.is_empty()
+            && self.closes.is_empty()
+    }
+
+    fn opened(&mut self, connection: ConnectionId, capabilities: Capabilities, why: String, now: Moment) {
+        let stage = if matches!(self.life, Life::Over(_)) {
+            Stage::Leaving(Goodbye { code: CloseCode::Normal, reason: String::new(), retry_after_ms: 0 })
+        } else {
+            Stage::Hello
+        };
+        let pulse = Pulse::new(self.config.pulse, self.role, now);
+        self.peers.push(Peer::new(connection, capabilities, stage, why, pulse, now));
+    }
+
+    fn greeted(
+        &mut self,
+        connection: ConnectionId,
+        capabilities: Capabilities,
+        greeting: &Greeting,
+        now: Moment,
+    ) {
+        let hello = &greeting.hello;
+        let stamp = Stamp { boot: hello.stamp.boot, clock: greeting.clock.max(hello.stamp.clock) };
+        match &mut self.floor {
+            Some(floor) if floor.at(now).boot == stamp.boot => floor.observe(stamp.clock, greeting.arrived),
+            Some(_) | None => self.floor = Some(Floor::new(stamp, greeting.arrived)),
+        }
+        let Life::Alive(id) = self.life else {
+            self.closes.push_back((connection, CloseCode::GoingAway, "the session has ended".into()));
+            return;
+        };
+        let resumed = hello.session == Some(id);
+        let mut pulse = Pulse::new(self.config.pulse, self.role, now);
+        pulse.heard(now);
+        let why = hello.reason.clone();
+        let stage = Stage::Welcome { resumed };
+        let mut peer = Peer::new(connection, capabilities, stage, why, pulse, now);
+        if resumed {
+            self.counters.resumes += 1;
+            if !self.acknowledged(&hello.received, None, now) {
+                self.closes.push_back((connection, CloseCode::ProtocolViolation, BAD_ACK.into()));
+                peer.stage = Stage::Closed;
+            }
+        }
+        self.peers.push(peer);
+        self.make_way();
+    }
+
+    /// Holds the number of connections below its limit: the oldest gives way.
+    fn make_way(&mut self) {
+        let alive = self.peers.iter().filter(|peer| !peer.is_closed()).count();
+        if alive > self.config.max_connections
+            && let Some(oldest) = self.peers.iter_mut().find(|peer| !peer.is_closed())
+        {
+            oldest.stage = Stage::Closed;
+            self.closes.push_back((
+                oldest.id,
+                CloseCode::Replaced,
+                "a newer connection took its place".into(),
+            ));
+        }
+    }
+
+    fn ended(&mut self, connection: ConnectionId, ended: Ended) {
+        self.peers.retain(|peer| peer.id != connection);
+        if let Ended::ByPeer { code, .. } = &ended
+            && !code.reconnects()
+        {
+            self.over(ended);
+        }
+    }
+
+    /// The end of the session; its connections may still be saying goodbye.
+    fn over(&mut self, ended: Ended) {
+        if matches!(self.life, Life::Over(_)) {
+            return;
+        }
+        let happened = &mut self.happened;
+        let mut settled = |ticket, fate| happened.push_back(Happening::Settled { ticket, fate });
+        for (_, outbox) in self.outboxes.iter_mut() {
+            outbox.end(&mut settled);
+        }
+        self.life = Life::Over(ended.clone());
+        self.happened.push_back(Happening::Ended(ended));
+        for peer in &mut self.peers {
+            if !matches!(peer.stage, Stage::Leaving(_) | Stage::Closed) {
+                peer.stage = Stage::Closed;
+                self.closes.push_back((peer.id, CloseCode::Normal, String::new()));
+            }
+        }
+    }
+
+    fn look_at_the_time(&mut self, now: Moment) {
+        self.expire(now);
+        let deadline = self.config.greeting_deadline;
+        for peer in &mut self.peers {
+            let verdict = match peer.stage {
+                Stage::Closed => None,
+                Stage::Greeted { since } if now >= since + deadline => {
+                    Some((CloseCode::HandshakeTimeout, "no welcome in time"))
+                }
+                Stage::Hello
+                | Stage::Greeted { .. }
+                | Stage::Welcome { .. }
+                | Stage::Welcomed { .. }
+                | Stage::Ready
+                | Stage::Leaving(_) => (peer.pulse.health(now) == Health::Dead)
+                    .then_some((CloseCode::Dead, "silent for too long")),
+            };
+            if let Some((code, reason)) = verdict {
+                peer.stage = Stage::Closed;
+                self.closes.push_back((peer.id, code, reason.into()));
+            }
+        }
+        self.choose_carrier(now);
+    }
+
+    fn expire(&mut self, now: Moment) {
+        let (happened, counters) = (&mut self.happened, &mut self.counters);
+        let mut settled = |ticket, fate| note_fate(happened, counters, ticket, fate);
+        for (_, outbox) in self.outboxes.iter_mut() {
+            outbox.expire(now, &mut settled);
+        }
+    }
+
+    /// The newest ready connection that is heard from carries the lanes; where none is, the newest.
+    fn choose_carrier(&mut self, now: Moment) {
+        let newest = |wanted: fn(&Peer, Moment) -> bool| {
+            self.peers.iter().rev().find(|peer| peer.is_ready() && wanted(peer, now)).map(|peer| peer.id)
+        };
+        let chosen =
+            newest(|peer, now| peer.pulse.health(now) == Health::Good).or_else(|| newest(|_, _| true));
+        if chosen != self.carrier {
+            self.carrier = chosen;
+            // Bulk's delays are others now.
+            self.bulk_window.restart();
+            self.tell_of_move();
+        }
+    }
+
+    fn tell_of_move(&mut self) {
+        if let Some(peer) = self.peers.iter().find(|peer| Some(peer.id) == self.carrier) {
+            let (transport, why) = (peer.capabilities.transport, peer.why.clone());
+            self.happened.push_back(Happening::Moved { transport, why });
+        }
+    }
+
+    /// Which connections carry a class: every live one for safety, the carrier for all else.
+    fn carries(&self, peer: &Peer, class: Class) -> bool {
+        peer.is_ready() && (class == Class::Safety || Some(peer.id) == self.carrier)
+    }
+
+    fn next_deadline(&self, now: Moment) -> Option<Moment> {
+        let expiry = self.outboxes.iter().filter_map(|(_, outbox)| outbox.next_expiry()).min();
+        let signals = self.signals_deadline(now);
+        let peers = self.peers.iter().filter_map(|peer| match peer.stage {
+            Stage::Closed => None,
+            Stage::Greeted { since } => {
+                Some((since + self.config.greeting_deadline).min(peer.pulse.next_change(now)))
+            }
+            Stage::Hello
+            | Stage::Welcome { .. }
+            | Stage::Welcomed { .. }
+            | Stage::Ready
+            | Stage::Leaving(_) => Some(peer.pulse.next_change(now)),
+        });
+        let ack = self.bulk_ack.due_at();
+        // What is overdue waits for room, not for time.
+        expiry.into_iter().chain(signals).chain(peers).chain(ack).filter(|at| *at > now).min()
+    }
+
+    fn peer(&mut self, connection: ConnectionId) -> Option<&mut Peer> {
+        self.peers.iter_mut().find(|peer| peer.id == connection)
+    }
+
+    fn received(&self) -> Received {
+        self.inboxes
+            .iter()
+            .filter(|(_, inbox)| inbox.received() > 0)
+            .map(|(class, inbox)| (class, inbox.received()))
+            .collect()
+    }
+
+    fn stamp(&self, now: Moment) -> Stamp {
+        Stamp { boot: self.stamp_boot, clock: now }
+    }
+}
+
+const BAD_ACK: &str = "acknowledged what was never sent";
+
+/// What a peer of another version is told.
+pub fn version_mismatch(theirs: u32) -> String {
+    format!("this side speaks version {VERSION}, the peer {theirs}")
+}
+
+fn note_fate(happened: &mut VecDeque<Happening>, counters: &mut Counters, ticket: Ticket, fate: Fate) {
+    match fate {
+        Fate::Expired { sent: false } => counters.expired_unsent += 1,
+        Fate::Expired { sent: true } => counters.expired_sent += 1,
+        Fate::Acknowledged | Fate::Lost { .. } => {}
+    }
+    happened.push_back(Happening::Settled { ticket, fate });
+}
