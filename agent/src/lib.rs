@@ -1,3 +1,5 @@
 //! Carriageway.
 pub mod core;
+#[cfg(feature = "shell")]
+pub mod journal;
 pub use crate::core::vehicle::Vehicle;

@@ -14,6 +14,9 @@
 //! refused, and one that cannot even be remembered as refused is left unanswered and counted: silence promises
 //! nothing. Nothing is forgotten before FRESH refuses every copy that was seen and its outcome has arrived.
 //!
+//! A clock that goes backwards, which a boot clock should never do, makes every stamp up to its highest reading
+//! worthless. A restart remembers that only as far as the journal's records show it.
+//!
 //! The emergency stop acts first and is recorded meanwhile: it is latched, so its second effect is none, and
 //! waiting for a slow or broken disk could cost a life. It is held to FRESH, since a stop from minutes ago
 //! in moving traffic is a danger of its own; no rate, no full and no broken journal holds it up. Where its

@@ -56,6 +56,7 @@ struct World {
     time: u64,
     offset: u64,
     boot: u8,
+    jumped: bool,
     executor: Executor,
     disk: BTreeMap<CommandKey, Record>,
     unsynced: Vec<(WriteId, Record)>,
@@ -77,6 +78,7 @@ impl World {
             time: offset + 50_000,
             offset,
             boot: 0,
+            jumped: false,
             executor: Executor::recover(here, PolicyTable::defaults(), limits(), Vec::new()),
             disk: BTreeMap::new(),
             unsynced: Vec::new(),
@@ -118,7 +120,10 @@ impl World {
                 }
             }
             Step::Crash { survivors, reboot, down } => self.crash(survivors, reboot, down),
-            Step::Backwards { millis } => self.offset = (self.offset + millis).min(self.time),
+            Step::Backwards { millis } => {
+                self.offset = (self.offset + millis).min(self.time);
+                self.jumped = true;
+            }
             Step::FailDisk => self.disk_is_bad = true,
         }
         self.settle()
@@ -180,7 +185,9 @@ impl World {
         self.moving.clear();
         self.unarrived.clear();
         self.time += down;
-        if reboot {
+        // A jump that no record witnessed is forgotten by a restart, as the executor's documentation says.
+        if reboot || self.jumped {
+            self.jumped = false;
             self.boot += 1;
             self.offset = self.time - down / 2;
         }
