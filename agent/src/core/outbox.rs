@@ -58,8 +58,8 @@ impl<T: Ord> Outbox<T> {
     pub fn lost(&mut self, ticket: &T) {
         let Some((class, outcome)) = self.under_way.remove(ticket) else { return };
         let newer = |other: &Outcome| other.key == outcome.key && other.phase >= outcome.phase;
-        let overtaken = self.waiting[class].iter().any(newer)
-            || self.under_way.values().any(|(_, other)| newer(other));
+        let overtaken =
+            self.waiting[class].iter().any(newer) || self.under_way.values().any(|(_, other)| newer(other));
         if !overtaken {
             self.push(class, outcome);
         }

@@ -55,9 +55,9 @@ impl Bucket {
 /// How long an empty bucket under `policy` takes to fill.
 pub fn refill_time(policy: &Policy) -> Duration {
     match policy.rate_per_second {
-        Some(rate) if rate > 0 => Duration::from_micros(
-            (u64::from(policy.burst) * MICROS_PER_SECOND).div_ceil(u64::from(rate)),
-        ),
+        Some(rate) if rate > 0 => {
+            Duration::from_micros((u64::from(policy.burst) * MICROS_PER_SECOND).div_ceil(u64::from(rate)))
+        }
         Some(_) | None => Duration::ZERO,
     }
 }
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn a_zero_rate_allows_its_burst_and_then_nothing() {
         let mut bucket = Bucket::full(&policy(Some(0), 2), Moment::ZERO);
-        let later = Moment::ZERO + Duration::from_secs(3_600);
+        let later = Moment::ZERO + Duration::from_hours(1);
         assert_eq!([bucket.take(Moment::ZERO), bucket.take(later), bucket.take(later)], [true, true, false]);
     }
 

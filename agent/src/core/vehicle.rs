@@ -59,9 +59,7 @@ pub struct Target {
 impl Target {
     /// True of the emergency stop itself: the only target that acts before it is recorded.
     pub fn is_emergency_stop(&self) -> bool {
-        self.class == Class::Safety
-            && self.path.as_str() == EMERGENCY_STOP
-            && self.value == Value::Bool(true)
+        self.class == Class::Safety && self.path.as_str() == EMERGENCY_STOP && self.value == Value::Bool(true)
     }
 }
 

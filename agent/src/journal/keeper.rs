@@ -60,7 +60,8 @@ impl Keeper {
         asked.map_err(|_| JournalError::Stopped(None))?;
         let loaded = loaded.await.map_err(|_| JournalError::Stopped(None))??;
         let (reply, replies) = mpsc::channel(UNDER_WAY);
-        let file = File { vehicle, requests: self.requests.clone(), reply, replies, waiting: VecDeque::new() };
+        let file =
+            File { vehicle, requests: self.requests.clone(), reply, replies, waiting: VecDeque::new() };
         let file = Backing::File { file, under_way: 0, forgotten: Vec::new() };
         Ok((Journal { backing: file }, loaded))
     }
@@ -73,16 +74,25 @@ pub struct Journal {
 
 enum Backing {
     /// Nothing is kept; each write is answered at once.
-    Nowhere { written: VecDeque<WriteId> },
-    File { file: File, under_way: usize, forgotten: Vec<CommandKey> },
+    Nowhere {
+        written: VecDeque<WriteId>,
+    },
+    File {
+        file: File,
+        under_way: usize,
+        forgotten: Vec<CommandKey>,
+    },
 }
+
+/// Changes on their way to the thread; with a number where somebody waits for them.
+type Waiting = (Option<WriteId>, Vec<(VehicleId, Change)>);
 
 struct File {
     vehicle: VehicleId,
     requests: mpsc::Sender<Request>,
     reply: mpsc::Sender<Reply>,
     replies: mpsc::Receiver<Reply>,
-    waiting: VecDeque<(Option<WriteId>, Vec<(VehicleId, Change)>)>,
+    waiting: VecDeque<Waiting>,
 }
 
 impl Journal {
@@ -161,10 +171,7 @@ impl File {
                             let reply = id.map(|id| (id, self.reply.clone()));
                             place.send(Request::Change { changes, reply });
                         }
-                        Err(_) => match id {
-                            Some(id) => return (id, Err(stopped())),
-                            None => continue,
-                        },
+                        Err(_) => if let Some(id) = id { return (id, Err(stopped())) },
                     }
                 }
             }

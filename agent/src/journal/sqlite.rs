@@ -71,8 +71,7 @@ impl Store for Sqlite {
         let read = |source| JournalError::Read { path: self.path.clone(), source };
         let rows = self.rows(vehicle).map_err(read)?;
         let epoch = self.epoch(vehicle).map_err(read)?;
-        let damaged =
-            |why| JournalError::Damaged { path: self.path.clone(), vehicle: vehicle.clone(), why };
+        let damaged = |why| JournalError::Damaged { path: self.path.clone(), vehicle: vehicle.clone(), why };
         let records = rows.into_iter().map(RawRecord::check).collect::<Result<_, _>>().map_err(damaged)?;
         Ok(Loaded { records, epoch })
     }
@@ -305,8 +304,11 @@ mod tests {
     fn other_files_are_refused_and_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let text = directory.path().join("notes.txt");
-        std::fs::write(&text, "not a database, but long enough to have a header of a hundred bytes or more. ".repeat(4))
-            .unwrap();
+        std::fs::write(
+            &text,
+            "not a database, but long enough to have a header of a hundred bytes or more. ".repeat(4),
+        )
+        .unwrap();
         assert!(matches!(Sqlite::open(&text), Err(JournalError::Foreign { .. })));
         let other = directory.path().join("other.db");
         Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();

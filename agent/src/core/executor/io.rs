@@ -102,7 +102,7 @@ impl Default for Limits {
 }
 
 /// Longest ttl that is accepted: a record occupies the journal for as long.
-pub const LONGEST_TTL: Duration = Duration::from_secs(7 * 24 * 3_600);
+pub const LONGEST_TTL: Duration = Duration::from_hours(7 * 24);
 
 /// What the executor has counted since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

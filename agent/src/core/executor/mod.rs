@@ -23,22 +23,20 @@
 //! record could not be made durable its outcome is UNKNOWN, with the stop itself in the detail.
 
 mod io;
-mod record;
 #[cfg(test)]
 mod model;
+mod record;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use carriageway_proto::{
-    Class, ClassMap, Command, CommandKey, Moment, Phase, PolicyTable, Reason, Stamp,
-};
+use carriageway_proto::{Class, ClassMap, Command, CommandKey, Moment, Phase, PolicyTable, Reason, Stamp};
 
 pub use io::{Counts, Input, LONGEST_TTL, Limits, Output, WriteId};
-pub use record::{Record, Verdict};
 use record::{Judge, life, no_command_class};
+pub use record::{Record, Verdict};
 
 use crate::core::rate::{Bucket, refill_time};
 use crate::core::vehicle::{Actuation, Applied, Refusal, Target};
@@ -119,7 +117,9 @@ impl Executor {
             broken: false,
             counts: Counts::default(),
         };
-        journal.into_iter().for_each(|record| executor.take_up(record));
+        for record in journal {
+            executor.take_up(record);
+        }
         executor
     }
 
@@ -154,9 +154,7 @@ impl Executor {
             }
         }
         self.forget_due(now);
-        self.outputs
-            .pop_front()
-            .unwrap_or_else(|| Output::Wait(self.dying.first().map(|(due, _)| *due)))
+        self.outputs.pop_front().unwrap_or_else(|| Output::Wait(self.dying.first().map(|(due, _)| *due)))
     }
 
     /// True once a write has failed: from here on only the emergency stop acts.
@@ -167,6 +165,11 @@ impl Executor {
     /// Says that the journal cannot be trusted any more, though no write of ours failed.
     pub fn break_journal(&mut self) {
         self.broken = true;
+    }
+
+    /// True when nothing is under way: a restart now would leave nothing UNKNOWN.
+    pub fn is_idle(&self) -> bool {
+        self.entries.values().all(|entry| entry.stage == Stage::Settled)
     }
 
     /// Commands remembered, of every class.
@@ -222,12 +225,11 @@ impl Executor {
         let (key, verdict) = (record.key().clone(), record.verdict.clone());
         let admitted = verdict.as_ref().is_none_or(|verdict| !verdict.is_refusal());
         self.entries.insert(key.clone(), Entry { record, stage: Stage::Settled, admitted });
-        match verdict {
-            Some(_) => self.settled(&key),
-            None => {
-                let why = "the vehicle's agent restarted between its intent and its result";
-                self.settle(&key, Verdict::unknown(why), true);
-            }
+        if verdict.is_some() {
+            self.settled(&key);
+        } else {
+            let why = "the vehicle's agent restarted between its intent and its result";
+            self.settle(&key, Verdict::unknown(why), true);
         }
     }
 
@@ -292,7 +294,10 @@ impl Executor {
         }
         let under_way = self.count(class, |entry| entry.stage != Stage::Settled);
         if under_way >= self.policy[class].in_flight as usize {
-            return Some(Verdict::rejected(Reason::Busy, format!("{under_way} of class {class} are under way")));
+            return Some(Verdict::rejected(
+                Reason::Busy,
+                format!("{under_way} of class {class} are under way"),
+            ));
         }
         if self.count(class, |entry| entry.admitted) >= self.limits.admitted {
             return Some(Verdict::rejected(Reason::Busy, "the vehicle's journal is full"));
@@ -442,7 +447,9 @@ impl Executor {
             .filter(|(_, key)| same(&self.entries[*key].record.command))
             .map(|(actuation, _)| *actuation)
             .collect();
-        older.into_iter().for_each(|actuation| self.on_end(actuation, Verdict::superseded()));
+        for actuation in older {
+            self.on_end(actuation, Verdict::superseded());
+        }
     }
 
     fn on_end(&mut self, actuation: Actuation, verdict: Verdict) {

@@ -12,17 +12,38 @@ use crate::core::vehicle::EMERGENCY_STOP;
 #[derive(Clone, Debug)]
 enum Step {
     /// An operator wants something new.
-    Wish { class: Class, ttl: u64, path: u8 },
+    Wish {
+        class: Class,
+        ttl: u64,
+        path: u8,
+    },
     /// The gateway stamps a copy of some wish, by a floor that is `behind` the vehicle's clock.
-    Copy { wish: prop::sample::Index, behind: u64 },
+    Copy {
+        wish: prop::sample::Index,
+        behind: u64,
+    },
     /// One of the copies ever made reaches the vehicle.
-    Deliver { copy: prop::sample::Index },
-    Pass { millis: u64 },
-    Sync { writes: usize },
-    Finish { which: prop::sample::Index },
+    Deliver {
+        copy: prop::sample::Index,
+    },
+    Pass {
+        millis: u64,
+    },
+    Sync {
+        writes: usize,
+    },
+    Finish {
+        which: prop::sample::Index,
+    },
     Arrive,
-    Crash { survivors: usize, reboot: bool, down: u64 },
-    Backwards { millis: u64 },
+    Crash {
+        survivors: usize,
+        reboot: bool,
+        down: u64,
+    },
+    Backwards {
+        millis: u64,
+    },
     FailDisk,
 }
 
@@ -98,22 +119,21 @@ impl World {
         Stamp { boot: BootId::from_bytes([self.boot; 16]), clock }
     }
 
-    fn take(&mut self, step: Step) -> Result<(), TestCaseError> {
-        match step {
+    fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {
+        match *step {
             Step::Wish { class, ttl, path } => self.wish(class, ttl, path),
             Step::Copy { wish, behind } => self.copy(wish, behind),
             Step::Deliver { copy } if !self.copies.is_empty() => {
                 let command = copy.get(&self.copies).clone();
                 self.executor.handle(self.here().clock, Input::Command { lane: command.class, command });
             }
-            Step::Deliver { .. } => {}
             Step::Pass { millis } => self.time += millis,
             Step::Sync { writes } => self.sync(writes)?,
             Step::Finish { which } if !self.moving.is_empty() => {
                 let actuation = self.moving.remove(which.index(self.moving.len()));
                 self.executor.handle(self.here().clock, Input::Finished { actuation, result: Ok(()) });
             }
-            Step::Finish { .. } => {}
+            Step::Deliver { .. } | Step::Finish { .. } => {}
             Step::Arrive => {
                 for key in std::mem::take(&mut self.unarrived) {
                     self.executor.handle(self.here().clock, Input::Arrived(key));
@@ -137,7 +157,7 @@ impl World {
             key: format!("k{number}").parse().unwrap(),
             class,
             path: path.parse().unwrap(),
-            value: if safety { Value::Bool(true) } else { Value::Int(number as i64) },
+            value: if safety { Value::Bool(true) } else { Value::Int(i64::try_from(number).unwrap()) },
             stamp: self.here(),
             ttl: Duration::from_millis(ttl),
             operator: String::new(),
@@ -213,13 +233,17 @@ impl World {
 
     fn act(&mut self, actuation: Actuation, target: &Target) -> Result<(), TestCaseError> {
         let Value::Int(number) = target.value else { panic!("only numbered wishes are applied") };
-        let Wish { command, born } = &self.wishes[number as usize];
+        let Wish { command, born } = &self.wishes[usize::try_from(number).unwrap()];
         let age = Duration::from_millis(self.time - born);
         prop_assert!(age <= command.ttl, "FRESH: {} acted {age:?} after its birth", command.key);
         let times = self.executed.entry(command.key.clone()).or_default();
         *times += 1;
         prop_assert_eq!(*times, 1, "ONCE: {}", &command.key);
-        prop_assert_eq!(self.disk.get(&command.key).map(|record| &record.verdict), Some(&None), "intent first");
+        prop_assert_eq!(
+            self.disk.get(&command.key).map(|record| &record.verdict),
+            Some(&None),
+            "intent first"
+        );
         for phase in self.told.get(&command.key).into_iter().flatten() {
             prop_assert!(!phase.is_terminal(), "{} acted after {phase} was told", command.key);
         }
@@ -232,11 +256,20 @@ impl World {
         let key = &outcome.key;
         if outcome.phase == Phase::Succeeded {
             let durable = self.disk.get(key).and_then(|record| record.verdict.as_ref());
-            prop_assert_eq!(durable.map(|verdict| verdict.phase), Some(Phase::Succeeded), "ACK-TRUTH: {}", key);
+            prop_assert_eq!(
+                durable.map(|verdict| verdict.phase),
+                Some(Phase::Succeeded),
+                "ACK-TRUTH: {}",
+                key
+            );
         }
         let known = !self.forgotten.contains(key);
         let refused = matches!(outcome.phase, Phase::Expired | Phase::Rejected);
-        prop_assert!(!(refused && known && self.executed.contains_key(key)), "{key} acted, then {}", outcome.phase);
+        prop_assert!(
+            !(refused && known && self.executed.contains_key(key)),
+            "{key} acted, then {}",
+            outcome.phase
+        );
         if known {
             self.told.entry(key.clone()).or_default().insert(outcome.phase);
         }
@@ -257,7 +290,7 @@ proptest! {
     #[test]
     fn once_fresh_and_true_under_copies_crashes_and_reboots(steps in steps(false)) {
         let mut world = World::new();
-        for step in steps {
+        for step in &steps {
             world.take(step)?;
         }
         for (key, phases) in &world.told {
@@ -269,7 +302,7 @@ proptest! {
     #[test]
     fn once_fresh_and_true_on_a_disk_that_fails(steps in steps(true)) {
         let mut world = World::new();
-        for step in steps {
+        for step in &steps {
             world.take(step)?;
         }
     }

@@ -22,7 +22,8 @@ const CABIN_SECONDS: f64 = 90.0;
 const CLIMATE: std::ops::RangeInclusive<i64> = 16..=28;
 
 /// The doors, in the order of every array here.
-pub(super) const DOORS: [&str; 4] = ["Row1.DriverSide", "Row1.PassengerSide", "Row2.DriverSide", "Row2.PassengerSide"];
+pub(super) const DOORS: [&str; 4] =
+    ["Row1.DriverSide", "Row1.PassengerSide", "Row2.DriverSide", "Row2.PassengerSide"];
 
 /// A position from 0 (closed) to 100 (open) percent and where it goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -38,7 +39,7 @@ impl Travel {
     }
 
     pub(super) fn is_there(&self) -> bool {
-        self.position == self.target
+        (self.position - self.target).abs() <= f64::EPSILON
     }
 }
 
@@ -49,15 +50,21 @@ pub(super) struct Lock {
     pub(super) busy: f64,
 }
 
+/// What shines.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lights {
+    pub(super) low_beam: bool,
+    pub(super) high_beam: bool,
+    pub(super) hazard: bool,
+}
+
 /// Everything of one car that is not its motion.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Body {
     pub(super) windows: [Travel; 4],
     pub(super) doors: [Travel; 4],
     pub(super) locks: [Lock; 4],
-    pub(super) low_beam: bool,
-    pub(super) high_beam: bool,
-    pub(super) hazard: bool,
+    pub(super) lights: Lights,
     /// Seconds that the horn still sounds.
     pub(super) horn: f64,
     /// Degrees Celsius: cabin, outside, and the driver's wish.
@@ -74,9 +81,7 @@ impl Body {
             windows: [Travel::default(); 4],
             doors: [Travel::default(); 4],
             locks: [Lock { locked: true, busy: 0.0 }; 4],
-            low_beam: true,
-            high_beam: false,
-            hazard: false,
+            lights: Lights { low_beam: true, high_beam: false, hazard: false },
             horn: 0.0,
             cabin: outside,
             outside,
@@ -99,7 +104,11 @@ impl Body {
 
     /// What heating and cooling draw, in watts.
     pub(super) fn climate_power(&self) -> f64 {
-        if self.climate_on { (150.0 * (self.wish as f64 - self.cabin).abs()).clamp(200.0, 3_000.0) } else { 0.0 }
+        if self.climate_on {
+            (150.0 * (self.wish as f64 - self.cabin).abs()).clamp(200.0, 3_000.0)
+        } else {
+            0.0
+        }
     }
 
     pub(super) fn all_doors_closed(&self) -> bool {

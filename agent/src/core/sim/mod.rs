@@ -57,7 +57,8 @@ impl Simulated {
     /// A vehicle on `road` whose place, mood, charge and weather follow from `seed`.
     pub fn new(road: Arc<Road>, seed: u64, now: Moment) -> Self {
         let mut chance = Pcg32::seed_from_u64(seed);
-        let mut between = |low: f64, high: f64| low + (high - low) * f64::from(chance.next_u32()) / f64::from(u32::MAX);
+        let mut between =
+            |low: f64, high: f64| low + (high - low) * f64::from(chance.next_u32()) / f64::from(u32::MAX);
         let start = between(0.0, road.length());
         let motion = Motion::start(&road, start, between(0.85, 1.0));
         Self {
@@ -129,7 +130,7 @@ impl Vehicle for Simulated {
     fn stop(&mut self, now: Moment, actuation: Actuation) {
         self.advance(now);
         self.latched = true;
-        self.body.hazard = true;
+        self.body.lights.hazard = true;
         self.moving.push((Thing::EmergencyStop, actuation));
     }
 

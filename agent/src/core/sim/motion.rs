@@ -87,7 +87,7 @@ impl Motion {
         self.speed = (before + asked * STEP_SECONDS).max(0.0);
         self.acceleration = (self.speed - before) / STEP_SECONDS;
         self.steer(road);
-        self.roll((before + self.speed) / 2.0);
+        self.roll(f64::midpoint(before, self.speed));
         self.along = road.nearest(self.at, self.along);
     }
 
@@ -173,7 +173,12 @@ mod tests {
     use super::*;
 
     fn drive(
-        road: &Road, motion: &mut Motion, from: Moment, seconds: f64, drive: Drive, mut look: impl FnMut(&Motion),
+        road: &Road,
+        motion: &mut Motion,
+        from: Moment,
+        seconds: f64,
+        drive: Drive,
+        mut look: impl FnMut(&Motion),
     ) {
         let steps = (seconds / STEP_SECONDS) as u32;
         for step in 0..steps {

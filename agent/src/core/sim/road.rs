@@ -221,7 +221,7 @@ fn rounded(corners: &[Point], limits: &[f64]) -> Vec<Vertex> {
         let turn = wrapped(after.direction() - before.direction());
         let half = (turn.abs() / 2.0).tan();
         let room = 0.45 * before.length().min(after.length());
-        let radius = (room.min(40.0) / half.max(1e-6)).max(CORNER_RADIUS).min(400.0);
+        let radius = (room.min(40.0) / half.max(1e-6)).clamp(CORNER_RADIUS, 400.0);
         let cut = (radius * half).min(room);
         let speed = limits[index].min((CALM_LATERAL * cut / half.max(1e-6)).sqrt());
         arc(&mut outline, *corner, before.direction(), turn, cut, speed);

@@ -48,9 +48,9 @@ const PER_DOOR: [&str; 4] = ["IsOpen", "IsLocked", "Window.Position", "Window.Is
 const COUNT: usize = COMMON.len() + DOORS.len() * PER_DOOR.len();
 
 static PATHS: LazyLock<Vec<SignalPath>> = LazyLock::new(|| {
-    let of_doors = DOORS.iter().flat_map(|door| {
-        PER_DOOR.iter().map(move |signal| format!("Vehicle.Cabin.Door.{door}.{signal}"))
-    });
+    let of_doors = DOORS
+        .iter()
+        .flat_map(|door| PER_DOOR.iter().map(move |signal| format!("Vehicle.Cabin.Door.{door}.{signal}")));
     let texts = COMMON.iter().map(|path| (*path).to_owned()).chain(of_doors);
     texts.map(|text| text.parse().expect("the paths above are VSS paths")).collect()
 });
@@ -78,9 +78,9 @@ pub(super) fn values(vehicle: &Simulated) -> [Value; COUNT] {
         Value::Int(vehicle.gear),
         Value::Bool(vehicle.latched && motion.stands() || vehicle.gear != DRIVE),
         Value::Bool(body.horn > 0.0),
-        Value::Bool(body.low_beam),
-        Value::Bool(body.high_beam),
-        Value::Bool(body.hazard),
+        Value::Bool(body.lights.low_beam),
+        Value::Bool(body.lights.high_beam),
+        Value::Bool(body.lights.hazard),
         Value::Text(if motion.acceleration < -0.5 { "ACTIVE" } else { "INACTIVE" }.into()),
         Value::Bool(turning > 90.0),
         Value::Bool(turning < -90.0),
@@ -121,7 +121,12 @@ pub(super) struct Signals {
 
 impl Signals {
     /// Appends the values that changed or are due to be repeated.
-    pub(super) fn changed(&mut self, now: Moment, values: [Value; COUNT], changed: &mut Vec<(SignalPath, Value)>) {
+    pub(super) fn changed(
+        &mut self,
+        now: Moment,
+        values: [Value; COUNT],
+        changed: &mut Vec<(SignalPath, Value)>,
+    ) {
         if self.said.is_empty() {
             self.said = values.iter().map(|value| (value.clone(), now)).collect();
             changed.extend(PATHS.iter().cloned().zip(values));

@@ -107,11 +107,11 @@ impl Simulated {
             Target::Window(door) => body.move_window(door, number(value)?),
             Target::Door(door) => body.move_door(door, truth(value)?, stands),
             Target::Lock(door) => body.lock(door, truth(value)?),
-            Target::LowBeam => Ok(body.low_beam = truth(value)?),
-            Target::HighBeam => Ok(body.high_beam = truth(value)?),
-            Target::Hazard => Ok(body.hazard = truth(value)?),
-            Target::Horn => Ok(body.sound(truth(value)?)),
-            Target::Climate => Ok(body.climate_on = truth(value)?),
+            Target::LowBeam => switch(&mut body.lights.low_beam, value),
+            Target::HighBeam => switch(&mut body.lights.high_beam, value),
+            Target::Hazard => switch(&mut body.lights.hazard, value),
+            Target::Horn => truth(value).map(|on| body.sound(on)),
+            Target::Climate => switch(&mut body.climate_on, value),
             Target::Temperature => body.warm(integer(value)?),
             Target::ChargeLimit => self.limit_charge(integer(value)?),
             Target::Gear => self.shift(integer(value)?, stands),
@@ -148,6 +148,11 @@ impl Simulated {
         self.latched = true;
         Ok(())
     }
+}
+
+fn switch(place: &mut bool, value: &Value) -> Result<(), Refusal> {
+    *place = truth(value)?;
+    Ok(())
 }
 
 fn truth(value: &Value) -> Result<bool, Refusal> {

@@ -1,3 +1,5 @@
+#![expect(clippy::float_cmp, reason = "what stands still or is closed is exactly zero")]
+
 use std::collections::BTreeMap;
 
 use carriageway_proto::{Class, Reason};
@@ -38,7 +40,8 @@ impl Drive {
         let mut sent = 0;
         for _ in 0..millis / 50 {
             self.now = self.now + ms(50);
-            self.ended.extend(std::iter::from_fn(|| self.vehicle.progress(self.now)).map(|end| end.actuation));
+            self.ended
+                .extend(std::iter::from_fn(|| self.vehicle.progress(self.now)).map(|end| end.actuation));
             let mut changed = Vec::new();
             self.vehicle.observe(self.now, &mut changed);
             sent += changed.len();
