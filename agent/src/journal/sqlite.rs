@@ -237,7 +237,7 @@ mod tests {
         id.parse().unwrap()
     }
 
-    pub(super) fn record(key: &str, verdict: Option<Verdict>) -> Record {
+    fn record(key: &str, verdict: Option<Verdict>) -> Record {
         let stamp = Stamp { boot: BootId::from_bytes([7; 16]), clock: Moment::from_micros(1_234) };
         Record {
             command: Command {
@@ -250,7 +250,7 @@ mod tests {
                 operator: "ada".into(),
             },
             received: stamp,
-            keep_for: Duration::from_micros(5_011_000),
+            keep_for: Duration::from_millis(5_011),
             verdict,
         }
     }
@@ -278,7 +278,7 @@ mod tests {
         let loaded = store.load(&mine).unwrap();
         assert_eq!(loaded, Loaded { records: vec![settled, two.clone()], epoch: Epoch::new(7) });
         store.commit(&[(mine.clone(), Change::Forget("one".parse().unwrap()))]).unwrap();
-        assert_eq!(store.load(&mine).unwrap().records, [two.clone()]);
+        assert_eq!(store.load(&mine).unwrap().records, std::slice::from_ref(&two));
         assert_eq!(store.load(&vehicle("b")).unwrap(), Loaded { records: vec![two], epoch: Epoch::NONE });
     }
 

@@ -35,7 +35,9 @@ pub(super) struct Travel {
 impl Travel {
     fn step(&mut self, per_second: f64) {
         let most = per_second * STEP_SECONDS;
-        self.position += (self.target - self.position).clamp(-most, most);
+        let left = self.target - self.position;
+        // Set, not added up: what has arrived is exactly there.
+        self.position = if left.abs() <= most { self.target } else { self.position + most.copysign(left) };
     }
 
     pub(super) fn is_there(&self) -> bool {
