@@ -156,7 +156,7 @@ async fn a_restarted_agent_answers_from_its_journal() {
     while world.outcome().await.1.phase != Phase::Executing {}
     drop((world, keeper));
 
-    let keeper = Keeper::start(reopened(&path)).unwrap();
+    let keeper = Keeper::start(reopened(&path).await).unwrap();
     let mut world = World::with(clock, keeper.open(vehicle()).await.unwrap()).await;
     assert_eq!(world.end_of("close").await, Phase::Unknown);
     world.send(&open);
@@ -166,7 +166,13 @@ async fn a_restarted_agent_answers_from_its_journal() {
     assert_eq!(world.handle.status().commands.acted, 0);
 }
 
-/// Opens the journal once the thread of the agent that had it is gone: each try waits half a second for it.
-fn reopened(path: &std::path::Path) -> Sqlite {
-    (0..20).find_map(|_| Sqlite::open(path).ok()).expect("the first agent lets go of it")
+/// Opens the journal once the agent that had it is gone: each try waits half a second for its thread.
+async fn reopened(path: &std::path::Path) -> Sqlite {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+        if let Ok(store) = Sqlite::open(path) {
+            return store;
+        }
+    }
+    panic!("the first agent does not let go of its journal");
 }
