@@ -7,17 +7,27 @@
 pub mod core;
 
 #[cfg(feature = "shell")]
+pub mod arrival;
+#[cfg(feature = "shell")]
 pub mod clock;
 #[cfg(feature = "shell")]
 pub mod connection;
 #[cfg(feature = "shell")]
 mod driver;
 #[cfg(feature = "shell")]
+pub mod identity;
+#[cfg(feature = "shell")]
 pub mod link;
 #[cfg(feature = "shell")]
 pub mod lobby;
 #[cfg(feature = "shell")]
 pub mod memory;
+#[cfg(feature = "shell")]
+pub mod quic;
+#[cfg(feature = "shell")]
+pub mod tls;
+#[cfg(feature = "shell")]
+pub mod websocket;
 
 #[cfg(feature = "shell")]
 pub use connection::Connection;

@@ -309,7 +309,7 @@ impl Session {
     pub fn handle(&mut self, now: Moment, input: Input) {
         match input {
             Input::Opened { connection, capabilities, why } => {
-                self.opened(connection, capabilities, why, now)
+                self.opened(connection, capabilities, why, now);
             }
             Input::Greeted { connection, capabilities, greeting } => {
                 self.greeted(connection, capabilities, &greeting, now);

@@ -21,6 +21,8 @@ pub struct Status {
     pub connections: Vec<ConnectionStatus>,
     /// Frames that wait or are unacknowledged, per lane.
     pub queued_frames: ClassMap<usize>,
+    /// Frames that no connection has been given yet, per lane.
+    pub unsent_frames: ClassMap<usize>,
     /// Payload bytes that wait or are unacknowledged, per lane.
     pub queued_bytes: ClassMap<usize>,
     /// Signals that wait.
@@ -76,6 +78,7 @@ impl Session {
             resumes: self.counters.resumes,
             connections: self.connection_statuses(now),
             queued_frames: ClassMap::from_fn(|class| self.outboxes[class].frames()),
+            unsent_frames: ClassMap::from_fn(|class| self.outboxes[class].unsent()),
             queued_bytes: ClassMap::from_fn(|class| self.outboxes[class].bytes()),
             queued_signals: self.conflator.waiting(),
             bulk_window: self.bulk_window.bytes(),
