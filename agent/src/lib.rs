@@ -64,6 +64,8 @@ pub mod core;
 #[cfg(feature = "shell")]
 pub mod agent;
 #[cfg(feature = "shell")]
+pub mod daemon;
+#[cfg(feature = "shell")]
 pub mod journal;
 #[cfg(feature = "shell")]
 pub mod upload;

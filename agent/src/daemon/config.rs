@@ -7,8 +7,8 @@ use std::time::Duration;
 use carriageway_transport::settings::{self, SettingsError};
 use serde::{Deserialize, Serialize};
 
-/// Environment variables begin with this: `CARRIAGEWAY_AGENT_GATEWAY__HOST` sets `gateway.host`.
-pub const ENV_PREFIX: &str = "CARRIAGEWAY_AGENT_";
+/// Environment variables begin with this: `CARRIAGEWAY_AGENT__GATEWAY__HOST` sets `gateway.host`.
+pub const ENV_PREFIX: &str = "CARRIAGEWAY_AGENT";
 
 /// Fastest look at the vehicle, per second: above it a look costs more than its signals are worth.
 const MOST_LOOKS: f64 = 100.0;
@@ -93,7 +93,8 @@ pub struct Tls {
 
 impl Default for Tls {
     fn default() -> Self {
-        let [ca, cert, key] = ["ca.pem", "vehicle.pem", "vehicle.key"].map(|file| Path::new("certs").join(file));
+        let [ca, cert, key] =
+            ["ca.pem", "vehicle.pem", "vehicle.key"].map(|file| Path::new("certs").join(file));
         Self { ca, cert, key }
     }
 }
@@ -211,7 +212,8 @@ mod tests {
     #[test]
     fn flags_win_and_unknown_keys_are_refused() {
         let set = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-        let overrides = vec![set("gateway.host", "gw.example"), set("transport", "websocket"), set("signal_hz", "1")];
+        let overrides =
+            vec![set("gateway.host", "gw.example"), set("transport", "websocket"), set("signal_hz", "1")];
         let config = Config::load(None, overrides).unwrap();
         assert_eq!((config.gateway.certified_name(), config.transport), ("gw.example", Choice::WebSocket));
         assert!(Config::load(None, vec![set("vehicle.id", "truck-7")]).is_err(), "the certificate says that");
