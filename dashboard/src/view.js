@@ -2,7 +2,7 @@
 
 import { ACTIONS, EMERGENCY_STOP, verdict } from "./commands.js";
 import { positionOf, presenceOf } from "./fleet.js";
-import { STALE_MS, age, millis, percent, shortPath, value } from "./format.js";
+import { STALE_MS, age, millis, percent, shortPath, signal as signalText, value } from "./format.js";
 import { object, text } from "./api.js";
 
 /**
@@ -178,11 +178,11 @@ function showSignals(vehicle, now) {
     name.title = path;
     row.append(name, make("td"), make("td"));
     return row;
-  }, (row, [, signal]) => {
+  }, (row, [path, signal]) => {
     const old = now - signal.sampledAt;
     const [, shown, since] = row.children;
     row.classList.toggle("stale", old > STALE_MS);
-    if (shown) say(shown, value(signal.value));
+    if (shown) say(shown, signalText(path, signal.value));
     if (since) say(since, old > STALE_MS ? `stale, ${age(old)}` : age(old));
   });
 }
