@@ -1,1 +1,10 @@
-//! Carriageway.
+//! A link emulator: one model of a cellular link, in virtual time for tests, in real time between sockets or namespaces.
+//!
+//! - [`core`] is the model, pure; it builds without the feature `shell`,
+//! - [`profile`] names links: `lte-edge`, `tunnel` and others, or a TOML file,
+//! - [`relay`] passes UDP and TCP through the model in user space, without privileges.
+
+pub mod core;
+
+#[cfg(feature = "shell")]
+pub mod profile;

@@ -1,0 +1,5 @@
+//! Everything that is tested from outside, as one binary: linking is the cost.
+
+#![allow(clippy::unwrap_used, reason = "a helper of a test may fail like the test")]
+
+mod laws;
