@@ -7,4 +7,12 @@
 pub mod core;
 
 #[cfg(feature = "shell")]
+mod clock;
+#[cfg(feature = "shell")]
+pub mod lateness;
+#[cfg(feature = "shell")]
+mod poller;
+#[cfg(feature = "shell")]
 pub mod profile;
+#[cfg(feature = "shell")]
+pub mod relay;

@@ -2,4 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test may fail like the test")]
 
+mod cli;
 mod laws;
+mod relay;
+mod wait;
