@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::Duration;
 
 use super::link::{Cargo, FlowId, Links, Outcome};
@@ -12,6 +11,7 @@ use super::udp::Udp;
 use super::{Config, Rebinding, Stats};
 use crate::clock;
 use crate::core::{Direction, Moment, OutageMode};
+use crate::orders::Inbox;
 use crate::poller::{EventFlags, Poller, Waker};
 use crate::profile::Profile;
 
@@ -32,9 +32,6 @@ pub(super) enum Answer {
     Done,
     Stats(Box<Stats>),
 }
-
-/// A command and where its answer goes.
-pub(super) type Order = (Command, SyncSender<Answer>);
 
 /// Who has news. Packed into the 64 bits that epoll hands back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +126,7 @@ impl Engine {
     }
 
     /// Works until the handle is gone.
-    pub(super) fn run(mut self, orders: &Receiver<Order>) -> io::Result<()> {
+    pub(super) fn run(mut self, inbox: &Inbox<Command, Answer>) -> io::Result<()> {
         let (mut now, mut events) = (self.start, Vec::new());
         loop {
             let due = self.next_due(now);
@@ -139,13 +136,8 @@ impl Engine {
                     self.on_event(source, flags, clock::now());
                 }
             }
-            loop {
-                match orders.try_recv() {
-                    // The asker may have gone away.
-                    Ok((command, answer)) => drop(answer.try_send(self.on_command(command, clock::now()))),
-                    Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => return Ok(()),
-                }
+            if inbox.obey(|command| self.on_command(command, clock::now())).is_err() {
+                return Ok(());
             }
             now = clock::now();
             self.turn(now);

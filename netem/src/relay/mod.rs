@@ -38,23 +38,18 @@ mod udp;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
-use std::thread;
 use std::time::Duration;
 
+pub use crate::orders::Gone;
 pub use stats::Stats;
 
 use crate::core::{OutageMode, Seed};
-use crate::poller::Waker;
+use crate::orders::Orders;
 use crate::profile::Profile;
-use engine::{Answer, Command, Engine, Order};
+use engine::{Answer, Command, Engine};
 
 /// Flows of each protocol that a relay takes unless told otherwise.
 const MOST_FLOWS: usize = 1024;
-/// Orders that may wait for the relay's thread.
-const MOST_ORDERS: usize = 16;
-/// How long the relay's thread may take to answer before it counts as gone.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Where to listen and where to forward to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,18 +150,11 @@ pub enum StartError {
     Thread(#[source] io::Error),
 }
 
-/// The relay's thread has ended; its sockets are closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the relay is gone")]
-pub struct Gone;
-
 /// A running relay. It stops when this is dropped.
 pub struct Relay {
     udp: Vec<SocketAddr>,
     tcp: Vec<SocketAddr>,
-    orders: Option<SyncSender<Order>>,
-    waker: Waker,
-    thread: Option<thread::JoinHandle<io::Result<()>>>,
+    orders: Orders<Command, Answer>,
 }
 
 impl Relay {
@@ -176,12 +164,8 @@ impl Relay {
         let engine = Engine::new(config).map_err(StartError::Listen)?;
         let (udp, tcp) = engine.addresses().map_err(StartError::Listen)?;
         let waker = engine.waker().map_err(StartError::Thread)?;
-        let (orders, inbox) = mpsc::sync_channel(MOST_ORDERS);
-        let thread = thread::Builder::new()
-            .name("netem-relay".into())
-            .spawn(move || engine.run(&inbox))
-            .map_err(StartError::Thread)?;
-        Ok(Self { udp, tcp, orders: Some(orders), waker, thread: Some(thread) })
+        let orders = Orders::start("netem-relay", waker, move |inbox| engine.run(&inbox));
+        Ok(Self { udp, tcp, orders: orders.map_err(StartError::Thread)? })
     }
 
     /// Where it listens for UDP, in the order of the configuration.
@@ -221,7 +205,7 @@ impl Relay {
 
     /// Counters and the relay's own lateness.
     pub fn stats(&self) -> Result<Stats, Gone> {
-        match self.ask(Command::Stats)? {
+        match self.orders.ask(Command::Stats)? {
             Answer::Stats(stats) => Ok(*stats),
             Answer::Done => Err(Gone),
         }
@@ -229,37 +213,12 @@ impl Relay {
 
     /// Closes all sockets and waits for the thread. What was under way is lost.
     pub fn stop(mut self) -> io::Result<()> {
-        self.end()
+        self.orders.end()
     }
 
     fn order(&self, command: Command) -> Result<(), Gone> {
-        match self.ask(command)? {
+        match self.orders.ask(command)? {
             Answer::Done | Answer::Stats(_) => Ok(()),
         }
-    }
-
-    /// Returns once the thread has obeyed.
-    fn ask(&self, command: Command) -> Result<Answer, Gone> {
-        let (answer, asked) = mpsc::sync_channel(1);
-        let orders = self.orders.as_ref().ok_or(Gone)?;
-        orders.send((command, answer)).map_err(|_| Gone)?;
-        self.waker.wake();
-        asked.recv_timeout(ANSWER_WITHIN).map_err(|_: RecvTimeoutError| Gone)
-    }
-
-    fn end(&mut self) -> io::Result<()> {
-        self.orders = None;
-        self.waker.wake();
-        match self.thread.take() {
-            Some(thread) => thread.join().expect("the relay's thread does not panic"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        // Its error was a socket's; there is nobody left to tell.
-        let _ = self.end();
     }
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::core::{Cause, Counts};
+use crate::core::Counts;
+use crate::json::{counts_json, lateness_json, micros};
 use crate::lateness::Lateness;
 
 /// A snapshot.
@@ -43,8 +44,10 @@ impl Stats {
     pub fn to_json(&self) -> Value {
         json!({
             "uptime_us": micros(self.uptime),
-            "up": counts_json(&self.up, self.queued_up),
-            "down": counts_json(&self.down, self.queued_down),
+            "up": counts_json(&self.up),
+            "down": counts_json(&self.down),
+            "queued_up_bytes": self.queued_up,
+            "queued_down_bytes": self.queued_down,
             "udp_flows": self.udp_flows,
             "tcp_flows": self.tcp_flows,
             "refused_flows": self.refused_flows,
@@ -55,34 +58,4 @@ impl Stats {
             "lateness": lateness_json(&self.lateness),
         })
     }
-}
-
-fn counts_json(counts: &Counts, queued: u64) -> Value {
-    let mut dropped = serde_json::Map::new();
-    for cause in Cause::ALL {
-        dropped.insert(cause.name().into(), counts.dropped_by(cause).into());
-    }
-    json!({
-        "offered": counts.offered,
-        "offered_bytes": counts.offered_bytes,
-        "delivered": counts.delivered,
-        "delivered_bytes": counts.delivered_bytes,
-        "duplicated": counts.duplicated,
-        "corrupted": counts.corrupted,
-        "dropped": dropped,
-        "queued_bytes": queued,
-    })
-}
-
-fn lateness_json(lateness: &Lateness) -> Value {
-    json!({
-        "count": lateness.count(),
-        "p50_us": micros(lateness.quantile(0.5)),
-        "p99_us": micros(lateness.quantile(0.99)),
-        "worst_us": micros(lateness.worst()),
-    })
-}
-
-fn micros(span: Duration) -> u64 {
-    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }

@@ -5,4 +5,5 @@
 mod cli;
 mod laws;
 mod relay;
+mod testbed;
 mod wait;

@@ -1,0 +1,158 @@
+//! Real kernels over the model, where this machine permits it.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use carriageway_netem::core::OutageMode;
+use carriageway_netem::profile::{Profile, Tweak, units};
+use carriageway_netem::testbed::{Config, SERVER, StartError, Testbed, vehicle_address};
+
+use crate::wait::Stopwatch;
+
+const PORT: u16 = 4433;
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Long enough for a packet that is not lost, short enough to wait for one that is.
+const GRACE: Duration = Duration::from_millis(300);
+
+/// A testbed, or `None` where making one is not permitted: then the test says so and passes.
+fn testbed(config: Config) -> Option<Testbed> {
+    match Testbed::start(config) {
+        Ok(bed) => Some(bed),
+        Err(error @ (StartError::Permission { .. } | StartError::NoTun)) => {
+            eprintln!("skipped: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn link(delay_ms: u64) -> Profile {
+    let tweak = Tweak { delay: Some(Duration::from_millis(delay_ms)), ..Tweak::default() };
+    Profile::perfect("test").tweaked(&tweak)
+}
+
+/// A UDP socket on the net side and one in the first vehicle that talks to it.
+fn udp_pair(bed: &Testbed) -> (UdpSocket, UdpSocket) {
+    let server = bed.net().within(|| UdpSocket::bind(("0.0.0.0", PORT))).unwrap();
+    let client = bed.vehicle(0).within(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
+    client.connect((SERVER, PORT)).unwrap();
+    for socket in [&server, &client] {
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+    (server, client)
+}
+
+#[test]
+fn a_round_trip_takes_twice_the_delay() {
+    let Some(bed) = testbed(Config::new(link(20))) else { return };
+    let (server, client) = udp_pair(&bed);
+    let watch = Stopwatch::start();
+    client.send(b"question").unwrap();
+    let (_, from) = server.recv_from(&mut [0; 64]).unwrap();
+    assert_eq!(from.ip(), vehicle_address(0, 0));
+    server.send_to(b"answer", from).unwrap();
+    assert_eq!(client.recv(&mut [0; 64]).unwrap(), 6);
+    assert!(watch.elapsed() >= Duration::from_millis(40), "{:?}", watch.elapsed());
+    let report = bed.report().unwrap();
+    let wire = &report.json()["wires"][0];
+    assert_eq!((&wire["up"]["delivered"], &wire["down"]["delivered"]), (&1.into(), &1.into()));
+    assert_eq!(report.json()["tun_drops"], 0);
+}
+
+#[test]
+fn tcp_keeps_to_the_rate() {
+    let tweak =
+        Tweak { rate: units::rate("8 Mbit/s").ok(), queue: units::limit("64 KiB").ok(), ..Tweak::default() };
+    let Some(bed) = testbed(Config::new(link(5).tweaked(&tweak))) else { return };
+    let listener = bed.net().within(|| TcpListener::bind((SERVER, PORT))).unwrap();
+    let mut client = bed.vehicle(0).within(|| TcpStream::connect((SERVER, PORT))).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    let watch = Stopwatch::start();
+    let bytes = vec![7; 400_000];
+    std::thread::scope(|scope| {
+        scope.spawn(|| client.write_all(&bytes).unwrap());
+        server.read_exact(&mut vec![0; bytes.len()]).unwrap();
+    });
+    assert!(watch.elapsed() >= Duration::from_millis(400), "{:?}", watch.elapsed());
+}
+
+#[test]
+fn an_outage_and_a_blocked_udp_pass_nothing() {
+    let Some(bed) = testbed(Config::new(link(1))) else { return };
+    let (server, client) = udp_pair(&bed);
+    server.set_read_timeout(Some(GRACE)).unwrap();
+    let passes = || {
+        client.send(b"x").unwrap();
+        match server.recv(&mut [0; 8]) {
+            Ok(_) => true,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert!(passes());
+    bed.outage(None, Duration::from_mins(1), OutageMode::Drop).unwrap();
+    assert!(!passes());
+    bed.outage(None, Duration::ZERO, OutageMode::Drop).unwrap();
+    bed.block_udp(true).unwrap();
+    assert!(!passes());
+    bed.block_udp(false).unwrap();
+    assert!(passes());
+}
+
+#[test]
+fn a_vehicle_moves_to_its_other_path() {
+    let Some(bed) = testbed(Config::new(link(1)).path("wlan0", link(1)).vehicles(2)) else { return };
+    let (server, client) = udp_pair(&bed);
+    let seen = |client: &UdpSocket| {
+        client.send(b"x").unwrap();
+        server.recv_from(&mut [0; 8]).unwrap().1.ip()
+    };
+    let fresh = || {
+        let client = bed.vehicle(0).within(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
+        client.connect((SERVER, PORT)).unwrap();
+        client
+    };
+    assert_eq!(seen(&client), vehicle_address(0, 0));
+    bed.prefer(1).unwrap();
+    assert_eq!(seen(&fresh()), vehicle_address(0, 1));
+    bed.prefer(0).unwrap();
+    assert_eq!(seen(&fresh()), vehicle_address(0, 0));
+    bed.set_address(0, false).unwrap();
+    assert_eq!(seen(&fresh()), vehicle_address(0, 1));
+    bed.set_address(0, true).unwrap();
+    assert_eq!(seen(&fresh()), vehicle_address(0, 0));
+    bed.set_carrier(0, false).unwrap();
+    assert_eq!(seen(&fresh()), vehicle_address(0, 1));
+    bed.set_carrier(0, true).unwrap();
+    bed.set_link(1, false).unwrap();
+    assert_eq!(seen(&fresh()), vehicle_address(0, 0));
+}
+
+#[test]
+fn the_packet_log_tells_every_fate() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut config = Config::new(link(1));
+    config.log = Some(file.path().to_owned());
+    let Some(bed) = testbed(config) else { return };
+    let (server, client) = udp_pair(&bed);
+    client.send(b"x").unwrap();
+    server.recv(&mut [0; 8]).unwrap();
+    bed.stop().unwrap();
+    let text = std::fs::read_to_string(file.path()).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    assert!(lines[0].starts_with("offered_us,vehicle,path,direction"));
+    assert!(
+        lines[1].contains(",1,lte0,up,0,29,udp,") && lines[1].contains(",delivered,1,0,"),
+        "{}",
+        lines[1]
+    );
+}
+
+#[test]
+fn impossible_plans_say_what_is_possible() {
+    let error = |config| Testbed::start(config).err().unwrap().to_string();
+    assert!(error(Config::new(link(1)).vehicles(0)).contains("1 to 250"));
+    assert!(error(Config::new(link(1)).path("lte0", link(1))).contains("its own name"));
+    assert!(error(Config::new(link(1)).path("wlan 0", link(1))).contains("letters and digits"));
+}
