@@ -45,6 +45,11 @@ impl LinkArgs {
             Some(name) => Profile::find(name)?,
             None => Profile::perfect("on the spot"),
         };
+        self.change(base)
+    }
+
+    /// `base` with the changes applied.
+    pub(super) fn change(&self, base: Profile) -> anyhow::Result<Profile> {
         let tweak = Tweak {
             delay: self.delay,
             jitter: self.jitter,

@@ -3,7 +3,9 @@
 mod link;
 mod profiles;
 mod relay;
+mod run;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -21,12 +23,27 @@ struct Cli {
 enum Command {
     Profiles(profiles::Args),
     Relay(Box<relay::Args>),
+    Run(Box<run::Args>),
+    /// Replace this process by a command that dies with its parent
+    #[command(hide = true)]
+    Enter {
+        #[arg(last = true)]
+        command: Vec<OsString>,
+    },
 }
+
+/// Exit code when a command cannot be started, as shells have it.
+const NOT_STARTED: u8 = 127;
 
 pub(crate) fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Profiles(args) => profiles::run(args),
         Command::Relay(args) => relay::run(*args),
+        Command::Run(args) => return run::run(&args),
+        Command::Enter { command } => {
+            complain(&run::enter(&command));
+            return ExitCode::from(NOT_STARTED);
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -37,10 +54,15 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// One line on standard error.
+/// One line on standard error for what went wrong.
 fn complain(error: &anyhow::Error) {
+    note(&format!("{error:#}"));
+}
+
+/// One line on standard error.
+fn note(line: &str) {
     // Nobody reads it: nothing more can be done.
-    let _ = writeln!(io::stderr(), "carriageway-netem: {error:#}");
+    let _ = writeln!(io::stderr(), "carriageway-netem: {line}");
 }
 
 /// One line on standard output. Fails when nobody reads any more.

@@ -5,5 +5,6 @@
 mod cli;
 mod laws;
 mod relay;
+mod run;
 mod testbed;
 mod wait;
