@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use carriageway_netem::core::{Limit, Probability, Rate};
-use carriageway_netem::profile::{Profile, Tweak, read_trace, units};
+use carriageway_netem::profile::{Profile, Scenario, Tweak, read_trace, units};
 use clap::Args;
 
 /// What the link is like. Numbers given here replace the profile's, in both directions.
@@ -39,13 +39,16 @@ pub(super) struct LinkArgs {
 }
 
 impl LinkArgs {
-    /// The profile with the changes applied; a perfect link if nothing is said.
-    pub(super) fn profile(&self) -> anyhow::Result<Profile> {
-        let base = match &self.profile {
-            Some(name) => Profile::find(name)?,
-            None => Profile::perfect("on the spot"),
+    /// The scenario with the changes applied to every path; a perfect link if nothing is said.
+    pub(super) fn scenario(&self) -> anyhow::Result<Scenario> {
+        let mut scenario = match &self.profile {
+            Some(name) => Scenario::find(name)?,
+            None => Scenario::new(Profile::perfect("on the spot")),
         };
-        self.change(base)
+        for path in &mut scenario.paths {
+            path.profile = self.change(path.profile.clone())?;
+        }
+        Ok(scenario)
     }
 
     /// `base` with the changes applied.

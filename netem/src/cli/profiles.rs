@@ -1,6 +1,6 @@
 //! `carriageway-netem profiles`.
 
-use carriageway_netem::profile::{BUILT_IN, Profile};
+use carriageway_netem::profile::{BUILT_IN, Scenario};
 
 use super::say;
 
@@ -14,13 +14,13 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     let Some(name) = args.name else {
         for built_in in BUILT_IN {
-            say(&format!("{:<16} {}", built_in.name, Profile::find(built_in.name)?.summary))?;
+            say(&format!("{:<16} {}", built_in.name, Scenario::find(built_in.name)?.summary))?;
         }
         return Ok(());
     };
     match BUILT_IN.iter().find(|profile| profile.name == name) {
         Some(built_in) => say(built_in.text.trim_end())?,
-        None => say(&format!("{:#?}", Profile::find(&name)?))?,
+        None => say(&format!("{:#?}", Scenario::find(&name)?))?,
     }
     Ok(())
 }

@@ -10,9 +10,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use carriageway_netem::profile::{Profile, units};
+use carriageway_netem::profile::{Path, Profile, units};
 use carriageway_netem::testbed::report::Report;
-use carriageway_netem::testbed::{Config, Namespace, Path, SERVER, Testbed, vehicle_address};
+use carriageway_netem::testbed::{Config, Namespace, SERVER, Testbed, vehicle_address};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -100,20 +100,22 @@ fn attempt(args: &Args) -> anyhow::Result<ExitCode> {
     remains::sweep();
     let bed = Testbed::start(config(args)?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let code = runtime.block_on(drive(args, &bed));
+    let mut children = Children::default();
+    let code = runtime.block_on(drive(args, &bed, &mut children));
     // Endpoints end before the link: a TCP connection whose link has vanished hangs.
-    runtime.block_on(remains::end_own(GRACE));
+    runtime.block_on(children.end());
     let report = bed.report()?;
-    bed.stop().context("the emulator failed")?;
     tell(args, &report)?;
+    bed.stop()?;
     let code = code?;
     Ok(if args.strict && !report.is_valid() && code == 0 { NOT_VALID } else { code }.into())
 }
 
 fn config(args: &Args) -> anyhow::Result<Config> {
-    let mut config = Config::new(args.link.profile()?).vehicles(args.vehicles).seed(args.link.seed);
+    let mut config = Config::scenario(args.link.scenario()?).vehicles(args.vehicles).seed(args.link.seed);
     if !args.paths.is_empty() {
-        config.paths = args.paths.iter().map(|text| path(text, args)).collect::<anyhow::Result<_>>()?;
+        config.scenario.paths =
+            args.paths.iter().map(|text| path(text, args)).collect::<anyhow::Result<_>>()?;
     }
     config.log.clone_from(&args.log);
     Ok(config)
@@ -126,17 +128,34 @@ fn path(text: &str, args: &Args) -> anyhow::Result<Path> {
     Ok(Path { name: name.into(), profile: args.link.change(Profile::find(profile)?)? })
 }
 
+/// The processes of a run.
+#[derive(Default)]
+struct Children {
+    net_side: Vec<Child>,
+    vehicles: Vec<Child>,
+}
+
+impl Children {
+    /// Ends them and everything that they started.
+    async fn end(self) {
+        remains::end_own(GRACE).await;
+        for mut child in self.vehicles.into_iter().chain(self.net_side) {
+            // Already gone, as a rule; one that was just becoming another program was not seen.
+            let _ = child.kill().await;
+        }
+    }
+}
+
 /// Runs all commands; gives the exit code of the first vehicle that failed.
-async fn drive(args: &Args, bed: &Testbed) -> anyhow::Result<u8> {
-    let mut net_side = Vec::new();
+async fn drive(args: &Args, bed: &Testbed, children: &mut Children) -> anyhow::Result<u8> {
+    let Children { net_side, vehicles } = children;
     for command in &args.net_side {
         let words = ["sh".into(), "-c".into(), OsString::from(command)];
         net_side.push(start(bed, bed.net(), 0, &words).with_context(|| format!("--net-side {command}"))?);
     }
     for port in &args.wait_for {
-        child::listening(bed.net(), *port, &mut net_side).await?;
+        child::listening(bed.net(), *port, net_side).await?;
     }
-    let mut vehicles = Vec::new();
     for number in 0..args.vehicles {
         let child = start(bed, bed.vehicle(number), number, &args.command);
         vehicles.push(child.with_context(|| args.command[0].display().to_string())?);
@@ -150,7 +169,7 @@ async fn drive(args: &Args, bed: &Testbed) -> anyhow::Result<u8> {
         }
     };
     tokio::select! {
-        code = all_end(&mut vehicles) => code,
+        code = all_end(vehicles) => code,
         _ = interrupt.recv() => Ok(130),
         _ = terminate.recv() => Ok(143),
         () = limit => Ok(0),
@@ -158,7 +177,7 @@ async fn drive(args: &Args, bed: &Testbed) -> anyhow::Result<u8> {
 }
 
 fn start(bed: &Testbed, side: &Namespace, vehicle: usize, command: &[OsString]) -> anyhow::Result<Child> {
-    let paths: Vec<_> = bed.config().paths.iter().map(|path| path.name.as_str()).collect();
+    let paths: Vec<_> = bed.config().scenario.paths.iter().map(|path| path.name.as_str()).collect();
     let environment = [
         ("NETEM_SERVER", SERVER.to_string()),
         ("NETEM_VEHICLE", vehicle_address(vehicle, 0).to_string()),

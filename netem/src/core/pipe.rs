@@ -6,7 +6,7 @@ use super::air::{Air, Fate};
 use super::chance::{Direction, Seed};
 use super::counts::{Cause, Counts};
 use super::gate::{Gate, Kind};
-use super::law::{Law, OutageMode, UdpPolicy};
+use super::law::{Capacity, Law, OutageMode, UdpPolicy};
 use super::line::Line;
 use super::moment::Moment;
 use super::outage::Outages;
@@ -149,6 +149,12 @@ impl<T> Pipe<T> {
     /// Changes what happens to UDP, from `now` on.
     pub fn set_udp(&mut self, now: Moment, policy: UdpPolicy) {
         self.gate.set_udp(policy, now);
+    }
+
+    /// Changes the capacity from `now` on; the packet in service is finished under the old one.
+    pub fn set_capacity(&mut self, now: Moment, capacity: Capacity) {
+        self.advance(now);
+        self.server = Server::new(capacity, self.start);
     }
 
     /// Declares an outage from `now` until `until`, which replaces one declared before; `until = now` ends it.

@@ -2,13 +2,18 @@
 //!
 //! A profile is TOML; each number in the ones that come with the program has its source or its reason beside it.
 
+mod event;
+mod reader;
 mod spec;
 pub mod units;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use event::{Agenda, Event, Happening, Rebinding};
+use reader::Reader;
 
 use crate::core::{
     Capacity, Direction, Jitter, Law, Limit, Loss, Order, Probability, Rate, Shape, Trace, TraceError,
@@ -43,9 +48,24 @@ macro_rules! built_in {
     };
 }
 
+/// The path of a file that names none.
+const FIRST_PATH: &str = "lte0";
+
 /// The profiles that come with the program, mildest first.
-pub const BUILT_IN: [BuiltIn; 7] =
-    built_in!["clean", "lossy-5", "lte-good", "lte-edge", "lte-bufferbloat", "tunnel", "udp-blocked"];
+pub const BUILT_IN: [BuiltIn; 12] = built_in![
+    "clean",
+    "lossy-5",
+    "lte-good",
+    "5g-nsa",
+    "lte-edge",
+    "lte-bufferbloat",
+    "wifi-congested",
+    "satellite",
+    "tunnel",
+    "handover-lte-wifi",
+    "nat-rebind",
+    "udp-blocked",
+];
 
 /// Changes to a profile, each to both directions.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -60,6 +80,26 @@ pub struct Tweak {
     pub rate: Option<Rate>,
     /// Queue limit.
     pub queue: Option<Limit>,
+}
+
+/// One network interface of every vehicle.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Path {
+    /// Interface name in the vehicle, like `lte0`.
+    pub name: String,
+    /// The link behind it.
+    pub profile: Profile,
+}
+
+/// One or several paths and what happens on them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scenario {
+    /// One sentence: what it stands for.
+    pub summary: String,
+    /// At least one, best first.
+    pub paths: Vec<Path>,
+    /// What happens.
+    pub events: Vec<Event>,
 }
 
 /// Why there is no such link. Each is one line that names the place and the fix.
@@ -109,27 +149,15 @@ impl Profile {
         Self { name: name.into(), summary: "a perfect link".into(), up: Law::default(), down: Law::default() }
     }
 
-    /// A built-in profile by name, else a file by path.
+    /// A built-in profile by name, else a file by path. Of a scenario with several paths it is the first path's link, without
+    /// the events.
     pub fn find(name: &str) -> Result<Self, ProfileError> {
-        if let Some(found) = BUILT_IN.iter().find(|profile| profile.name == name) {
-            return Self::parse(found.name, found.text, Path::new(""));
-        }
-        let path = Path::new(name);
-        if path.extension().is_none_or(|extension| extension != "toml") {
-            return Err(ProfileError::Unknown { name: name.into() });
-        }
-        let text = read(path)?;
-        Self::parse(name, &text, path.parent().unwrap_or(Path::new("")))
+        Scenario::find(name).map(|mut scenario| scenario.paths.remove(0).profile)
     }
 
-    /// Reads TOML. `file` is its name in errors; trace files are looked up relative to `folder`.
-    pub fn parse(file: &str, text: &str, folder: &Path) -> Result<Self, ProfileError> {
-        let spec: spec::File =
-            toml::from_str(text).map_err(|error| broken(file, text, error.span(), error.message()))?;
-        let law = |side: spec::Side| {
-            side.law(folder).map_err(|spec::Broken { at, fix }| broken(file, text, at, &fix))
-        };
-        Ok(Self { name: file.into(), summary: spec.summary, up: law(spec.up)?, down: law(spec.down)? })
+    /// A built-in profile; `None` if there is none of this name.
+    pub fn built_in(name: &str) -> Option<Result<Self, ProfileError>> {
+        BUILT_IN.iter().any(|profile| profile.name == name).then(|| Self::find(name))
     }
 
     /// The law of one direction.
@@ -137,6 +165,14 @@ impl Profile {
         match direction {
             Direction::Up => &self.up,
             Direction::Down => &self.down,
+        }
+    }
+
+    /// The law of one direction, to be changed.
+    pub const fn law_mut(&mut self, direction: Direction) -> &mut Law {
+        match direction {
+            Direction::Up => &mut self.up,
+            Direction::Down => &mut self.down,
         }
     }
 
@@ -174,22 +210,39 @@ impl Tweak {
     }
 }
 
+impl Scenario {
+    /// One path `lte0`, and nothing happens.
+    pub fn new(profile: Profile) -> Self {
+        let summary = profile.summary.clone();
+        Self { summary, paths: vec![Path { name: FIRST_PATH.into(), profile }], events: Vec::new() }
+    }
+
+    /// A built-in profile by name, else a file by path.
+    pub fn find(name: &str) -> Result<Self, ProfileError> {
+        if let Some(found) = BUILT_IN.iter().find(|profile| profile.name == name) {
+            return Self::parse(found.name, found.text, FilePath::new(""));
+        }
+        let path = FilePath::new(name);
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            return Err(ProfileError::Unknown { name: name.into() });
+        }
+        let text = read(path)?;
+        Self::parse(name, &text, path.parent().unwrap_or(FilePath::new("")))
+    }
+
+    /// Reads TOML. `file` is its name in errors; trace files are looked up relative to `folder`.
+    pub fn parse(file: &str, text: &str, folder: &FilePath) -> Result<Self, ProfileError> {
+        Reader { file, text, folder }.scenario()
+    }
+}
+
 /// Reads a mahimahi trace.
-pub fn read_trace(path: &Path) -> Result<Trace, ProfileError> {
+pub fn read_trace(path: &FilePath) -> Result<Trace, ProfileError> {
     Trace::parse(&read(path)?).map_err(|why| ProfileError::Trace { path: path.into(), why })
 }
 
-fn read(path: &Path) -> Result<String, ProfileError> {
+fn read(path: &FilePath) -> Result<String, ProfileError> {
     fs::read_to_string(path).map_err(|why| ProfileError::Unreadable { path: path.into(), why })
-}
-
-/// Turns a place in the text into line and key.
-fn broken(file: &str, text: &str, at: Option<std::ops::Range<usize>>, message: &str) -> ProfileError {
-    let before = at.and_then(|range| text.get(..range.start)).unwrap_or("");
-    let line = before.matches('\n').count() + 1;
-    let source = text.lines().nth(line - 1).unwrap_or("");
-    let key = source.split_once('=').map_or(String::new(), |(key, _)| format!("{}: ", key.trim()));
-    ProfileError::Broken { file: file.into(), line, key, message: message.trim_end().replace('\n', "; ") }
 }
 
 #[cfg(test)]
@@ -197,7 +250,7 @@ mod tests {
     use super::*;
 
     fn error(text: &str) -> String {
-        Profile::parse("my.toml", text, Path::new("")).unwrap_err().to_string()
+        Scenario::parse("my.toml", text, FilePath::new("")).unwrap_err().to_string()
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::event::{Event, Happening, Rebinding};
 use super::units;
 use crate::core::{
     Capacity, Discipline, Jitter, Law, Limit, Loss, Order, Outage, OutageMode, Probability, Queue, Rate,
@@ -20,15 +21,70 @@ const CODEL: Discipline =
 /// Bytes that may pass a throttle at once: ten packets.
 const THROTTLE_BURST: u64 = 15_000;
 
-/// A profile file.
+/// A file: one link, or several paths, and what happens.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
     pub(super) summary: String,
+    pub(super) like: Option<Spanned<String>>,
+    pub(super) up: Option<Side>,
+    pub(super) down: Option<Side>,
     #[serde(default)]
-    pub(super) up: Side,
+    pub(super) path: Vec<PathSpec>,
     #[serde(default)]
-    pub(super) down: Side,
+    pub(super) event: Vec<Spanned<EventSpec>>,
+}
+
+/// One of several paths.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PathSpec {
+    pub(super) name: Spanned<String>,
+    pub(super) like: Option<Spanned<String>>,
+    pub(super) up: Option<Side>,
+    pub(super) down: Option<Side>,
+}
+
+/// Something that happens.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EventSpec {
+    at: Span,
+    every: Option<Span>,
+    pub(super) path: Option<String>,
+    #[serde(rename = "do")]
+    what: What,
+    length: Option<Span>,
+    mode: Option<ModeSpec>,
+    rate: Option<RateSpec>,
+    trace: Option<Spanned<String>>,
+    direction: Option<DirectionSpec>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum What {
+    Outage,
+    Capacity,
+    UdpBlock,
+    UdpPass,
+    UdpThrottle,
+    NatRebind,
+    NatRebindReset,
+    LinkDown,
+    LinkUp,
+    CarrierOff,
+    CarrierOn,
+    RemoveAddress,
+    AddAddress,
+    Prefer,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum DirectionSpec {
+    Up,
+    Down,
 }
 
 /// One direction.
@@ -93,7 +149,7 @@ struct OutageSpec {
     mode: ModeSpec,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum ModeSpec {
     Drop,
@@ -181,12 +237,75 @@ impl OutageSpec {
                 fix: "an outage comes again before it ends; make `every` longer than `length`".into(),
             });
         }
-        let mode = match self.mode {
-            ModeSpec::Drop => OutageMode::Drop,
-            ModeSpec::Hold => OutageMode::Hold,
-        };
-        Ok(Outage { from, length, every, mode })
+        Ok(Outage { from, length, every, mode: self.mode.mode() })
     }
+}
+
+impl ModeSpec {
+    const fn mode(self) -> OutageMode {
+        match self {
+            Self::Drop => OutageMode::Drop,
+            Self::Hold => OutageMode::Hold,
+        }
+    }
+}
+
+/// What an event in a file means: part of the laws, or something to do.
+pub(super) enum Meaning {
+    Outage(Outage),
+    Event(Event),
+}
+
+impl EventSpec {
+    /// Fails with what to write instead. `path` is the event's path as a number.
+    pub(super) fn meaning(self, path: Option<usize>, folder: &Path) -> Result<Meaning, Broken> {
+        let (at, every) = (self.at.0, self.every.map(|every| every.0));
+        if every.is_some_and(|every| every.is_zero()) {
+            return Err(wrong("it would happen without end; make `every` longer than 0"));
+        }
+        let what = match self.what {
+            What::Outage => {
+                let length = self.length.ok_or_else(|| wrong("an outage needs a `length`"))?;
+                let mode = self.mode.unwrap_or(ModeSpec::Drop);
+                let spec = OutageSpec { from: self.at, length, every: self.every, mode };
+                return spec.outage().map(Meaning::Outage);
+            }
+            What::Capacity => {
+                let capacity = match capacity(self.rate, self.trace, folder)? {
+                    Capacity::Unlimited => return Err(wrong("a capacity needs a `rate` or a `trace`")),
+                    capacity @ (Capacity::Rate(_) | Capacity::Trace(_)) => Some(capacity),
+                };
+                match self.direction {
+                    Some(DirectionSpec::Up) => Happening::Capacity { up: capacity, down: None },
+                    Some(DirectionSpec::Down) => Happening::Capacity { up: None, down: capacity },
+                    None => Happening::Capacity { up: capacity.clone(), down: capacity },
+                }
+            }
+            What::UdpThrottle => {
+                let rate = self.rate.ok_or_else(|| wrong("a throttle needs a `rate`"))?;
+                Happening::Udp(UdpSpec::Throttle(rate).policy())
+            }
+            What::UdpBlock => Happening::Udp(UdpPolicy::Block),
+            What::UdpPass => Happening::Udp(UdpPolicy::Pass),
+            What::NatRebind => Happening::Rebind(Rebinding::Silent),
+            What::NatRebindReset => Happening::Rebind(Rebinding::Reset),
+            What::LinkDown => Happening::Link { up: false },
+            What::LinkUp => Happening::Link { up: true },
+            What::CarrierOff => Happening::Carrier { on: false },
+            What::CarrierOn => Happening::Carrier { on: true },
+            What::RemoveAddress => Happening::Address { present: false },
+            What::AddAddress => Happening::Address { present: true },
+            What::Prefer => Happening::Prefer,
+        };
+        if what.needs_interfaces() && path.is_none() {
+            return Err(wrong("say on which `path`"));
+        }
+        Ok(Meaning::Event(Event { at, every, path, what }))
+    }
+}
+
+fn wrong(fix: &str) -> Broken {
+    Broken { at: None, fix: fix.into() }
 }
 
 impl UdpSpec {

@@ -10,10 +10,10 @@ use super::tcp::Tcp;
 use super::udp::Udp;
 use super::{Config, Rebinding, Stats};
 use crate::clock;
-use crate::core::{Direction, Moment, OutageMode};
+use crate::core::{Direction, Moment, OutageMode, UdpPolicy};
 use crate::orders::Inbox;
 use crate::poller::{EventFlags, Poller, Waker};
-use crate::profile::Profile;
+use crate::profile::{Agenda, Happening, Profile};
 
 /// How often idle UDP flows are looked for.
 const EXPIRY_EVERY: Duration = Duration::from_secs(5);
@@ -102,6 +102,7 @@ pub(super) struct Engine {
     start: Moment,
     expire_at: Moment,
     outage_until: Moment,
+    agenda: Agenda,
 }
 
 impl Engine {
@@ -114,7 +115,8 @@ impl Engine {
         let tcp = Tcp::listen(&config.tcp, config.most_flows)?;
         udp.watch(&ports)?;
         tcp.watch(&ports)?;
-        Ok(Self { ports, udp, tcp, start, expire_at: start + EXPIRY_EVERY, outage_until: start })
+        let agenda = Agenda::new(config.events);
+        Ok(Self { ports, udp, tcp, start, expire_at: start + EXPIRY_EVERY, outage_until: start, agenda })
     }
 
     pub(super) fn waker(&self) -> io::Result<Waker> {
@@ -146,6 +148,9 @@ impl Engine {
 
     /// Delivers what is due and lets TCP go on.
     fn turn(&mut self, now: Moment) {
+        while let Some(event) = self.agenda.pop(now.since(self.start)) {
+            self.happen(event.what, now);
+        }
         for outcome in self.ports.links.drain(now) {
             self.settle(outcome, now);
         }
@@ -154,6 +159,25 @@ impl Engine {
             self.expire_at = now + EXPIRY_EVERY;
             self.udp.expire(now, &mut self.ports);
         }
+    }
+
+    fn happen(&mut self, what: Happening, now: Moment) {
+        match what {
+            Happening::Rebind(how) => self.rebind(how),
+            Happening::Udp(policy) => self.ports.links.set_udp(now, policy),
+            Happening::Capacity { up, down } => self.ports.links.set_capacity(now, [up, down]),
+            // Refused at the start.
+            Happening::Link { .. }
+            | Happening::Carrier { .. }
+            | Happening::Address { .. }
+            | Happening::Prefer => {}
+        }
+    }
+
+    fn rebind(&mut self, how: Rebinding) {
+        // A flow that gets no new socket keeps its old one.
+        let _ = self.udp.rebind(how, &self.ports);
+        self.tcp.reset_all(&mut self.ports);
     }
 
     fn settle(&mut self, outcome: Outcome, now: Moment) {
@@ -176,7 +200,8 @@ impl Engine {
     /// whose own due time is among these.
     fn next_due(&self, now: Moment) -> Moment {
         let resend = self.tcp.next_due().filter(|due| *due > now);
-        [self.ports.links.next_due(), resend].into_iter().flatten().fold(self.expire_at, Moment::min)
+        let event = self.agenda.next_due().map(|due| self.start + due);
+        [self.ports.links.next_due(), resend, event].into_iter().flatten().fold(self.expire_at, Moment::min)
     }
 
     fn on_event(&mut self, source: Source, flags: EventFlags, now: Moment) {
@@ -192,16 +217,13 @@ impl Engine {
 
     fn on_command(&mut self, command: Command, now: Moment) -> Answer {
         match command {
-            Command::BlockUdp(blocked) => self.ports.links.block_udp(now, blocked),
+            Command::BlockUdp(true) => self.ports.links.set_udp(now, UdpPolicy::Block),
+            Command::BlockUdp(false) => self.ports.links.set_udp(now, UdpPolicy::Pass),
             Command::Outage { length, mode } => {
                 self.outage_until = now + length;
                 self.ports.links.declare_outage(now, self.outage_until, mode);
             }
-            Command::Rebind(how) => {
-                // A flow that gets no new socket keeps its old one.
-                let _ = self.udp.rebind(how, &self.ports);
-                self.tcp.reset_all(&mut self.ports);
-            }
+            Command::Rebind(how) => self.rebind(how),
             Command::SetProfile(profile) => self.ports.links.set_profile(now, *profile),
             Command::Stats => return Answer::Stats(Box::new(self.stats(now))),
         }

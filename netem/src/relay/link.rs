@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Sharing;
 use super::stream::Segment;
 use crate::core::{
-    Counts, Direction, Dropped, Event, Kind, Moment, OutageMode, Packet, Pipe, Seed, UdpPolicy,
+    Capacity, Counts, Direction, Dropped, Event, Kind, Moment, OutageMode, Packet, Pipe, Seed, UdpPolicy,
 };
 use crate::lateness::Lateness;
 use crate::profile::Profile;
@@ -37,19 +37,12 @@ pub(super) struct Links {
     seed: Seed,
     sharing: Sharing,
     start: Moment,
-    udp: UdpPolicyNow,
+    /// What somebody said about UDP since the start.
+    udp: Option<UdpPolicy>,
     links: BTreeMap<FlowId, [Pipe<Parcel>; 2]>,
     /// Counters of links that are gone.
     retired: [Counts; 2],
     lateness: Lateness,
-}
-
-/// What an operator said about UDP while the relay runs.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum UdpPolicyNow {
-    AsProfiled,
-    Blocked,
-    Passed,
 }
 
 /// The key of the only link where all flows share one.
@@ -62,7 +55,7 @@ impl Links {
             seed,
             sharing,
             start,
-            udp: UdpPolicyNow::AsProfiled,
+            udp: None,
             links: BTreeMap::new(),
             retired: [Counts::default(); 2],
             lateness: Lateness::default(),
@@ -161,19 +154,26 @@ impl Links {
         self.apply_udp(now);
     }
 
-    /// Blocks or passes UDP, whatever the profile says.
-    pub(super) fn block_udp(&mut self, now: Moment, blocked: bool) {
-        self.udp = if blocked { UdpPolicyNow::Blocked } else { UdpPolicyNow::Passed };
+    /// Sets what happens to UDP, whatever the profile says.
+    pub(super) fn set_udp(&mut self, now: Moment, policy: UdpPolicy) {
+        self.udp = Some(policy);
         self.apply_udp(now);
     }
 
     fn apply_udp(&mut self, now: Moment) {
-        let policy = match self.udp {
-            UdpPolicyNow::AsProfiled => return,
-            UdpPolicyNow::Blocked => UdpPolicy::Block,
-            UdpPolicyNow::Passed => UdpPolicy::Pass,
-        };
+        let Some(policy) = self.udp else { return };
         self.links.values_mut().flatten().for_each(|pipe| pipe.set_udp(now, policy));
+    }
+
+    /// Changes the capacity (up, down) of every link, and of those to come.
+    pub(super) fn set_capacity(&mut self, now: Moment, capacities: [Option<Capacity>; 2]) {
+        for (direction, capacity) in Direction::BOTH.into_iter().zip(capacities) {
+            let Some(capacity) = capacity else { continue };
+            self.profile.law_mut(direction).capacity = capacity.clone();
+            for pipes in self.links.values_mut() {
+                pipes[direction.index()].set_capacity(now, capacity.clone());
+            }
+        }
     }
 
     pub(super) fn declare_outage(&mut self, now: Moment, until: Moment, mode: OutageMode) {
@@ -195,9 +195,9 @@ impl Links {
         &self.lateness
     }
 
-    /// Whether UDP is blocked by word of an operator.
+    /// Whether UDP was blocked after the start.
     pub(super) fn udp_blocked(&self) -> bool {
-        self.udp == UdpPolicyNow::Blocked
+        self.udp == Some(UdpPolicy::Block)
     }
 
     /// Round trip of a small packet on an idle link without jitter.

@@ -41,11 +41,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use crate::orders::Gone;
+pub use crate::profile::Rebinding;
 pub use stats::Stats;
 
 use crate::core::{OutageMode, Seed};
 use crate::orders::Orders;
-use crate::profile::Profile;
+use crate::profile::{Event, Profile, Scenario};
 use engine::{Answer, Command, Engine};
 
 /// Flows of each protocol that a relay takes unless told otherwise.
@@ -70,21 +71,13 @@ pub enum Sharing {
     PerFlow,
 }
 
-/// What becomes of the old port when a NAT rebinds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Rebinding {
-    /// Packets to it vanish.
-    #[default]
-    Silent,
-    /// Packets to it are refused.
-    Reset,
-}
-
 /// What a relay is to do.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The link.
     pub profile: Profile,
+    /// What happens on it.
+    pub events: Vec<Event>,
     /// Its weather.
     pub seed: Seed,
     /// UDP forwards.
@@ -102,12 +95,21 @@ impl Config {
     pub const fn new(profile: Profile) -> Self {
         Self {
             profile,
+            events: Vec::new(),
             seed: Seed(0),
             udp: Vec::new(),
             tcp: Vec::new(),
             sharing: Sharing::Shared,
             most_flows: MOST_FLOWS,
         }
+    }
+
+    /// A relay over the first path of `scenario`, with what happens on it.
+    pub fn scenario(scenario: Scenario) -> Self {
+        let first =
+            scenario.paths.into_iter().next().map_or_else(|| Profile::perfect("none"), |path| path.profile);
+        let here = |event: &Event| event.path.is_none_or(|path| path == 0);
+        Self { events: scenario.events.into_iter().filter(here).collect(), ..Self::new(first) }
     }
 
     /// Forwards UDP, too.
@@ -145,6 +147,12 @@ pub enum StartError {
     /// A socket, an address that is taken, say.
     #[error("the relay cannot listen: {0}; choose another address, or port 0 for a free one")]
     Listen(#[source] io::Error),
+    /// An event that needs what a relay does not have.
+    #[error("a relay has no interfaces, so `{event}` cannot happen; use `carriageway-netem run`")]
+    NoInterfaces {
+        /// As files spell it.
+        event: &'static str,
+    },
     /// The thread.
     #[error("the relay cannot start its thread: {0}")]
     Thread(#[source] io::Error),
@@ -161,6 +169,9 @@ impl Relay {
     /// Binds the sockets and starts the thread. Works inside and outside an async runtime; the calls below
     /// return once they are carried out, which takes microseconds.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        if let Some(event) = config.events.iter().find(|event| event.what.needs_interfaces()) {
+            return Err(StartError::NoInterfaces { event: event.what.name() });
+        }
         let engine = Engine::new(config).map_err(StartError::Listen)?;
         let (udp, tcp) = engine.addresses().map_err(StartError::Listen)?;
         let waker = engine.waker().map_err(StartError::Thread)?;

@@ -6,15 +6,18 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::log::{Fate, Log, Record};
+use super::nat::{Nat, Verdict};
 use super::packet;
 use super::tun::Tun;
 use crate::clock;
 use crate::core::{
-    Counts, Delivery, Direction, Dropped, Event, Law, Moment, OutageMode, Packet, Pipe, Seed, UdpPolicy,
+    Capacity, Counts, Delivery, Direction, Dropped, Event, Law, Moment, OutageMode, Packet, Pipe, Seed,
+    UdpPolicy,
 };
 use crate::lateness::Lateness;
 use crate::orders::Inbox;
 use crate::poller::{EventFlags, Poller, Waker};
+use crate::profile::Rebinding;
 
 /// Packets read from one device before others get their turn.
 const TURN: usize = 64;
@@ -28,6 +31,9 @@ pub(super) struct Wire {
     /// The vehicle's end and the other one.
     pub(super) ends: [Tun; 2],
     pub(super) pipes: [Pipe<Box<[u8]>>; 2],
+    nat: Nat,
+    /// Packets that the NAT dropped.
+    nat_drops: u64,
 }
 
 /// Which wires an order concerns: all that match.
@@ -42,6 +48,8 @@ pub(super) enum Command {
     Udp(Which, UdpPolicy),
     Outage { which: Which, length: Duration, mode: OutageMode },
     Laws(Which, Box<[Law; 2]>),
+    Capacity(Which, [Option<Capacity>; 2]),
+    Rebind(Which, Rebinding),
     Carrier(Which, bool),
     Stats,
 }
@@ -53,10 +61,17 @@ pub(super) enum Answer {
     Stats(Box<Snapshot>),
 }
 
+/// What happened on one wire.
+pub(super) struct WireCounts {
+    pub(super) vehicle: usize,
+    pub(super) path: usize,
+    pub(super) counts: [Counts; 2],
+    pub(super) nat_drops: u64,
+}
+
 /// What the thread knows about its own work.
 pub(super) struct Snapshot {
-    /// Counters per wire: vehicle, path, up, down.
-    pub(super) counts: Vec<(usize, usize, [Counts; 2])>,
+    pub(super) wires: Vec<WireCounts>,
     pub(super) lateness: Lateness,
     /// CPU time of the thread.
     pub(super) cpu: Duration,
@@ -89,7 +104,7 @@ impl Wire {
         let [up, down] = laws;
         let pipes =
             [Pipe::new(up, seed, Direction::Up, start), Pipe::new(down, seed, Direction::Down, start)];
-        Self { vehicle, path, ends, pipes }
+        Self { vehicle, path, ends, pipes, nat: Nat::default(), nat_drops: 0 }
     }
 }
 
@@ -140,7 +155,13 @@ impl Engine {
         let wire = &mut self.wires[number];
         for _ in 0..TURN {
             let Some(length) = wire.ends[direction.index()].read(&mut self.buffer)? else { return Ok(()) };
-            let bytes = &self.buffer[..length];
+            let bytes = &mut self.buffer[..length];
+            // The NAT is on the network's side: what comes from there meets it before the link.
+            if direction == Direction::Down && wire.nat.inbound(bytes) == Verdict::Drop {
+                wire.nat_drops += 1;
+                continue;
+            }
+            let bytes = &*bytes;
             let packet = Packet { size: length as u32, kind: packet::kind(bytes), payload: bytes.into() };
             if let Err(dropped) = wire.pipes[direction.index()].push(clock::now(), packet) {
                 note_drop(self.log.as_mut(), wire.vehicle, wire.path, direction, &dropped);
@@ -161,7 +182,13 @@ impl Engine {
                             note_drop(self.log.as_mut(), vehicle, path, direction, &dropped);
                         }
                         Event::Delivered(mut delivery) => {
-                            self.refused += hand_over(end, &mut delivery);
+                            let payload = &mut delivery.packet.payload;
+                            let passes =
+                                direction == Direction::Down || wire.nat.outbound(payload) == Verdict::Pass;
+                            wire.nat_drops += u64::from(!passes);
+                            if passes {
+                                self.refused += hand_over(end, &mut delivery);
+                            }
                             let now = clock::now();
                             self.lateness.record(now.since(delivery.due));
                             note_delivery(self.log.as_mut(), vehicle, path, direction, &delivery, now);
@@ -187,6 +214,18 @@ impl Engine {
                 self.each_pipe(which, |pipe, direction| pipe.set_law(now, laws[direction.index()].clone()));
                 Ok(())
             }
+            Command::Capacity(which, capacities) => {
+                self.each_pipe(which, |pipe, direction| {
+                    if let Some(capacity) = &capacities[direction.index()] {
+                        pipe.set_capacity(now, capacity.clone());
+                    }
+                });
+                Ok(())
+            }
+            Command::Rebind(which, how) => {
+                self.wires.iter_mut().filter(|wire| which.is(wire)).for_each(|wire| wire.nat.rebind(how));
+                Ok(())
+            }
             Command::Carrier(which, on) => self.set_carrier(which, on),
             Command::Stats => return Answer::Stats(Box::new(self.snapshot())),
         };
@@ -207,11 +246,15 @@ impl Engine {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let counts =
-            |wire: &Wire| (wire.vehicle, wire.path, [*wire.pipes[0].counts(), *wire.pipes[1].counts()]);
+        let counts = |wire: &Wire| WireCounts {
+            vehicle: wire.vehicle,
+            path: wire.path,
+            counts: [*wire.pipes[0].counts(), *wire.pipes[1].counts()],
+            nat_drops: wire.nat_drops,
+        };
         let cpu = clock_gettime(ClockId::ThreadCPUTime);
         Snapshot {
-            counts: self.wires.iter().map(counts).collect(),
+            wires: self.wires.iter().map(counts).collect(),
             lateness: self.lateness.clone(),
             cpu: Duration::new(cpu.tv_sec.unsigned_abs(), cpu.tv_nsec.unsigned_abs() as u32),
             refused: self.refused,

@@ -16,9 +16,11 @@
 //! no names and TUN devices no persistence, so nothing stays when the process ends, however it ends. End the endpoints first: a
 //! TCP connection whose link has vanished hangs for minutes.
 
+mod director;
 mod engine;
 mod log;
 mod namespace;
+mod nat;
 mod netlink;
 mod packet;
 mod plan;
@@ -28,34 +30,27 @@ mod tun;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use namespace::Namespace;
 pub use plan::{MOST_PATHS, MOST_VEHICLES, SERVER, net_address, vehicle_address};
 
 use crate::clock;
-use crate::core::{Moment, OutageMode, Seed, UdpPolicy};
+use crate::core::{Capacity, Moment, OutageMode, Seed, UdpPolicy};
 pub use crate::orders::Gone;
 use crate::orders::Orders;
-use crate::profile::Profile;
+use crate::profile::{Path, Profile, Rebinding, Scenario};
+use director::Director;
 use engine::{Answer, Command, Engine, Which, Wire};
 use report::{Canary, Report, Stage};
 use tun::Tun;
 
-/// One network interface of every vehicle.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Path {
-    /// Interface name in the vehicle, like `lte0`.
-    pub name: String,
-    /// The link behind it.
-    pub profile: Profile,
-}
-
 /// What a testbed is made of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// The paths of every vehicle, best first: the first has the preferred default route.
-    pub paths: Vec<Path>,
+    /// The paths of every vehicle, best first, and what happens on them. The first has the preferred default route.
+    pub scenario: Scenario,
     /// How many vehicles, each with all paths.
     pub vehicles: usize,
     /// The weather. Wire number n (vehicle by vehicle, path by path) has seed + n.
@@ -65,16 +60,20 @@ pub struct Config {
 }
 
 impl Config {
-    /// One vehicle with one path `lte0`.
+    /// One vehicle with one path `lte0` on which nothing happens.
     pub fn new(profile: Profile) -> Self {
-        let paths = vec![Path { name: "lte0".into(), profile }];
-        Self { paths, vehicles: 1, seed: Seed(0), log: None }
+        Self::scenario(Scenario::new(profile))
+    }
+
+    /// One vehicle in `scenario`.
+    pub const fn scenario(scenario: Scenario) -> Self {
+        Self { scenario, vehicles: 1, seed: Seed(0), log: None }
     }
 
     /// Adds a path, worse than those before it.
     #[must_use]
     pub fn path(mut self, name: &str, profile: Profile) -> Self {
-        self.paths.push(Path { name: name.into(), profile });
+        self.scenario.paths.push(Path { name: name.into(), profile });
         self
     }
 
@@ -142,21 +141,142 @@ pub enum OrderError {
     Refused(#[source] io::Error),
 }
 
+/// The testbed ended, but not as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    /// The emulator's thread had failed.
+    #[error("the emulator failed: {0}")]
+    Emulator(#[source] io::Error),
+    /// An event did not happen, so the run was not what the scenario says.
+    #[error("{0}")]
+    Event(String),
+    /// Somebody else still uses it.
+    #[error("the testbed is still in use")]
+    Shared,
+}
+
 /// A running testbed. It ends when this is dropped.
 pub struct Testbed {
+    // In this order: the director gives orders, so it ends first.
+    director: Director,
+    inner: Arc<Inner>,
+    canary: Canary,
+    stage: Stage,
+}
+
+/// What the director shares with the owner.
+struct Inner {
     config: Config,
     start: Moment,
     orders: Orders<Command, Answer>,
-    canary: Canary,
-    stage: Stage,
     net: Namespace,
     vehicles: Vec<Namespace>,
 }
 
 impl Testbed {
-    /// Makes the namespaces and devices and starts the emulator.
+    /// Makes the namespaces and devices, starts the emulator and lets the scenario begin.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let names: Vec<_> = config.paths.iter().map(|path| path.name.as_str()).collect();
+        let inner = Arc::new(Inner::start(config)?);
+        let events = inner.config.scenario.events.clone();
+        let director =
+            Director::start(Arc::clone(&inner), events).map_err(refused("starting the director".into()))?;
+        let canary = Canary::start().map_err(refused("starting the canary".into()))?;
+        Ok(Self { director, inner, canary, stage: Stage::now() })
+    }
+
+    /// The network's side. Servers bind to [`SERVER`] or to any address.
+    pub fn net(&self) -> &Namespace {
+        &self.inner.net
+    }
+
+    /// A vehicle, counted from zero.
+    pub fn vehicle(&self, number: usize) -> &Namespace {
+        &self.inner.vehicles[number]
+    }
+
+    /// What it was made of.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// Drops all UDP on every wire from now on, or lets all pass, whatever the profiles say.
+    pub fn block_udp(&self, blocked: bool) -> Result<(), OrderError> {
+        self.inner.set_udp(None, if blocked { UdpPolicy::Block } else { UdpPolicy::Pass })
+    }
+
+    /// Lets nothing through on path `path` (counted from zero; `None`: on all) for `length`; zero ends an outage.
+    pub fn outage(&self, path: Option<usize>, length: Duration, mode: OutageMode) -> Result<(), OrderError> {
+        self.inner.order(Command::Outage { which: on(path), length, mode })
+    }
+
+    /// Puts another profile in place on path `path` (`None`: on all).
+    pub fn set_profile(&self, path: Option<usize>, profile: Profile) -> Result<(), OrderError> {
+        self.inner.order(Command::Laws(on(path), Box::new([profile.up, profile.down])))
+    }
+
+    /// Changes the capacity (up, down; `None`: stays) of path `path` (`None`: of all).
+    pub fn set_capacity(
+        &self,
+        path: Option<usize>,
+        capacities: [Option<Capacity>; 2],
+    ) -> Result<(), OrderError> {
+        self.inner.set_capacity(path, capacities)
+    }
+
+    /// Gives all flows of path `path` (`None`: of all) new ports on the network's side.
+    pub fn rebind_nat(&self, path: Option<usize>, how: Rebinding) -> Result<(), OrderError> {
+        self.inner.rebind_nat(path, how)
+    }
+
+    /// Pulls the cable of path `path` out of every vehicle (carrier loss; the address stays), or plugs it in.
+    pub fn set_carrier(&self, path: usize, on: bool) -> Result<(), OrderError> {
+        self.inner.set_carrier(path, on)
+    }
+
+    /// Brings the interface of path `path` down in every vehicle, or up again.
+    pub fn set_link(&self, path: usize, up: bool) -> Result<(), OrderError> {
+        self.inner.set_link(path, up)
+    }
+
+    /// Takes the address of path `path` from every vehicle, or gives it back.
+    pub fn set_address(&self, path: usize, present: bool) -> Result<(), OrderError> {
+        self.inner.set_address(path, present)
+    }
+
+    /// Makes path `path` every vehicle's preferred way out.
+    pub fn prefer(&self, path: usize) -> Result<(), OrderError> {
+        self.inner.prefer(path)
+    }
+
+    /// What happened so far, and whether it can be trusted.
+    pub fn report(&self) -> Result<Report, Gone> {
+        let snapshot = match self.inner.orders.ask(Command::Stats)? {
+            Answer::Stats(snapshot) => *snapshot,
+            Answer::Done | Answer::Failed(_) => return Err(Gone),
+        };
+        let sides = self.inner.vehicles.iter().chain([&self.inner.net]);
+        let drops = sides.map(|side| side.within(setup::device_drops).unwrap_or(0)).sum();
+        let took = clock::now().since(self.inner.start);
+        Ok(Report::new(&self.inner.config, took, &snapshot, &self.canary.lateness(), drops, &self.stage))
+    }
+
+    /// Ends the scenario, the emulator, then the namespaces. End the endpoints first.
+    pub fn stop(mut self) -> Result<(), StopError> {
+        let failures = self.director.stop();
+        // The director had the only other share.
+        let inner = Arc::into_inner(self.inner).ok_or(StopError::Shared)?;
+        let Inner { mut orders, .. } = inner;
+        orders.end().map_err(StopError::Emulator)?;
+        match failures.into_iter().next() {
+            Some(failure) => Err(StopError::Event(failure)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Inner {
+    fn start(config: Config) -> Result<Self, StartError> {
+        let names: Vec<_> = config.scenario.paths.iter().map(|path| path.name.as_str()).collect();
         plan::check(config.vehicles, &names)?;
         let net = namespace("net", Some(SERVER))?;
         let vehicles = (1..=config.vehicles)
@@ -164,7 +284,7 @@ impl Testbed {
             .collect::<Result<Vec<_>, _>>()?;
         let start = clock::now();
         let wires = wires(&config, &net, &vehicles, start)?;
-        let paths = config.paths.iter().map(|path| path.name.clone()).collect();
+        let paths = config.scenario.paths.iter().map(|path| path.name.clone()).collect();
         let log = log::create(config.log.as_ref(), start, paths)
             .map_err(|why| StartError::Log { path: config.log.clone().unwrap_or_default(), why })?;
         let refused = |what: &str| refused(what.into());
@@ -172,78 +292,36 @@ impl Testbed {
         let waker = engine.waker().map_err(refused("watching the devices"))?;
         let orders = Orders::start("netem-testbed", waker, move |inbox| engine.run(&inbox))
             .map_err(refused("starting the emulator's thread"))?;
-        let canary = Canary::start().map_err(refused("starting the canary's thread"))?;
-        Ok(Self { config, start, orders, canary, stage: Stage::now(), net, vehicles })
+        Ok(Self { config, start, orders, net, vehicles })
     }
 
-    /// The network's side. Servers bind to [`SERVER`] or to any address.
-    pub const fn net(&self) -> &Namespace {
-        &self.net
+    fn set_udp(&self, path: Option<usize>, policy: UdpPolicy) -> Result<(), OrderError> {
+        self.order(Command::Udp(on(path), policy))
     }
 
-    /// A vehicle, counted from zero.
-    pub fn vehicle(&self, number: usize) -> &Namespace {
-        &self.vehicles[number]
+    fn set_capacity(&self, path: Option<usize>, capacities: [Option<Capacity>; 2]) -> Result<(), OrderError> {
+        self.order(Command::Capacity(on(path), capacities))
     }
 
-    /// What it was made of.
-    pub const fn config(&self) -> &Config {
-        &self.config
+    fn rebind_nat(&self, path: Option<usize>, how: Rebinding) -> Result<(), OrderError> {
+        self.order(Command::Rebind(on(path), how))
     }
 
-    /// Drops all UDP on every wire from now on, or lets all pass, whatever the profiles say.
-    pub fn block_udp(&self, blocked: bool) -> Result<(), OrderError> {
-        let policy = if blocked { UdpPolicy::Block } else { UdpPolicy::Pass };
-        self.order(Command::Udp(Which::default(), policy))
+    fn set_carrier(&self, path: usize, carrier: bool) -> Result<(), OrderError> {
+        self.order(Command::Carrier(on(Some(path)), carrier))
     }
 
-    /// Lets nothing through on path `path` (counted from zero; `None`: on all) for `length`; zero ends an outage.
-    pub fn outage(&self, path: Option<usize>, length: Duration, mode: OutageMode) -> Result<(), OrderError> {
-        self.order(Command::Outage { which: Which { vehicle: None, path }, length, mode })
-    }
-
-    /// Puts another profile in place on path `path` (`None`: on all).
-    pub fn set_profile(&self, path: Option<usize>, profile: Profile) -> Result<(), OrderError> {
-        let laws = Box::new([profile.up, profile.down]);
-        self.order(Command::Laws(Which { vehicle: None, path }, laws))
-    }
-
-    /// Pulls the cable of path `path` out of every vehicle (carrier loss; the address stays), or plugs it in.
-    pub fn set_carrier(&self, path: usize, on: bool) -> Result<(), OrderError> {
-        self.order(Command::Carrier(Which { vehicle: None, path: Some(path) }, on))
-    }
-
-    /// Brings the interface of path `path` down in every vehicle, or up again.
-    pub fn set_link(&self, path: usize, up: bool) -> Result<(), OrderError> {
+    fn set_link(&self, path: usize, up: bool) -> Result<(), OrderError> {
         self.in_vehicles(path, move |name, vehicle| setup::set_up(name, vehicle, path, up))
     }
 
-    /// Takes the address of path `path` from every vehicle, or gives it back.
-    pub fn set_address(&self, path: usize, present: bool) -> Result<(), OrderError> {
+    fn set_address(&self, path: usize, present: bool) -> Result<(), OrderError> {
         self.in_vehicles(path, move |name, vehicle| setup::set_address(name, vehicle, path, present))
     }
 
-    /// Makes path `path` every vehicle's preferred way out.
-    pub fn prefer(&self, path: usize) -> Result<(), OrderError> {
-        let names: Vec<_> = self.config.paths.iter().map(|path| path.name.clone()).collect();
+    fn prefer(&self, path: usize) -> Result<(), OrderError> {
+        let names: Vec<_> = self.config.scenario.paths.iter().map(|path| path.name.clone()).collect();
         self.in_vehicles(path, move |_, vehicle| setup::prefer(&names, vehicle, path))
-    }
-
-    /// What happened so far, and whether it can be trusted.
-    pub fn report(&self) -> Result<Report, Gone> {
-        let snapshot = match self.orders.ask(Command::Stats)? {
-            Answer::Stats(snapshot) => *snapshot,
-            Answer::Done | Answer::Failed(_) => return Err(Gone),
-        };
-        let sides = self.vehicles.iter().chain([&self.net]);
-        let drops = sides.map(|side| side.within(setup::device_drops).unwrap_or(0)).sum();
-        let took = clock::now().since(self.start);
-        Ok(Report::new(&self.config, took, &snapshot, &self.canary.lateness(), drops, &self.stage))
-    }
-
-    /// Ends the emulator, then the namespaces. End the endpoints first.
-    pub fn stop(mut self) -> io::Result<()> {
-        self.orders.end()
     }
 
     fn order(&self, command: Command) -> Result<(), OrderError> {
@@ -260,11 +338,15 @@ impl Testbed {
         act: impl Fn(&str, usize) -> io::Result<()> + Clone + Send + 'static,
     ) -> Result<(), OrderError> {
         for (vehicle, namespace) in self.vehicles.iter().enumerate() {
-            let (act, name) = (act.clone(), self.config.paths[path].name.clone());
+            let (act, name) = (act.clone(), self.config.scenario.paths[path].name.clone());
             namespace.within(move || act(&name, vehicle)).map_err(OrderError::Refused)?;
         }
         Ok(())
     }
+}
+
+const fn on(path: Option<usize>) -> Which {
+    Which { vehicle: None, path }
 }
 
 fn namespace(name: &str, server: Option<std::net::Ipv4Addr>) -> Result<Namespace, StartError> {
@@ -283,7 +365,7 @@ fn wires(
 ) -> Result<Vec<Wire>, StartError> {
     let mut wires = Vec::new();
     for (vehicle, namespace) in vehicles.iter().enumerate() {
-        for (path, Path { name, profile }) in config.paths.iter().enumerate() {
+        for (path, Path { name, profile }) in config.scenario.paths.iter().enumerate() {
             let ends = ends(namespace, net, (vehicle, path), name, profile)?;
             let laws = [profile.up.clone(), profile.down.clone()];
             let seed = Seed(config.seed.0.wrapping_add(wires.len() as u64));

@@ -14,7 +14,7 @@ use rustix::time::{ClockId, Timespec};
 use serde_json::{Value, json};
 
 use super::Config;
-use super::engine::Snapshot;
+use super::engine::{Snapshot, WireCounts};
 use crate::clock;
 use crate::core::{Cause, Direction};
 use crate::json::{counts_json, lateness_json, micros};
@@ -45,22 +45,12 @@ impl Report {
     ) -> Self {
         let faults = faults(snapshot, device_drops);
         let paths: Vec<_> = config
+            .scenario
             .paths
             .iter()
             .map(|path| json!({ "name": path.name, "profile": path.profile.name }))
             .collect();
-        let wires: Vec<_> = snapshot
-            .counts
-            .iter()
-            .map(|(vehicle, path, counts)| {
-                json!({
-                    "vehicle": vehicle + 1,
-                    "path": config.paths[*path].name,
-                    "up": counts_json(&counts[Direction::Up.index()]),
-                    "down": counts_json(&counts[Direction::Down.index()]),
-                })
-            })
-            .collect();
+        let wires: Vec<_> = snapshot.wires.iter().map(|wire| wire_json(config, wire)).collect();
         let json = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "seed": config.seed.0,
@@ -107,6 +97,16 @@ impl Report {
     }
 }
 
+fn wire_json(config: &Config, wire: &WireCounts) -> Value {
+    json!({
+        "vehicle": wire.vehicle + 1,
+        "path": config.scenario.paths[wire.path].name,
+        "up": counts_json(&wire.counts[Direction::Up.index()]),
+        "down": counts_json(&wire.counts[Direction::Down.index()]),
+        "nat_drops": wire.nat_drops,
+    })
+}
+
 fn faults(snapshot: &Snapshot, device_drops: u64) -> Vec<String> {
     let mut faults = Vec::new();
     let (p99, worst) = (snapshot.lateness.quantile(0.99), snapshot.lateness.worst());
@@ -120,12 +120,8 @@ fn faults(snapshot: &Snapshot, device_drops: u64) -> Vec<String> {
             "the emulator was late once: {worst:?}, limit {LATENESS_WORST_LIMIT:?}; the machine is too busy"
         ));
     }
-    let overflow: u64 = snapshot
-        .counts
-        .iter()
-        .flat_map(|(_, _, counts)| counts)
-        .map(|counts| counts.dropped_by(Cause::Overflow))
-        .sum();
+    let counts = snapshot.wires.iter().flat_map(|wire| &wire.counts);
+    let overflow = counts.map(|counts| counts.dropped_by(Cause::Overflow)).sum();
     let nonzero = [
         (device_drops, "packets were dropped by a TUN device, not by the model"),
         (snapshot.refused, "packets were refused by the kernel after the model had delivered them"),

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use carriageway_netem::core::OutageMode;
-use carriageway_netem::profile::{Profile, Tweak, units};
+use carriageway_netem::profile::{Profile, Rebinding, Scenario, Tweak, units};
 use carriageway_netem::testbed::{Config, SERVER, StartError, Testbed, vehicle_address};
 
 use crate::wait::{Stopwatch, until};
@@ -103,31 +103,84 @@ fn an_outage_and_a_blocked_udp_pass_nothing() {
 #[test]
 fn a_vehicle_moves_to_its_other_path() {
     let Some(bed) = testbed(Config::new(link(1)).path("wlan0", link(1)).vehicles(2)) else { return };
-    let (server, client) = udp_pair(&bed);
-    let seen = |client: &UdpSocket| {
-        client.send(b"x").unwrap();
-        server.recv_from(&mut [0; 8]).unwrap().1.ip()
+    let (server, _) = udp_pair(&bed);
+    server.set_read_timeout(Some(GRACE)).unwrap();
+    // The kernel acts on a carrier in its own time: until then packets are lost or find no route.
+    let leaves_by = |path| {
+        until(PATIENCE, || {
+            let client = bed.vehicle(0).within(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
+            client.connect((SERVER, PORT)).and_then(|()| client.send(b"x")).ok()?;
+            let (_, from) = server.recv_from(&mut [0; 8]).ok()?;
+            (from.ip() == vehicle_address(0, path)).then_some(())
+        });
     };
-    let fresh = || {
-        let client = bed.vehicle(0).within(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
-        client.connect((SERVER, PORT)).unwrap();
-        client
-    };
-    assert_eq!(seen(&client), vehicle_address(0, 0));
+    leaves_by(0);
     bed.prefer(1).unwrap();
-    assert_eq!(seen(&fresh()), vehicle_address(0, 1));
+    leaves_by(1);
     bed.prefer(0).unwrap();
-    assert_eq!(seen(&fresh()), vehicle_address(0, 0));
+    leaves_by(0);
     bed.set_address(0, false).unwrap();
-    assert_eq!(seen(&fresh()), vehicle_address(0, 1));
+    leaves_by(1);
     bed.set_address(0, true).unwrap();
-    assert_eq!(seen(&fresh()), vehicle_address(0, 0));
+    leaves_by(0);
     bed.set_carrier(0, false).unwrap();
-    // The kernel acts on a carrier in its own time.
-    until(PATIENCE, || (seen(&fresh()) == vehicle_address(0, 1)).then_some(()));
+    leaves_by(1);
     bed.set_carrier(0, true).unwrap();
     bed.set_link(1, false).unwrap();
-    assert_eq!(seen(&fresh()), vehicle_address(0, 0));
+    leaves_by(0);
+}
+
+#[test]
+fn a_rebound_nat_shows_another_port_and_forgets_the_old() {
+    let Some(bed) = testbed(Config::new(link(1))) else { return };
+    let (server, client) = udp_pair(&bed);
+    let seen = || {
+        client.send(b"x").unwrap();
+        server.recv_from(&mut [0; 8]).unwrap().1
+    };
+    let before = seen();
+    bed.rebind_nat(None, Rebinding::Silent).unwrap();
+    let after = seen();
+    assert_ne!(before.port(), after.port());
+    server.send_to(b"to the old port", before).unwrap();
+    server.send_to(b"new", after).unwrap();
+    assert_eq!(client.recv(&mut [0; 64]).unwrap(), 3);
+    let report = bed.report().unwrap();
+    assert_eq!(report.json()["wires"][0]["nat_drops"], 1);
+}
+
+#[test]
+fn a_nat_that_resets_ends_tcp() {
+    let Some(bed) = testbed(Config::new(link(1))) else { return };
+    let listener = bed.net().within(|| TcpListener::bind((SERVER, PORT))).unwrap();
+    let mut client = bed.vehicle(0).within(|| TcpStream::connect((SERVER, PORT))).unwrap();
+    let _server = listener.accept().unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    bed.rebind_nat(None, Rebinding::Reset).unwrap();
+    client.write_all(b"x").unwrap();
+    assert_eq!(client.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn a_scenario_happens_on_time() {
+    let text = "summary = 'x'\n[[event]]\nat = '200ms'\ndo = 'udp-block'\n[[event]]\nat = '400ms'\ndo = 'udp-pass'\n";
+    let scenario = Scenario::parse("test.toml", text, std::path::Path::new("")).unwrap();
+    let watch = Stopwatch::start();
+    let Some(bed) = testbed(Config::scenario(scenario)) else { return };
+    let (server, client) = udp_pair(&bed);
+    server.set_nonblocking(true).unwrap();
+    let mut gap = Duration::ZERO;
+    let mut last = watch.elapsed();
+    while watch.elapsed() < Duration::from_millis(800) {
+        client.send(b"x").unwrap();
+        if server.recv(&mut [0; 8]).is_ok() {
+            gap = gap.max(watch.elapsed().saturating_sub(last));
+            last = watch.elapsed();
+        }
+        std::thread::yield_now();
+    }
+    assert!(gap > Duration::from_millis(150) && gap < GRACE, "{gap:?}");
+    assert!(last > Duration::from_millis(700), "{last:?}");
 }
 
 #[test]
