@@ -29,6 +29,8 @@ pub mod memory;
 #[cfg(feature = "shell")]
 pub mod quic;
 #[cfg(feature = "shell")]
+pub mod settings;
+#[cfg(feature = "shell")]
 pub mod tls;
 #[cfg(feature = "shell")]
 pub mod websocket;
