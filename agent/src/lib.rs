@@ -1,1 +1,75 @@
-//! Carriageway.
+//! The vehicle side of Carriageway: what runs in the vehicle, watches it and carries out commands.
+//!
+//! A vehicle's software implements [`Vehicle`]: which values it has to tell, how it brings about a target
+//! state, and how it enters its safe state. [`Agent`](agent::Agent) does the rest: it keeps the session with the gateway,
+//! judges each command's age by the vehicle's own clock, journals it before it acts, and answers with a
+//! truthful outcome. [`core::sim`] holds a vehicle that needs no hardware.
+//!
+//! # Implementing a vehicle
+//!
+//! ```
+//! use carriageway_agent::core::vehicle::{Actuation, Applied, Progress, Refusal, Target, Vehicle};
+//! use carriageway_proto::{Class, Moment, Reason, SignalPath, Value};
+//!
+//! /// A trailer with one light.
+//! #[derive(Default)]
+//! struct Trailer {
+//!     light: bool,
+//!     told: Option<bool>,
+//!     stopped: Vec<Actuation>,
+//! }
+//!
+//! const LIGHT: &str = "Vehicle.Trailer.Light.IsOn";
+//!
+//! impl Vehicle for Trailer {
+//!     fn observe(&mut self, _now: Moment, changed: &mut Vec<(SignalPath, Value)>) {
+//!         if self.told != Some(self.light) {
+//!             self.told = Some(self.light);
+//!             changed.push((LIGHT.parse().expect("a VSS path"), Value::Bool(self.light)));
+//!         }
+//!     }
+//!
+//!     fn apply(&mut self, _now: Moment, _actuation: Actuation, target: &Target) -> Applied {
+//!         match (target.class, target.path.as_str(), &target.value) {
+//!             (Class::Body, LIGHT, Value::Bool(on)) => {
+//!                 self.light = *on;
+//!                 Applied::Done
+//!             }
+//!             _ => Applied::Refused(Refusal::new(Reason::Unsupported, "this trailer has one light")),
+//!         }
+//!     }
+//!
+//!     fn stop(&mut self, _now: Moment, actuation: Actuation) {
+//!         self.stopped.push(actuation); // it cannot move by itself: it stands
+//!     }
+//!
+//!     fn progress(&mut self, _now: Moment) -> Option<Progress> {
+//!         self.stopped.pop().map(|actuation| Progress { actuation, result: Ok(()) })
+//!     }
+//! }
+//!
+//! let mut trailer = Trailer::default();
+//! let target = Target { class: Class::Body, path: LIGHT.parse()?, value: Value::Bool(true) };
+//! assert_eq!(trailer.apply(Moment::ZERO, Actuation(1), &target), Applied::Done);
+//! # Ok::<(), carriageway_proto::value::BadPath>(())
+//! ```
+//!
+//! # What must be kept
+//!
+//! The journal's file, for as long as any command in it could still be alive: it is what keeps a command from
+//! being executed twice. [`Journal::volatile`](journal::Journal::volatile) keeps nothing and is for simulations.
+
+pub mod core;
+
+#[cfg(feature = "shell")]
+pub mod agent;
+#[cfg(feature = "shell")]
+pub mod daemon;
+#[cfg(feature = "shell")]
+pub mod journal;
+#[cfg(feature = "shell")]
+pub mod upload;
+
+pub use crate::core::vehicle::Vehicle;
+#[cfg(feature = "shell")]
+pub use agent::Agent;

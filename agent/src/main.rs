@@ -1,3 +1,115 @@
-//! Carriageway.
+//! The Carriageway agent: links a vehicle with its gateway.
 
-fn main() {}
+mod cli;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, anyhow};
+use carriageway_agent::daemon::config::{Log, LogFormat};
+use carriageway_agent::daemon::fleet::Fleet;
+use carriageway_agent::daemon::identity::Proven;
+use carriageway_transport::clock::BootClock;
+use clap::Parser;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Cli, Command, Prepared};
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(source) => source.prepare().and_then(work),
+        Command::Simulate(simulate) => simulate.prepare().and_then(work),
+        Command::Config(config) => config.run(&mut std::io::stdout().lock()),
+    };
+    done.unwrap_or_else(|error| {
+        // Nothing is left to be done where even this cannot be written.
+        let _unread = writeln!(std::io::stderr(), "carriageway-agent: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn work(prepared: Prepared) -> Result<ExitCode> {
+    let Prepared { config, members, journals, upload } = prepared;
+    log_to_stderr(&config.log)?;
+    tracing::info!(
+        vehicles = members.len(),
+        host = config.gateway.host,
+        udp_port = config.gateway.udp_port,
+        tcp_port = config.gateway.tcp_port,
+        "starting"
+    );
+    let fleet = Fleet::new(config, BootClock::system()?, journals, upload)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(until_told(fleet, members))
+}
+
+async fn until_told(fleet: Fleet, members: Vec<Proven>) -> Result<ExitCode> {
+    let mut signals = Signals::listen()?;
+    let (stop, stopped) = watch::channel(false);
+    let running = fleet.run(members, stopped);
+    tokio::pin!(running);
+    // Ready to carry out commands; whether a network is there, nobody can promise.
+    notify(NotifyState::Ready);
+    let name = tokio::select! {
+        failed = &mut running => return verdict(failed),
+        name = signals.next() => name,
+    };
+    tracing::info!(signal = name, "stopping; again to end at once");
+    notify(NotifyState::Stopping);
+    stop.send_replace(true);
+    tokio::select! {
+        failed = &mut running => verdict(failed),
+        name = signals.next() => Err(anyhow!("{name} again: ended at once")),
+    }
+}
+
+fn verdict(failed: usize) -> Result<ExitCode> {
+    match failed {
+        0 => Ok(ExitCode::SUCCESS),
+        1 => Err(anyhow!("one vehicle did not end cleanly; its lines above say why")),
+        many => Err(anyhow!("{many} vehicles did not end cleanly; their lines above say why")),
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+fn log_to_stderr(log: &Log) -> Result<()> {
+    let filter = EnvFilter::try_new(&log.filter).with_context(|| {
+        format!(
+            "log.filter {:?} is not a list of directives such as info,carriageway_agent=debug",
+            log.filter
+        )
+    })?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match log.format {
+        LogFormat::Text => subscriber.init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
+    Ok(())
+}

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 pub use check::Problem;
 
-/// Environment variables begin with this: `CARRIAGEWAY_GATEWAY_LISTEN__TCP` sets `listen.tcp`.
-pub const ENV_PREFIX: &str = "CARRIAGEWAY_GATEWAY_";
+/// Environment variables begin with this: `CARRIAGEWAY_GATEWAY__LISTEN__TCP` sets `listen.tcp`.
+pub const ENV_PREFIX: &str = "CARRIAGEWAY_GATEWAY";
 
 /// Everything that can be configured. Paths are relative to the working directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -37,12 +37,13 @@ const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
-const ASSETS: [Asset; 13] = assets![
+const ASSETS: [Asset; 14] = assets![
     "/" => "index.html" as HTML,
     "/style.css" => "style.css" as CSS,
     "/icon.svg" => "icon.svg" as SVG,
     "/src/main.js" => "src/main.js" as JS,
     "/src/api.js" => "src/api.js" as JS,
+    "/src/clock.js" => "src/clock.js" as JS,
     "/src/commands.js" => "src/commands.js" as JS,
     "/src/events.js" => "src/events.js" as JS,
     "/src/fleet.js" => "src/fleet.js" as JS,

@@ -97,6 +97,22 @@ fn later_sources_win() {
 }
 
 #[test]
+fn the_environment_lies_between_file_and_flags() {
+    let world = World::new();
+    world.load("[limits]\nvehicles = 1\nevent_streams = 1\n");
+    let file = world.path("gateway.toml");
+    let variables = [("VEHICLES", "2"), ("EVENT_STREAMS", "2")]
+        .map(|(key, value)| (format!("{ENV_PREFIX}__LIMITS__{key}"), value.to_owned()));
+    let flags = vec![("limits.vehicles".to_owned(), "3".to_owned())];
+    let config: Config = settings::load_with(Some(Path::new(&file)), ENV_PREFIX, variables, flags).unwrap();
+    assert_eq!((config.limits.vehicles, config.limits.event_streams), (3, 2));
+
+    let wrong = [(format!("{ENV_PREFIX}__LIMITS__VEHICLE"), "2".to_owned())];
+    let error = settings::load_with::<Config>(None, ENV_PREFIX, wrong, Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("CARRIAGEWAY_GATEWAY__LIMITS__VEHICLE") && error.contains("vehicles"), "{error}");
+}
+
+#[test]
 fn class_changes_lie_over_the_defaults() {
     let world = World::new();
     let table = world.load("[classes.body]\nttl_ms = 3000\nrate_per_second = 2\n").policies();

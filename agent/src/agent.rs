@@ -1,0 +1,457 @@
+//! One vehicle's agent: its link, executor, journal and vehicle, in one task.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+use carriageway_proto::message::BadMessage;
+use carriageway_proto::{Class, CloseCode, Message, Moment, PolicyTable};
+use carriageway_transport::clock::BootClock;
+use carriageway_transport::core::connection::Ended;
+use carriageway_transport::link::{Fate, Happening, Happenings, Link, SendError, Ticket};
+use tokio::io::AsyncRead;
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, error, info, warn};
+
+use crate::core::executor::{Counts, Executor, Input, Limits, Output, WriteId};
+use crate::core::outbox::Outbox;
+use crate::core::vehicle::{Refusal, Vehicle};
+use crate::journal::{self, Journal, Loaded};
+use crate::upload::{self, Piece, Progress, Upload, UploadError};
+
+/// After it was told to stop, an agent gives what is under way this long to end and its answers to arrive.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// After its goodbye, the link gets this long to end: its own deadline is two seconds.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// How an agent works.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Rates and numbers under way, per class.
+    pub policies: PolicyTable,
+    /// How much is remembered.
+    pub limits: Limits,
+    /// Time between two looks at the vehicle's signals and progress: 50 ms unless told otherwise.
+    pub signal_interval: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let (policies, limits) = (PolicyTable::defaults(), Limits::default());
+        Self { policies, limits, signal_interval: Duration::from_millis(50) }
+    }
+}
+
+/// How an agent ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was told to stop; `clean` where nothing was left under way and every answer had arrived.
+    Stopped {
+        /// Nothing will be UNKNOWN after a restart.
+        clean: bool,
+    },
+    /// The session is over for good: the gateway refused this vehicle.
+    Refused(Ended),
+}
+
+/// One vehicle's agent. See the crate's documentation for how to build one.
+pub struct Agent<V> {
+    config: Config,
+    clock: BootClock,
+    vehicle: V,
+    journal: Journal,
+    link: Link,
+    happenings: Happenings,
+    executor: Executor,
+    outbox: Outbox<Ticket>,
+    uploads: mpsc::Receiver<Upload>,
+    bulk: Bulk,
+    strays: Strays,
+    status: watch::Sender<Status>,
+}
+
+/// What an agent looks like from outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// What became of commands.
+    pub commands: Counts,
+    /// Commands remembered.
+    pub remembered: usize,
+    /// Answers that wait or are under way.
+    pub answers: usize,
+    /// Answers that found no room.
+    pub dropped_answers: u64,
+    /// A write to the journal has failed: only the emergency stop acts.
+    pub is_broken: bool,
+    /// What came in and was no command.
+    pub strays: Strays,
+}
+
+/// Counts what came in and was no command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Strays {
+    /// Messages and signals that this version has no use for.
+    pub ignored: u64,
+    /// Messages that cannot be read.
+    pub unreadable: u64,
+    /// Messages that expired on their way here.
+    pub expired: u64,
+}
+
+/// Watches an agent and gives it files to upload. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    uploads: mpsc::Sender<Upload>,
+    status: watch::Receiver<Status>,
+}
+
+impl Handle {
+    /// What the agent looks like, at most one signal interval ago.
+    pub fn status(&self) -> Status {
+        *self.status.borrow()
+    }
+
+    /// Uploads everything that `reader` gives under `name`, after the uploads begun before it, on the bulk
+    /// lane and so behind everything else. Returns the number of bytes once all have arrived at the
+    /// gateway. `told` hears of each step on the way. Dropping the future gives the upload up.
+    pub async fn upload(
+        &self,
+        name: &str,
+        reader: impl AsyncRead + Unpin,
+        told: impl FnMut(Progress),
+    ) -> Result<u64, UploadError> {
+        upload::run(&self.uploads, name, reader, told).await
+    }
+}
+
+/// The upload that has its turn.
+#[derive(Default)]
+struct Bulk {
+    upload: Option<Upload>,
+    /// Its last piece is under way.
+    is_whole: bool,
+    /// A piece that the lane had no room for.
+    stuck: Option<Piece>,
+    /// Pieces under way: bytes, and whether it was the last.
+    under_way: BTreeMap<Ticket, (u64, bool)>,
+}
+
+/// What woke the agent.
+enum Wake {
+    Happening(Option<Happening>),
+    Written(WriteId, journal::Outcome),
+    Tick,
+    Upload(Option<Upload>),
+    Piece(Option<Piece>),
+    Stop,
+}
+
+impl<V: Vehicle> Agent<V> {
+    /// Ties `vehicle` to a session. `loaded` is what the vehicle's `journal` held; `link` and
+    /// `happenings` are the two ends of the session's connecting side.
+    pub fn new(
+        config: Config,
+        clock: BootClock,
+        vehicle: V,
+        (journal, loaded): (Journal, Loaded),
+        (link, happenings): (Link, Happenings),
+    ) -> (Self, Handle) {
+        let executor = Executor::recover(clock.stamp(), config.policies, config.limits, loaded.records);
+        let (sender, uploads) = mpsc::channel(upload::QUEUE);
+        let agent = Self {
+            config,
+            clock,
+            vehicle,
+            journal,
+            link,
+            happenings,
+            executor,
+            outbox: Outbox::default(),
+            uploads,
+            bulk: Bulk::default(),
+            strays: Strays::default(),
+            status: watch::Sender::new(Status::default()),
+        };
+        let status = agent.status.subscribe();
+        (agent, Handle { uploads: sender, status })
+    }
+
+    /// Works until `stop` is ready or the session is over for good. After `stop` it lets what is under way
+    /// come to an end, within five seconds, and says goodbye.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> End {
+        tokio::pin!(stop);
+        let mut stopping: Option<Moment> = None;
+        let mut tick = self.clock.now();
+        loop {
+            self.act();
+            let now = self.clock.now();
+            if let Some(deadline) = stopping
+                && (self.is_idle() || now >= deadline)
+            {
+                return self.farewell().await;
+            }
+            let wake = tokio::select! {
+                biased;
+                () = &mut stop, if stopping.is_none() => Wake::Stop,
+                wake = self.next(tick) => wake,
+            };
+            match wake {
+                Wake::Stop => stopping = Some(now + DRAIN),
+                Wake::Tick => {
+                    self.look();
+                    tick = next_tick(tick, self.clock.now(), self.config.signal_interval);
+                }
+                Wake::Happening(None) => {
+                    return End::Refused(Ended::Failed("the session's task is gone".into()));
+                }
+                Wake::Happening(Some(Happening::Ended(ended))) => {
+                    return self.over(ended, stopping.is_some());
+                }
+                Wake::Happening(Some(happening)) => self.on_happening(happening).await,
+                Wake::Written(id, outcome) => self.on_written(id, outcome),
+                Wake::Upload(upload) => self.bulk = Bulk { upload, ..Bulk::default() },
+                Wake::Piece(piece) => self.on_piece(piece),
+            }
+        }
+    }
+
+    async fn next(&mut self, tick: Moment) -> Wake {
+        let Self { happenings, journal, clock, uploads, bulk, .. } = self;
+        let may_start = bulk.upload.is_none() && !uploads.is_closed();
+        let may_go_on = bulk.upload.is_some() && bulk.stuck.is_none() && !bulk.is_whole;
+        tokio::select! {
+            biased;
+            happening = happenings.recv() => Wake::Happening(happening),
+            (id, outcome) = journal.written() => Wake::Written(id, outcome),
+            () = clock.sleep_until(tick) => Wake::Tick,
+            upload = uploads.recv(), if may_start => Wake::Upload(upload),
+            piece = bulk.next(), if may_go_on => Wake::Piece(piece),
+        }
+    }
+
+    /// Does all that the executor wants done, then sends what is to be told.
+    fn act(&mut self) {
+        loop {
+            let now = self.clock.now();
+            match self.executor.poll(now) {
+                Output::Stop(actuation) => {
+                    warn!("emergency stop");
+                    self.vehicle.stop(now, actuation);
+                }
+                Output::Apply { actuation, target } => {
+                    debug!(path = %target.path, value = %target.value, "applying");
+                    let applied = self.vehicle.apply(now, actuation, &target);
+                    self.executor.handle(now, Input::Applied { actuation, applied });
+                }
+                Output::Write { id, record } => self.journal.put(id, record),
+                Output::Tell { class, outcome } => {
+                    info!(key = %outcome.key, %class, phase = %outcome.phase, detail = outcome.detail, "command");
+                    self.outbox.push(class, outcome);
+                }
+                Output::Forget(key) => self.journal.forget(key),
+                Output::Wait(_) => break,
+            }
+        }
+        for class in Class::ALL {
+            self.tell(class);
+        }
+    }
+
+    fn tell(&mut self, class: Class) {
+        while let Some(outcome) = self.outbox.next(class) {
+            let payload = Message::Outcome(outcome.clone()).encode();
+            match self.link.send(class, payload, None) {
+                Ok(ticket) => self.outbox.sent(class, ticket),
+                Err(SendError::Full(_) | SendError::Ended(_)) => return,
+                Err(SendError::TooLarge(_)) => unreachable!("an outcome is cut to half a kilobyte"),
+            }
+        }
+    }
+
+    /// Asks the vehicle for ended actuations and new values.
+    fn look(&mut self) {
+        let now = self.clock.now();
+        while let Some(ended) = self.vehicle.progress(now) {
+            let input = Input::Finished { actuation: ended.actuation, result: ended.result };
+            self.executor.handle(now, input);
+        }
+        let mut changed = Vec::new();
+        self.vehicle.observe(now, &mut changed);
+        if !changed.is_empty() {
+            self.link.signals(changed);
+        }
+        self.show();
+    }
+
+    fn show(&self) {
+        let status = Status {
+            commands: self.executor.counts(),
+            remembered: self.executor.remembered(),
+            answers: self.outbox.len(),
+            dropped_answers: self.outbox.dropped(),
+            is_broken: self.executor.is_broken(),
+            strays: self.strays,
+        };
+        self.status.send_if_modified(|shown| std::mem::replace(shown, status) != status);
+    }
+
+    async fn on_happening(&mut self, happening: Happening) {
+        match happening {
+            Happening::Established { session, epoch, resumed } => {
+                info!(%session, %epoch, resumed, "session established");
+                // OWNER: durable before anything of this session is acted upon.
+                if !resumed && let Err(why) = self.journal.begin_session(epoch).await {
+                    self.on_broken(&why);
+                }
+            }
+            Happening::Moved { transport, why } => info!(%transport, why, "carried by"),
+            Happening::Message { class, payload } => self.on_message(class, Message::decode(payload)),
+            Happening::Gap { class, frames } => {
+                self.strays.expired += frames;
+                info!(%class, frames, "messages expired on their way here");
+            }
+            // Control comes with its own guards in a later version; until then nothing is applied.
+            Happening::Signals(updates) => self.strays.ignored += updates.len() as u64,
+            Happening::Settled { ticket, fate } => self.on_settled(ticket, fate),
+            Happening::Ended(_) => unreachable!("the caller has taken it"),
+        }
+    }
+
+    fn on_message(&mut self, lane: Class, message: Result<Message, BadMessage>) {
+        let input = match message {
+            Ok(Message::Command(command)) => Input::Command { lane, command },
+            Err(BadMessage::Command { key, reason, detail }) => {
+                Input::Unreadable { lane, key, refusal: Refusal { reason, detail } }
+            }
+            Ok(Message::Outcome(_) | Message::Chunk(_)) => {
+                self.strays.ignored += 1;
+                return debug!(%lane, "a message that is no command");
+            }
+            Err(BadMessage::Unreadable(why)) => {
+                self.strays.unreadable += 1;
+                return warn!(%lane, why, "a message that cannot be read");
+            }
+        };
+        self.executor.handle(self.clock.now(), input);
+    }
+
+    fn on_settled(&mut self, ticket: Ticket, fate: Fate) {
+        let arrived = fate == Fate::Acknowledged;
+        if self.bulk.settled(ticket, arrived) {
+            if let Some(piece) = self.bulk.stuck.take() {
+                self.on_piece(Some(piece));
+            }
+        } else if arrived {
+            if let Some(key) = self.outbox.arrived(&ticket) {
+                self.executor.handle(self.clock.now(), Input::Arrived(key));
+            }
+        } else {
+            self.outbox.lost(&ticket);
+        }
+    }
+
+    fn on_written(&mut self, id: WriteId, outcome: journal::Outcome) {
+        let input = match outcome {
+            Ok(()) => Input::Written(id),
+            Err(why) => {
+                self.on_broken(&why);
+                Input::WriteFailed(id)
+            }
+        };
+        self.executor.handle(self.clock.now(), input);
+    }
+
+    fn on_broken(&mut self, why: &journal::JournalError) {
+        if !self.executor.is_broken() {
+            error!(%why, "from here on only the emergency stop is executed");
+        }
+        self.executor.break_journal();
+    }
+
+    fn on_piece(&mut self, piece: Option<Piece>) {
+        let (Some(piece), Some(upload)) = (piece, &self.bulk.upload) else {
+            self.bulk = Bulk::default(); // whoever uploaded gave it up
+            return;
+        };
+        match self.link.send(Class::Bulk, piece.message(&upload.name).encode(), None) {
+            Ok(ticket) => self.bulk.sent(ticket, &piece),
+            Err(SendError::Full(_) | SendError::Ended(_)) => self.bulk.stuck = Some(piece),
+            Err(SendError::TooLarge(_)) => unreachable!("a piece fits the bulk lane"),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.executor.is_idle() && self.outbox.is_empty()
+    }
+
+    async fn farewell(mut self) -> End {
+        let clean = self.executor.is_idle();
+        self.link.close(CloseCode::GoingAway, "the agent stops", None);
+        let deadline = self.clock.now() + FAREWELL;
+        let ended = async {
+            while let Some(happening) = self.happenings.recv().await {
+                if matches!(happening, Happening::Ended(_)) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = ended => {}
+            () = self.clock.sleep_until(deadline) => warn!("the link did not end in time"),
+        }
+        End::Stopped { clean }
+    }
+
+    fn over(&self, ended: Ended, stopping: bool) -> End {
+        let Counts { acted, refused, .. } = self.executor.counts();
+        info!(acted, refused, "session over: {ended}");
+        if stopping { End::Stopped { clean: self.is_idle() } } else { End::Refused(ended) }
+    }
+}
+
+impl Bulk {
+    async fn next(&mut self) -> Option<Piece> {
+        match &mut self.upload {
+            Some(upload) => upload.pieces.recv().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn sent(&mut self, ticket: Ticket, piece: &Piece) {
+        let bytes = piece.data.len() as u64;
+        self.is_whole = piece.last;
+        self.under_way.insert(ticket, (bytes, piece.last));
+        self.report(|progress| progress.sent += bytes, None);
+    }
+
+    /// Takes note of a piece's fate. False where `ticket` is none of ours.
+    fn settled(&mut self, ticket: Ticket, arrived: bool) -> bool {
+        let Some((bytes, last)) = self.under_way.remove(&ticket) else { return false };
+        if !arrived {
+            self.report(|_| (), Some(upload::End::Interrupted));
+            *self = Self::default();
+            return true;
+        }
+        self.report(|progress| progress.arrived += bytes, last.then_some(upload::End::Arrived));
+        if last {
+            *self = Self::default();
+        }
+        true
+    }
+
+    fn report(&self, change: impl FnOnce(&mut Progress), end: Option<upload::End>) {
+        if let Some(upload) = &self.upload {
+            upload.progress.send_modify(|state| {
+                change(&mut state.progress);
+                state.end = end;
+            });
+        }
+    }
+}
+
+/// The next look after `last`, on the same grid; looks that were missed are not made up for.
+fn next_tick(last: Moment, now: Moment, interval: Duration) -> Moment {
+    let next = last + interval;
+    if next > now { next } else { now + interval }
+}

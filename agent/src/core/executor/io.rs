@@ -1,0 +1,118 @@
+//! What goes into the executor and what comes out.
+
+use std::time::Duration;
+
+use carriageway_proto::{Class, Command, CommandKey, Moment, Outcome};
+
+use super::record::Record;
+use crate::core::vehicle::{Actuation, Applied, Refusal, Target};
+
+/// What the executor is told.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A command came in on the lane of class `lane`.
+    Command {
+        /// The lane.
+        lane: Class,
+        /// The command.
+        command: Command,
+    },
+    /// A command came in that cannot be read whole.
+    Unreadable {
+        /// The lane.
+        lane: Class,
+        /// Its key, which could be read.
+        key: CommandKey,
+        /// What is wrong with it.
+        refusal: Refusal,
+    },
+    /// The terminal outcome told of this command has arrived. Until then its record is kept.
+    Arrived(CommandKey),
+    /// [`Output::Write`] of this number is durable.
+    Written(WriteId),
+    /// [`Output::Write`] of this number failed, or nobody knows. The journal is broken from here on.
+    WriteFailed(WriteId),
+    /// The vehicle's answer to [`Output::Apply`].
+    Applied {
+        /// Of that output.
+        actuation: Actuation,
+        /// The answer.
+        applied: Applied,
+    },
+    /// An actuation ended, as the vehicle reports.
+    Finished {
+        /// Which.
+        actuation: Actuation,
+        /// How.
+        result: Result<(), Refusal>,
+    },
+}
+
+/// What the executor wants done, in this order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Call [`crate::Vehicle::stop`].
+    Stop(Actuation),
+    /// Call [`crate::Vehicle::apply`] now, without any wait, and say [`Input::Applied`].
+    Apply {
+        /// Names the attempt.
+        actuation: Actuation,
+        /// The target.
+        target: Target,
+    },
+    /// Make `record` durable, replacing an older one of its key; then say [`Input::Written`].
+    Write {
+        /// Names the write. Writes become durable in this order or not at all.
+        id: WriteId,
+        /// What to keep.
+        record: Box<Record>,
+    },
+    /// Tell whoever sent the command, on the lane of `class`.
+    Tell {
+        /// The lane.
+        class: Class,
+        /// The news.
+        outcome: Outcome,
+    },
+    /// The journal may forget this command. Need not be durable.
+    Forget(CommandKey),
+    /// Nothing until the next input or this moment.
+    Wait(Option<Moment>),
+}
+
+/// Numbers one write to the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WriteId(pub u64);
+
+/// How much is remembered at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Commands of one class that were let in.
+    pub admitted: usize,
+    /// Commands of one class that were refused.
+    pub refused: usize,
+}
+
+impl Default for Limits {
+    /// 320 and 64: a burst of 20 and then 10 per second for the 30 s of the comfort class, or a day of
+    /// settings at one in five minutes; some 2,300 records of 300 bytes in all.
+    fn default() -> Self {
+        Self { admitted: 320, refused: 64 }
+    }
+}
+
+/// Longest ttl that is accepted: a record occupies the journal for as long.
+pub const LONGEST_TTL: Duration = Duration::from_hours(7 * 24);
+
+/// What the executor has counted since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Targets handed to the vehicle.
+    pub acted: u64,
+    /// Commands answered from memory.
+    pub repeats: u64,
+    /// Commands refused, whatever the reason, expired ones included.
+    pub refused: u64,
+    /// Commands that could not even be remembered as refused, and were left unanswered.
+    pub unanswered: u64,
+}

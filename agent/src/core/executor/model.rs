@@ -1,0 +1,322 @@
+//! A world that does its worst to the executor: copies, delays, crashes, reboots, a disk that forgets what
+//! was not synced or fails for good, a clock that goes backwards. The world knows true time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use carriageway_proto::{BootId, Value};
+use proptest::prelude::*;
+
+use super::*;
+use crate::core::vehicle::EMERGENCY_STOP;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// An operator wants something new.
+    Wish {
+        class: Class,
+        ttl: u64,
+        path: u8,
+    },
+    /// The gateway stamps a copy of some wish, by a floor that is `behind` the vehicle's clock.
+    Copy {
+        wish: prop::sample::Index,
+        behind: u64,
+    },
+    /// One of the copies ever made reaches the vehicle.
+    Deliver {
+        copy: prop::sample::Index,
+    },
+    Pass {
+        millis: u64,
+    },
+    Sync {
+        writes: usize,
+    },
+    Finish {
+        which: prop::sample::Index,
+    },
+    Arrive,
+    Crash {
+        survivors: usize,
+        reboot: bool,
+        down: u64,
+    },
+    Backwards {
+        millis: u64,
+    },
+    FailDisk,
+}
+
+fn steps(with_bad_disk: bool) -> impl Strategy<Value = Vec<Step>> {
+    let class = prop_oneof![6 => Just(Class::Body), 2 => Just(Class::Comfort), 1 => Just(Class::Safety)];
+    let ttl = prop_oneof![Just(300_u64), Just(2_000), Just(6_000)];
+    let index = any::<prop::sample::Index>;
+    let step = prop_oneof![
+        4 => (class, ttl, 0..3_u8).prop_map(|(class, ttl, path)| Step::Wish { class, ttl, path }),
+        6 => (index(), 0..400_u64).prop_map(|(wish, behind)| Step::Copy { wish, behind }),
+        12 => index().prop_map(|copy| Step::Deliver { copy }),
+        5 => (1..1_500_u64).prop_map(|millis| Step::Pass { millis }),
+        8 => (1..6_usize).prop_map(|writes| Step::Sync { writes }),
+        5 => index().prop_map(|which| Step::Finish { which }),
+        3 => Just(Step::Arrive),
+        2 => (0..4_usize, any::<bool>(), 0..3_000_u64)
+            .prop_map(|(survivors, reboot, down)| Step::Crash { survivors, reboot, down }),
+        1 => (1..2_000_u64).prop_map(|millis| Step::Backwards { millis }),
+        u32::from(with_bad_disk) => Just(Step::FailDisk),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+struct Wish {
+    command: Command,
+    born: u64,
+}
+
+struct World {
+    /// True milliseconds, and how far the vehicle's clock is behind them.
+    time: u64,
+    offset: u64,
+    boot: u8,
+    jumped: bool,
+    executor: Executor,
+    disk: BTreeMap<CommandKey, Record>,
+    unsynced: Vec<(WriteId, Record)>,
+    disk_is_bad: bool,
+    wishes: Vec<Wish>,
+    copies: Vec<Command>,
+    moving: Vec<Actuation>,
+    executed: BTreeMap<CommandKey, usize>,
+    told: BTreeMap<CommandKey, BTreeSet<Phase>>,
+    unarrived: BTreeSet<CommandKey>,
+    forgotten: BTreeSet<CommandKey>,
+}
+
+impl World {
+    fn new() -> Self {
+        let offset = 1_000_000;
+        let here = Stamp { boot: BootId::from_bytes([0; 16]), clock: Moment::from_micros(50_000_000) };
+        Self {
+            time: offset + 50_000,
+            offset,
+            boot: 0,
+            jumped: false,
+            executor: Executor::recover(here, PolicyTable::defaults(), limits(), Vec::new()),
+            disk: BTreeMap::new(),
+            unsynced: Vec::new(),
+            disk_is_bad: false,
+            wishes: Vec::new(),
+            copies: Vec::new(),
+            moving: Vec::new(),
+            executed: BTreeMap::new(),
+            told: BTreeMap::new(),
+            unarrived: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
+        }
+    }
+
+    fn here(&self) -> Stamp {
+        let clock = Moment::from_micros((self.time - self.offset) * 1_000);
+        Stamp { boot: BootId::from_bytes([self.boot; 16]), clock }
+    }
+
+    fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {
+        match *step {
+            Step::Wish { class, ttl, path } => self.wish(class, ttl, path),
+            Step::Copy { wish, behind } => self.copy(wish, behind),
+            Step::Deliver { copy } if !self.copies.is_empty() => {
+                let command = copy.get(&self.copies).clone();
+                self.executor.handle(self.here().clock, Input::Command { lane: command.class, command });
+            }
+            Step::Pass { millis } => self.time += millis,
+            Step::Sync { writes } => self.sync(writes)?,
+            Step::Finish { which } if !self.moving.is_empty() => {
+                let actuation = self.moving.remove(which.index(self.moving.len()));
+                self.executor.handle(self.here().clock, Input::Finished { actuation, result: Ok(()) });
+            }
+            Step::Deliver { .. } | Step::Finish { .. } => {}
+            Step::Arrive => {
+                for key in std::mem::take(&mut self.unarrived) {
+                    self.executor.handle(self.here().clock, Input::Arrived(key));
+                }
+            }
+            Step::Crash { survivors, reboot, down } => self.crash(survivors, reboot, down),
+            Step::Backwards { millis } => {
+                self.offset = (self.offset + millis).min(self.time);
+                self.jumped = true;
+            }
+            Step::FailDisk => self.disk_is_bad = true,
+        }
+        self.settle()
+    }
+
+    fn wish(&mut self, class: Class, ttl: u64, path: u8) {
+        let number = self.wishes.len();
+        let safety = class == Class::Safety;
+        let path = if safety { EMERGENCY_STOP.into() } else { format!("Vehicle.Thing{path}") };
+        let command = Command {
+            key: format!("k{number}").parse().unwrap(),
+            class,
+            path: path.parse().unwrap(),
+            value: if safety { Value::Bool(true) } else { Value::Int(i64::try_from(number).unwrap()) },
+            stamp: self.here(),
+            ttl: Duration::from_millis(ttl),
+            operator: String::new(),
+        };
+        self.wishes.push(Wish { command, born: self.time });
+    }
+
+    fn copy(&mut self, wish: prop::sample::Index, behind: u64) {
+        if self.wishes.is_empty() {
+            return;
+        }
+        let Wish { command, born } = wish.get(&self.wishes);
+        let left = command.ttl.saturating_sub(Duration::from_millis(self.time - born));
+        if left.is_zero() {
+            return; // a gateway never forwards what has expired
+        }
+        let Stamp { boot, clock } = self.here();
+        let stamp = Stamp { boot, clock: clock - Duration::from_millis(behind) };
+        self.copies.push(Command { stamp, ttl: left, ..command.clone() });
+    }
+
+    fn sync(&mut self, writes: usize) -> Result<(), TestCaseError> {
+        for _ in 0..writes.min(self.unsynced.len()) {
+            let (id, record) = self.unsynced.remove(0);
+            if self.disk_is_bad {
+                self.executor.handle(self.here().clock, Input::WriteFailed(id));
+            } else {
+                self.disk.insert(record.key().clone(), record);
+                self.executor.handle(self.here().clock, Input::Written(id));
+            }
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    fn crash(&mut self, survivors: usize, reboot: bool, down: u64) {
+        for (_, record) in std::mem::take(&mut self.unsynced).into_iter().take(survivors) {
+            self.disk.insert(record.key().clone(), record);
+        }
+        if std::mem::take(&mut self.disk_is_bad) {
+            // What a bad disk could not record is gone. The copies that could tell are the old session's.
+            self.told.clear();
+            self.copies.clear();
+        }
+        self.moving.clear();
+        self.unarrived.clear();
+        self.time += down;
+        // A jump that no record witnessed is forgotten by a restart, as the executor's documentation says.
+        if reboot || self.jumped {
+            self.jumped = false;
+            self.boot += 1;
+            self.offset = self.time - down / 2;
+        }
+        let journal = self.disk.values().cloned().collect();
+        self.executor = Executor::recover(self.here(), PolicyTable::defaults(), limits(), journal);
+    }
+
+    fn settle(&mut self) -> Result<(), TestCaseError> {
+        loop {
+            match self.executor.poll(self.here().clock) {
+                Output::Wait(_) => return Ok(()),
+                Output::Stop(actuation) => self.moving.push(actuation),
+                Output::Apply { actuation, target } => self.act(actuation, &target)?,
+                Output::Write { id, record } => self.unsynced.push((id, *record)),
+                Output::Tell { outcome, .. } => self.hear(&outcome)?,
+                Output::Forget(key) => {
+                    self.disk.remove(&key);
+                    self.forgotten.insert(key);
+                }
+            }
+        }
+    }
+
+    fn act(&mut self, actuation: Actuation, target: &Target) -> Result<(), TestCaseError> {
+        let Value::Int(number) = target.value else { panic!("only numbered wishes are applied") };
+        let Wish { command, born } = &self.wishes[usize::try_from(number).unwrap()];
+        let age = Duration::from_millis(self.time - born);
+        prop_assert!(age <= command.ttl, "FRESH: {} acted {age:?} after its birth", command.key);
+        let times = self.executed.entry(command.key.clone()).or_default();
+        *times += 1;
+        prop_assert_eq!(*times, 1, "ONCE: {}", &command.key);
+        prop_assert_eq!(
+            self.disk.get(&command.key).map(|record| &record.verdict),
+            Some(&None),
+            "intent first"
+        );
+        for phase in self.told.get(&command.key).into_iter().flatten() {
+            prop_assert!(!phase.is_terminal(), "{} acted after {phase} was told", command.key);
+        }
+        self.moving.push(actuation);
+        self.executor.handle(self.here().clock, Input::Applied { actuation, applied: Applied::Moving });
+        Ok(())
+    }
+
+    fn hear(&mut self, outcome: &carriageway_proto::Outcome) -> Result<(), TestCaseError> {
+        let key = &outcome.key;
+        if outcome.phase == Phase::Succeeded {
+            let durable = self.disk.get(key).and_then(|record| record.verdict.as_ref());
+            prop_assert_eq!(
+                durable.map(|verdict| verdict.phase),
+                Some(Phase::Succeeded),
+                "ACK-TRUTH: {}",
+                key
+            );
+        }
+        let known = !self.forgotten.contains(key);
+        let refused = matches!(outcome.phase, Phase::Expired | Phase::Rejected);
+        prop_assert!(
+            !(refused && known && self.executed.contains_key(key)),
+            "{key} acted, then {}",
+            outcome.phase
+        );
+        if known {
+            self.told.entry(key.clone()).or_default().insert(outcome.phase);
+        }
+        if outcome.phase.is_terminal() {
+            self.unarrived.insert(key.clone());
+        }
+        Ok(())
+    }
+}
+
+fn limits() -> Limits {
+    Limits { admitted: 6, refused: 3 }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+
+    #[test]
+    fn once_fresh_and_true_under_copies_crashes_and_reboots(steps in steps(false)) {
+        let mut world = World::new();
+        for step in &steps {
+            world.take(step)?;
+        }
+        for (key, phases) in &world.told {
+            let ends: Vec<_> = phases.iter().filter(|phase| phase.is_terminal()).collect();
+            prop_assert!(ends.len() <= 1, "ACK-TRUTH: {key} was told {ends:?}");
+        }
+    }
+
+    #[test]
+    fn once_fresh_and_true_on_a_disk_that_fails(steps in steps(true)) {
+        let mut world = World::new();
+        for step in &steps {
+            world.take(step)?;
+        }
+    }
+
+    /// BOUND: no flood of distinct commands grows what is remembered.
+    #[test]
+    fn memory_is_bounded(count in 1..200_usize) {
+        let mut world = World::new();
+        for _ in 0..count {
+            world.wish(Class::Body, 6_000, 0);
+            let command = world.wishes.last().expect("it was just made").command.clone();
+            world.executor.handle(world.here().clock, Input::Command { lane: Class::Body, command });
+            world.settle()?;
+        }
+        prop_assert!(world.executor.remembered() <= limits().admitted + limits().refused);
+    }
+}

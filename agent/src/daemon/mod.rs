@@ -1,0 +1,5 @@
+//! The daemon: configuration, identities and the life of one or many agents in a process.
+
+pub mod config;
+pub mod fleet;
+pub mod identity;

@@ -1,0 +1,7 @@
+//! The agent with its link, journal and simulated vehicle, over connections in memory.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
+mod agent;
+mod crash;
+mod world;
