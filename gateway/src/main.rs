@@ -1,6 +1,6 @@
 //! The Carriageway gateway: vehicles on one side, operators on the other.
 
-use std::io::{Write as _, stdout};
+use std::io::{IsTerminal as _, Write as _, stderr, stdout};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -18,12 +18,14 @@ use tracing_subscriber::EnvFilter;
 ///
 /// The first minute:
 ///
-///   carriageway-gateway certs init                 makes ./certs: an authority, keys, a server certificate
-///   carriageway-gateway certs vehicle truck-7      makes a vehicle's certificate
-///   carriageway-gateway token new --help           makes an operator's token
-///   carriageway-gateway serve                      serves on port 4433, health and metrics on 127.0.0.1:9464
+///   carriageway-gateway certs init               makes ./certs: an authority, keys, a certificate
+///   carriageway-gateway certs vehicle truck-7    makes a vehicle's certificate
+///   carriageway-gateway token new --sub ada --vehicles '*' --scope 'observe command:*'
+///   carriageway-gateway serve                    serves on port 4433
 ///
-/// Then open https://localhost:4433/ for the page and https://localhost:4433/docs for the API.
+/// Then open https://localhost:4433/ for the page and https://localhost:4433/docs for the API; health
+/// and metrics are on http://127.0.0.1:9464 (/livez, /readyz, /metrics).
+///
 /// Configuration comes from a file, then CARRIAGEWAY_GATEWAY_* variables, then --set; `config show`
 /// prints what is in force, `config check` what is wrong with it.
 #[derive(Debug, Parser)]
@@ -60,7 +62,7 @@ fn main() -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         // Nothing is left to be done where even this cannot be written.
-        let _unread = writeln!(std::io::stderr(), "carriageway-gateway: {error:#}");
+        let _unread = writeln!(stderr(), "carriageway-gateway: {error:#}");
         ExitCode::FAILURE
     })
 }
@@ -134,7 +136,10 @@ fn log_to_stderr(log: &Log) -> Result<()> {
             log.filter
         )
     })?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(stderr)
+        .with_ansi(stderr().is_terminal());
     match log.format {
         LogFormat::Text => subscriber.init(),
         LogFormat::Json => subscriber.json().init(),

@@ -37,6 +37,8 @@ pub struct Metrics {
     latencies: Latencies,
     /// Command records held.
     pub records: Gauge,
+    /// Commands without a terminal phase.
+    pub unfinished: Gauge,
     queued_frames: Family<Labels<1>, Gauge>,
     queued_bytes: Family<Labels<1>, Gauge>,
     /// Signal values shown.
@@ -101,6 +103,7 @@ impl Metrics {
                 Family::new_with_constructor(latencies as fn() -> Histogram)
             ),
             records: register!(r, "command_records", "Command records held"),
+            unfinished: register!(r, "commands_unfinished", "Commands without a terminal phase"),
             queued_frames: register!(r, "queued_frames", "Frames that wait or are unacknowledged, by class"),
             queued_bytes: register!(r, "queued_bytes", "Bytes that wait or are unacknowledged, by class"),
             signals: register!(r, "signals", "Signal values received and shown"),

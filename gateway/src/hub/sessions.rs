@@ -64,6 +64,7 @@ impl Hub {
             registry::Request { version: hello.version, session: hello.session, epoch: hello.epoch };
         let now = self.now();
         let mut state = self.state();
+        forget_the_dead(now, &mut state, vehicle);
         let admission = state.registry.admit(now, vehicle, request, SessionId::from_bytes(self.chance()));
         let entry = match admission {
             Admission::Resume(session) => self.resume(&state, vehicle, session, greeted),
@@ -286,6 +287,15 @@ impl Hub {
 
     fn sessions(&self) -> u32 {
         u32::try_from(self.0.metrics.sessions.get()).unwrap_or(0)
+    }
+}
+
+/// A session that is over but has not had its last word read cannot be resumed.
+fn forget_the_dead(now: Moment, state: &mut State, vehicle: &VehicleId) {
+    let Some(live) = state.rooms.get(vehicle).and_then(Room::live) else { return };
+    if live.link.connectivity().borrow().over.is_some() {
+        let input = registry::Input::Ended { vehicle: vehicle.clone(), session: live.session };
+        state.registry.handle(now, input);
     }
 }
 

@@ -80,6 +80,7 @@ impl Hub {
             metrics.vehicles(presence.name(), count);
         }
         metrics.sessions.set(i64::try_from(state.registry.sessions()).unwrap_or(i64::MAX));
+        metrics.unfinished.set(i64::try_from(state.commands.unfinished()).unwrap_or(i64::MAX));
         metrics.records.set(i64::try_from(state.commands.len()).unwrap_or(i64::MAX));
     }
 

@@ -38,8 +38,8 @@ async fn the_newer_session_takes_over_and_the_older_is_told_to_stop() {
         (older.seen.lock().unwrap().established[0].0, newer.seen.lock().unwrap().established[0].0);
     assert!(second > first, "OWNER");
     gateway.until_presence("truck", "online").await;
-    let order = gateway.order("truck", "k", &json!({ "class": "body", "path": "A.B", "value": 1 })).await;
-    assert_eq!(order.body["phase"], "SUCCEEDED");
+    let answer = gateway.order("truck", "k", &json!({ "class": "body", "path": "A.B", "value": 1 })).await;
+    assert_eq!(answer.body["phase"], "SUCCEEDED");
     assert_eq!((older.executed(), newer.executed()), (0, 1));
 }
 

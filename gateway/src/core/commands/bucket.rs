@@ -58,7 +58,7 @@ mod tests {
         assert_eq!(bucket.take(&policy, now), Ok(()));
         let wait = bucket.take(&policy, now).unwrap_err();
         assert_eq!(wait, Duration::from_millis(100));
-        assert!(bucket.take(&policy, now + (wait - Duration::from_micros(1))).is_err());
+        assert!(bucket.take(&policy, now + wait - Duration::from_micros(1)).is_err());
         assert_eq!(bucket.take(&policy, now + wait), Ok(()));
     }
 

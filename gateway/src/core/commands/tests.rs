@@ -282,7 +282,7 @@ fn a_command_the_lane_refused_leaves_nothing() {
 }
 
 /// What may happen to a command, drawn by the property tests.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Step {
     Submit { key: u8, value: i64, safety: bool, connected: bool, taken: bool },
     Deliver { nth: usize, delivery: Delivery },
@@ -338,7 +338,7 @@ impl World {
             Step::Submit { key, value, safety, connected, taken } => {
                 let name = format!("k{key}");
                 let request = if safety { stop(&name) } else { window(&name, value) };
-                self.submit(id(n as u64), request, connected, taken);
+                self.submit(id(n as u64), &request, connected, taken);
             }
             Step::Deliver { nth, delivery } => {
                 let Some((id, ..)) = self.sent.get(nth).cloned() else { return };
@@ -362,7 +362,7 @@ impl World {
         }
     }
 
-    fn submit(&mut self, fresh: CommandId, request: Request, connected: bool, taken: bool) {
+    fn submit(&mut self, fresh: CommandId, request: &Request, connected: bool, taken: bool) {
         let reach = if connected { Reach::Connected } else { Reach::Offline };
         let before = self.commands.len();
         match self.commands.submit(self.now, fresh, request.clone(), reach) {
@@ -378,7 +378,7 @@ impl World {
             Submitted::Accepted { id, .. } => self.commands.withdraw(id),
             Submitted::Repeated(id) => {
                 let record = self.commands.record(id).unwrap();
-                assert!(record.request == request, "KEY");
+                assert!(record.request == *request, "KEY");
             }
             Submitted::Refused(_) => assert_eq!(before, self.commands.len()),
         }
