@@ -62,7 +62,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(session: Session, clock: BootClock) -> Self {
-        let (connectivity, _) = watch::channel(Connectivity::None { retry_after: None });
+        let (connectivity, _) = watch::channel(session.connectivity(clock.now()));
         Self {
             session: Mutex::new(session),
             changed: Notify::new(),
@@ -125,7 +125,7 @@ impl Driver {
         let mut over_since = None;
         loop {
             let wait = self.drain();
-            let is_over = matches!(*self.shared.connectivity.borrow(), Connectivity::Over(_));
+            let is_over = self.shared.connectivity.borrow().over.is_some();
             if is_over && self.unread.is_empty() && self.connections.is_empty() {
                 return;
             }

@@ -9,9 +9,13 @@ pub mod core;
 #[cfg(feature = "shell")]
 pub mod arrival;
 #[cfg(feature = "shell")]
+pub mod client;
+#[cfg(feature = "shell")]
 pub mod clock;
 #[cfg(feature = "shell")]
 pub mod connection;
+#[cfg(feature = "shell")]
+pub mod dialer;
 #[cfg(feature = "shell")]
 mod driver;
 #[cfg(feature = "shell")]
@@ -24,6 +28,8 @@ pub mod lobby;
 pub mod memory;
 #[cfg(feature = "shell")]
 pub mod quic;
+#[cfg(feature = "shell")]
+pub mod settings;
 #[cfg(feature = "shell")]
 pub mod tls;
 #[cfg(feature = "shell")]

@@ -18,8 +18,8 @@ use crate::lobby::Greeted;
 
 pub use crate::core::lane::{Fate, Ticket};
 pub use crate::core::session::{
-    Config, ConnectionStatus, Connectivity, Drop, Happening, MAX_BULK_PAYLOAD, MAX_PAYLOAD, SendError,
-    SignalUpdate,
+    Carrier, Config, ConnectionStatus, Connectivity, Drop, Happening, MAX_BULK_PAYLOAD, MAX_PAYLOAD,
+    SendError, SignalUpdate,
 };
 pub use crate::driver::Network;
 

@@ -6,6 +6,7 @@
 pub mod bulk_window;
 pub mod connection;
 pub mod floor;
+pub mod keeper;
 pub mod lane;
 mod peer;
 pub mod pulse;

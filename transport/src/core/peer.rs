@@ -1,5 +1,7 @@
 //! The session's record of one of its connections.
 
+use std::collections::BTreeSet;
+
 use carriageway_proto::frame::{Goodbye, Hello};
 use carriageway_proto::{Class, ClassMap, Moment};
 
@@ -31,15 +33,15 @@ pub(super) struct Peer {
     pub(super) id: ConnectionId,
     pub(super) capabilities: Capabilities,
     pub(super) stage: Stage,
+    /// It has carried lanes.
+    pub(super) was_ready: bool,
     /// Why this transport, for people.
     pub(super) why: String,
     pub(super) since: Moment,
     pub(super) pulse: Pulse,
     /// Per lane, the first sequence not yet given to this connection.
     pub(super) cursors: ClassMap<u64>,
-    lane_room: ClassMap<bool>,
-    shared_room: bool,
-    datagram_room: bool,
+    rooms: BTreeSet<Channel>,
     /// No signals before then: their rate is capped so that they never starve a lane.
     pub(super) signals_not_before: Moment,
     /// On a shared stream signals and the less urgent lanes take turns.
@@ -59,13 +61,12 @@ impl Peer {
             id,
             capabilities,
             stage,
+            was_ready: false,
             why,
             since: now,
             pulse,
             cursors: ClassMap::from_fn(|_| 1),
-            lane_room: ClassMap::default(),
-            shared_room: false,
-            datagram_room: false,
+            rooms: BTreeSet::new(),
             signals_not_before: Moment::ZERO,
             lane_goes_next: false,
         }
@@ -73,6 +74,11 @@ impl Peer {
 
     pub(super) fn is_ready(&self) -> bool {
         matches!(self.stage, Stage::Ready)
+    }
+
+    pub(super) fn make_ready(&mut self) {
+        self.stage = Stage::Ready;
+        self.was_ready = true;
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -96,19 +102,15 @@ impl Peer {
     }
 
     pub(super) fn has_room(&self, channel: Channel) -> bool {
-        match channel {
-            Channel::Lane(class) => self.lane_room[class],
-            Channel::Shared => self.shared_room,
-            Channel::Datagram => self.datagram_room,
-        }
+        self.rooms.contains(&channel)
     }
 
-    pub(super) fn set_room(&mut self, channel: Channel, room: bool) {
-        match channel {
-            Channel::Lane(class) => self.lane_room[class] = room,
-            Channel::Shared => self.shared_room = room,
-            Channel::Datagram => self.datagram_room = room,
-        }
+    pub(super) fn gained_room(&mut self, channel: Channel) {
+        self.rooms.insert(channel);
+    }
+
+    pub(super) fn used_room(&mut self, channel: Channel) {
+        self.rooms.remove(&channel);
     }
 
     /// Forgets what was given out: the lanes of a new session start over.

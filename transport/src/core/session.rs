@@ -190,25 +190,30 @@ pub enum SendError {
     Ended(Bytes),
 }
 
-/// Whether the session has somewhere to go.
+/// Whether and where the session is carried.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Connectivity {
-    /// No connection carries it.
-    None {
-        /// The peer asked for at least this wait before the next connection.
-        retry_after: Option<Duration>,
-    },
-    /// A connection carries it.
-    On {
-        /// Which.
-        connection: ConnectionId,
-        /// Its protocol.
-        transport: Transport,
-        /// True where it has fallen silent.
-        is_suspect: bool,
-    },
-    /// The session is over.
-    Over(Ended),
+pub struct Connectivity {
+    /// The connection that carries it.
+    pub carrier: Option<Carrier>,
+    /// How many connections ended before they carried anything.
+    pub turned_away: u64,
+    /// Why the last connection ended.
+    pub last_end: Option<Ended>,
+    /// The peer asked for at least this wait before the next connection.
+    pub retry_after: Option<Duration>,
+    /// The session is over, and why.
+    pub over: Option<Ended>,
+}
+
+/// The connection that carries a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carrier {
+    /// Which.
+    pub connection: ConnectionId,
+    /// Its protocol.
+    pub transport: Transport,
+    /// True where it has fallen silent.
+    pub is_suspect: bool,
 }
 
 /// Counters of what a session did beside the ordinary.
@@ -253,6 +258,8 @@ pub struct Session {
     carrier: Option<ConnectionId>,
     next_ticket: u64,
     retry_after: Option<Duration>,
+    turned_away: u64,
+    last_end: Option<Ended>,
     happened: VecDeque<Happening>,
     closes: VecDeque<(ConnectionId, CloseCode, String)>,
     counters: Counters,
@@ -297,6 +304,8 @@ impl Session {
             carrier: None,
             next_ticket: 1,
             retry_after: None,
+            turned_away: 0,
+            last_end: None,
             happened: VecDeque::new(),
             closes: VecDeque::new(),
             counters: Counters::default(),
@@ -316,7 +325,7 @@ impl Session {
             }
             Input::Room(connection, channel) => {
                 if let Some(peer) = self.peer(connection) {
-                    peer.set_room(channel, true);
+                    peer.gained_room(channel);
                 }
             }
             Input::Frame(connection, channel, bytes) => self.frame(connection, channel, bytes, now),
@@ -396,15 +405,19 @@ impl Session {
 
     /// Whether and where the session is carried.
     pub fn connectivity(&self, now: Moment) -> Connectivity {
-        if let Life::Over(ended) = &self.life {
-            return Connectivity::Over(ended.clone());
-        }
-        match self.peers.iter().find(|peer| Some(peer.id) == self.carrier) {
-            None => Connectivity::None { retry_after: self.retry_after },
-            Some(peer) => Connectivity::On {
-                connection: peer.id,
-                transport: peer.capabilities.transport,
-                is_suspect: peer.pulse.health(now) != Health::Good,
+        let carrier = self.peers.iter().find(|peer| Some(peer.id) == self.carrier).map(|peer| Carrier {
+            connection: peer.id,
+            transport: peer.capabilities.transport,
+            is_suspect: peer.pulse.health(now) != Health::Good,
+        });
+        Connectivity {
+            carrier,
+            turned_away: self.turned_away,
+            last_end: self.last_end.clone(),
+            retry_after: self.retry_after,
+            over: match &self.life {
+                Life::Over(ended) => Some(ended.clone()),
+                Life::New | Life::Alive(_) => None,
             },
         }
     }
@@ -477,7 +490,11 @@ impl Session {
     }
 
     fn ended(&mut self, connection: ConnectionId, ended: Ended) {
-        self.peers.retain(|peer| peer.id != connection);
+        let Some(index) = self.peers.iter().position(|peer| peer.id == connection) else { return };
+        if !self.peers.remove(index).was_ready {
+            self.turned_away += 1;
+        }
+        self.last_end = Some(ended.clone());
         if let Ended::ByPeer { code, .. } = &ended
             && !code.reconnects()
         {

@@ -105,7 +105,8 @@ fn request(server_name: &str) -> Result<Request, DialError> {
 /// With TLS 1.3 a refused client certificate shows only in the first answer.
 fn upgrade_error(error: &tungstenite::Error) -> DialError {
     match error {
-        tungstenite::Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+        // What rustls refuses is invalid data, whatever the network does is not.
+        tungstenite::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
             DialError::Tls(io::Error::new(error.kind(), error.to_string()))
         }
         tungstenite::Error::Http(response) => {

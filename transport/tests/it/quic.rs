@@ -20,6 +20,7 @@ use carriageway_transport::tls::{self, Credentials};
 use quinn::crypto::rustls::QuicClientConfig;
 use tokio::time::timeout;
 
+use crate::conformance::rig::Making;
 use crate::support::{Ca, Held, PATIENCE, uri, without_certificate};
 
 struct World {
@@ -490,4 +491,18 @@ async fn measurements_come_from_below() {
     let measured = vehicle.connection.measured();
     assert!(measured.rtt.unwrap() < Duration::from_secs(1));
     assert!(measured.sent_packets.unwrap() > 0 && measured.window.unwrap() > 0);
+}
+
+/// Connected pairs over QUIC, for the conformance suite: connecting end first.
+pub(crate) fn pairs() -> impl Fn() -> Making + Send + Sync + 'static {
+    let world = Arc::new(tokio::sync::Mutex::new(World::new()));
+    move || {
+        let world = Arc::clone(&world);
+        Box::pin(async move {
+            let mut world = world.lock().await;
+            let target = world.target(world.ca.vehicle("truck-7"));
+            let (vehicle, arrival) = tokio::join!(dial(&target, clock()), world.arrival());
+            (Box::new(vehicle.unwrap()) as Box<dyn Connection>, arrival.connection)
+        })
+    }
 }

@@ -20,9 +20,11 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{self, Message};
 
+use crate::conformance::rig::Making;
 use crate::support::{Ca, Held, PATIENCE};
 
 const SHARED: Channel = Channel::Shared;
@@ -68,7 +70,7 @@ impl World {
             assert_eq!(identity, Ok(Identity::Vehicle("truck-7".parse().unwrap())));
             websocket::accept(stream, None).await.unwrap()
         };
-        let (vehicle, gateway) = tokio::join!(dial(&target), gateway);
+        let (vehicle, gateway) = tokio::join!(Box::pin(dial(&target)), Box::pin(gateway));
         (held(vehicle.unwrap()), held(gateway))
     }
 }
@@ -253,8 +255,20 @@ async fn a_gateway_without_our_subprotocol_is_refused() {
     let world = World::new().await;
     let target = world.target(world.ca.vehicle("truck-7"));
     let gateway = async {
-        let stream = world.tls().await.unwrap();
-        tokio_tungstenite::accept_hdr_async(stream, |_: &_, response| Ok(response)).await
+        let mut stream = world.tls().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(stream.read_u8().await.unwrap());
+        }
+        let request = String::from_utf8(request).unwrap();
+        let key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).unwrap();
+        let accept = derive_accept_key(key.as_bytes());
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: {accept}\r\n\r\n"
+        );
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        stream
     };
     let (vehicle, _gateway) = tokio::join!(dial(&target), gateway);
     let Err(DialError::Upgrade(why)) = vehicle else { panic!("a link without a subprotocol") };
@@ -320,4 +334,16 @@ async fn nobody_there_is_said_at_once() {
     assert!(matches!(dial(&target).await, Err(DialError::Tcp(_))));
     target.server_name = "not a name".into();
     assert!(matches!(dial(&target).await, Err(DialError::Unusable(_))));
+}
+
+/// Connected pairs over WebSocket and TLS, for the conformance suite: connecting end first.
+pub(crate) async fn pairs() -> impl Fn() -> Making + Send + Sync + 'static {
+    let world = Arc::new(World::new().await);
+    move || {
+        let world = Arc::clone(&world);
+        Box::pin(async move {
+            let (vehicle, gateway) = Box::pin(world.pair()).await;
+            (vehicle.connection, gateway.connection)
+        })
+    }
 }

@@ -103,7 +103,7 @@ impl Session {
         };
         let Some(peer) = self.peer(connection) else { return };
         if let Stage::Welcomed { resumed } = peer.stage {
-            peer.stage = Stage::Ready;
+            peer.make_ready();
             self.happened.push_back(Happening::Established { session: id, epoch, resumed });
         }
     }
@@ -138,7 +138,7 @@ impl Session {
         self.retry_after = None;
         self.retire_all_but(connection);
         if let Some(peer) = self.peer(connection) {
-            peer.stage = Stage::Ready;
+            peer.make_ready();
         }
         let (session, epoch, resumed) = (welcome.session, welcome.epoch, welcome.resumed);
         self.happened.push_back(Happening::Established { session, epoch, resumed });

@@ -53,7 +53,7 @@ impl Session {
         for index in 0..self.peers.len() {
             if let Some((channel, frame)) = self.pick(index, now) {
                 let peer = &mut self.peers[index];
-                peer.set_room(channel, false);
+                peer.used_room(channel);
                 return Some(Output::Transmit(peer.id, channel, frame.encode(now)));
             }
         }

@@ -9,7 +9,7 @@ use carriageway_proto::{Class, CloseCode, Epoch, Frame, SessionId, VERSION};
 use carriageway_transport::Connection;
 use carriageway_transport::core::connection::{Channel, Ended, Event, Lanes};
 use carriageway_transport::link::{self, Config, Happening};
-use carriageway_transport::lobby::{self, NotGreeted};
+use carriageway_transport::lobby::{self, Greeted, NotGreeted};
 
 use super::rig::{PATIENCE, Rig};
 
@@ -40,6 +40,23 @@ impl Raw {
         }
         self.has_room = false;
         self.connection.start_send(channel, bytes);
+    }
+
+    /// Says hello and has it read in the lobby.
+    async fn greet(
+        &mut self,
+        there: Box<dyn Connection>,
+        rig: &Rig,
+        hello: Bytes,
+    ) -> Result<Greeted, NotGreeted> {
+        self.say(hello).await;
+        let channel = self.session_channel();
+        let handed_on = async {
+            while !self.has_room {
+                self.has_room = self.event().await == Event::Room(channel);
+            }
+        };
+        tokio::join!(lobby::greet(there, &rig.clock, PATIENCE), handed_on).0
     }
 
     /// Waits for the welcome; room announced before it stays good.
@@ -99,8 +116,7 @@ pub(super) async fn garbage_costs_the_connection_not_the_session(rig: &Rig) {
         }
         let (here, there, _fault) = rig.pair().await;
         let mut raw = Raw { connection: here, has_room: false };
-        raw.say(hello(rig, VERSION, Some(id))).await;
-        let greeted = lobby::greet(there, &rig.clock, PATIENCE).await.unwrap();
+        let greeted = raw.greet(there, rig, hello(rig, VERSION, Some(id))).await.unwrap();
         assert!(world.far.link.attach(greeted).is_ok());
         raw.say(offence.clone()).await;
         let (_, ended) = raw.rest().await;
@@ -145,8 +161,7 @@ pub(super) async fn silence_in_the_lobby_ends(rig: &Rig) {
 pub(super) async fn acks_of_the_unsent_are_refused(rig: &Rig) {
     let (here, there, _fault) = rig.pair().await;
     let mut raw = Raw { connection: here, has_room: false };
-    raw.say(hello(rig, VERSION, None)).await;
-    let greeted = lobby::greet(there, &rig.clock, PATIENCE).await.unwrap();
+    let greeted = raw.greet(there, rig, hello(rig, VERSION, None)).await.unwrap();
     let (id, epoch) = (SessionId::from_bytes([9; 16]), Epoch::new(2));
     let (_link, mut happenings, driver) =
         link::accept(Config::default(), rig.clock.clone(), id, epoch, greeted);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use carriageway_proto::{Class, Epoch, SessionId};
-use carriageway_transport::link::{self, Config, Connectivity, Fate, Happening};
+use carriageway_transport::link::{self, Config, Fate, Happening};
 use carriageway_transport::lobby;
 
 use super::rig::{PATIENCE, Rig, Side, eventually};
@@ -118,8 +118,7 @@ pub(super) async fn a_new_session_loses_nothing_unsent(rig: &Rig) {
     let link = world.near.link.clone();
     eventually(|| link.status().session.unsent_frames[Class::Body] == 0).await;
     world.fault.cut();
-    let gone = |now: &Connectivity| matches!(now, Connectivity::None { .. });
-    link.connectivity().wait_for(gone).await.unwrap();
+    link.connectivity().wait_for(|now| now.carrier.is_none()).await.unwrap();
     world.far.link.close(carriageway_proto::CloseCode::Normal, "", None);
     world.far.ended().await;
     let unsent = world.near.link.send(Class::Config, number(1), None).unwrap();

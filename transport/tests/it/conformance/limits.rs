@@ -76,13 +76,7 @@ pub(super) async fn every_close_code_arrives(rig: &Rig) {
         assert_eq!(world.far.ended().await, Ended::ByUs);
         let said = Ended::ByPeer { code, reason: "because".into() };
         if code.reconnects() {
-            world
-                .near
-                .link
-                .connectivity()
-                .wait_for(|now| matches!(now, carriageway_transport::link::Connectivity::None { .. }))
-                .await
-                .unwrap();
+            world.near.link.connectivity().wait_for(|now| now.carrier.is_none()).await.unwrap();
         } else {
             assert_eq!(world.near.ended().await, said);
         }

@@ -39,4 +39,6 @@ macro_rules! conformance {
 conformance! {
     memory => rig::memory(carriageway_transport::memory::INDEPENDENT);
     memory_shared => rig::memory(carriageway_transport::memory::SHARED);
+    quic => rig::Rig::new(crate::quic::pairs());
+    websocket => rig::Rig::new(crate::websocket::pairs().await);
 }

@@ -20,8 +20,10 @@ use tokio::task::JoinSet;
 /// No wait in the suite takes longer than this unless something is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-type Ends = (Box<dyn Connection>, Box<dyn Connection>);
-type Making = Pin<Box<dyn Future<Output = Ends> + Send>>;
+/// Both ends of a connection, the connecting one first.
+pub(crate) type Ends = (Box<dyn Connection>, Box<dyn Connection>);
+/// A pair in the making.
+pub(crate) type Making = Pin<Box<dyn Future<Output = Ends> + Send>>;
 
 /// Makes connected pairs of one kind: connecting end first.
 pub(crate) struct Rig {
