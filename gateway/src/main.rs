@@ -1,3 +1,148 @@
-//! Carriageway.
+//! The Carriageway gateway: vehicles on one side, operators on the other.
 
-fn main() {}
+use std::io::{IsTerminal as _, Write as _, stderr, stdout};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, anyhow};
+use carriageway_gateway::cli::certs::Certs;
+use carriageway_gateway::cli::config::{self, Source};
+use carriageway_gateway::cli::token::Token;
+use carriageway_gateway::config::{Config, Log, LogFormat};
+use carriageway_gateway::serve::{Running, serve};
+use clap::{Parser, Subcommand};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Links vehicles on lossy networks with the people and programs that watch and command them.
+///
+/// The first minute:
+///
+///   carriageway-gateway certs init               makes ./certs: an authority, keys, a certificate
+///   carriageway-gateway certs vehicle truck-7    makes a vehicle's certificate
+///   carriageway-gateway token new --sub ada --vehicles '*' --scope 'observe command:*'
+///   carriageway-gateway serve                    serves on port 4433
+///
+/// Then open https://localhost:4433/ for the page and https://localhost:4433/docs for the API; health
+/// and metrics are on http://127.0.0.1:9464 (/livez, /readyz, /metrics).
+///
+/// Configuration comes from a file, then CARRIAGEWAY_GATEWAY_* variables, then --set; `config show`
+/// prints what is in force, `config check` what is wrong with it.
+#[derive(Debug, Parser)]
+#[command(name = "carriageway-gateway", version, about, verbatim_doc_comment)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until SIGTERM or SIGINT, then drain; a second signal ends it at once
+    ///
+    /// Vehicles come in by QUIC on the UDP ports and by WebSocket on the TCP port, each with the
+    /// certificate that names it. The TCP port also serves the HTTP API and the page. While it
+    /// drains, `/readyz` answers 503, commands under way finish, and vehicles are told when to come
+    /// back. Command records live in memory; a vehicle's own journal is what keeps a command from
+    /// being executed twice across a restart. Files on the bulk lane are counted and let go.
+    Serve(Source),
+    /// Check or show the configuration
+    Config(config::Config),
+    /// Make certificates for development
+    Certs(Certs),
+    /// Make tokens for operators
+    Token(Token),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve(source) => run(source),
+        Command::Config(config) => config.run(&mut stdout().lock()),
+        Command::Certs(certs) => certs.run(&mut stdout().lock()),
+        Command::Token(token) => token.run(&mut stdout().lock()),
+    };
+    done.unwrap_or_else(|error| {
+        // Nothing is left to be done where even this cannot be written.
+        let _unread = writeln!(stderr(), "carriageway-gateway: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(source: Source) -> Result<ExitCode> {
+    let config = source.load()?;
+    if let Err(problems) = config.check() {
+        let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        return Err(anyhow!("the configuration is not good:\n  {}", problems.join("\n  ")));
+    }
+    log_to_stderr(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let code = runtime.block_on(until_told(&config))?;
+    // Whatever still waits for a peer is not waited for.
+    runtime.shutdown_background();
+    Ok(code)
+}
+
+async fn until_told(config: &Config) -> Result<ExitCode> {
+    let mut signals = Signals::listen()?;
+    let mut running = serve(config).await?;
+    notify(NotifyState::Ready);
+    tokio::select! {
+        () = running.broken() => return Ok(ExitCode::FAILURE),
+        name = signals.next() => tracing::info!(signal = name, "draining"),
+    }
+    notify(NotifyState::Stopping);
+    tokio::select! {
+        code = drain(running) => Ok(code),
+        name = signals.next() => {
+            tracing::warn!(signal = name, "ending at once");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+async fn drain(running: Running) -> ExitCode {
+    running.drain().await;
+    ExitCode::SUCCESS
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+fn log_to_stderr(log: &Log) -> Result<()> {
+    let filter = EnvFilter::try_new(&log.filter).with_context(|| {
+        format!(
+            "log.filter {:?} is not a list of directives such as info,carriageway_gateway=debug",
+            log.filter
+        )
+    })?;
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(stderr)
+        .with_ansi(stderr().is_terminal());
+    match log.format {
+        LogFormat::Text => subscriber.init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,5 @@
+//! The commands beside running the gateway.
+
+pub mod certs;
+pub mod config;
+pub mod token;

@@ -1,0 +1,444 @@
+use carriageway_proto::{Reason, Value};
+use proptest::prelude::*;
+
+use super::*;
+
+const START: Moment = Moment::from_micros(1_000_000_000);
+
+fn at(ms: u64) -> Moment {
+    START + Duration::from_millis(ms)
+}
+
+fn truck() -> VehicleId {
+    "truck".parse().unwrap()
+}
+
+fn id(n: u64) -> CommandId {
+    CommandId::from_bytes(u128::from(n).to_be_bytes())
+}
+
+fn window(key: &str, position: i64) -> Request {
+    Request {
+        vehicle: truck(),
+        key: key.parse().unwrap(),
+        class: Class::Body,
+        path: "Vehicle.Cabin.Door.Row1.DriverSide.Window.Position".parse().unwrap(),
+        value: Value::Int(position),
+        ttl: None,
+        operator: "ops".into(),
+    }
+}
+
+fn stop(key: &str) -> Request {
+    Request { class: Class::Safety, path: "Vehicle.EmergencyStop".parse().unwrap(), ..window(key, 1) }
+}
+
+fn commands() -> Commands {
+    Commands::new(Limits::default(), PolicyTable::defaults())
+}
+
+/// With one body command in the lane, ttl 5 s.
+fn with_one() -> Commands {
+    let mut commands = commands();
+    let submitted = commands.submit(at(0), id(1), window("k", 50), Reach::Connected);
+    assert_eq!(submitted, Submitted::Accepted { id: id(1), ttl: Duration::from_secs(5) });
+    commands.queued(at(0), id(1));
+    commands
+}
+
+fn says(phase: Phase) -> Input {
+    let outcome = Outcome { key: "k".parse().unwrap(), phase, reason: None, detail: String::new() };
+    Input::Outcome(truck(), outcome)
+}
+
+fn phases(commands: &Commands) -> Vec<Phase> {
+    commands.record(id(1)).unwrap().timeline.iter().map(|step| step.phase).collect()
+}
+
+fn heard(commands: &mut Commands) -> Vec<Heard> {
+    std::iter::from_fn(|| commands.poll_heard()).collect()
+}
+
+use Phase::{Created, Dispatched, Executing, Expired, Queued, Received, Succeeded, Unknown};
+
+#[test]
+fn a_command_goes_through_its_phases_and_tells_each_once() {
+    let mut commands = with_one();
+    commands.handle(at(50), Input::Delivery(id(1), Delivery::Acknowledged));
+    for phase in [Received, Received, Executing, Received, Succeeded, Succeeded] {
+        commands.handle(at(60), says(phase));
+    }
+    let all = [Created, Queued, Dispatched, Received, Executing, Succeeded];
+    assert_eq!(phases(&commands), all);
+    let told: Vec<_> = std::iter::from_fn(|| commands.poll()).map(|change| change.phase).collect();
+    assert_eq!(told, all);
+    assert_eq!(commands.unfinished(), 0);
+    assert!(!heard(&mut commands).contains(&Heard::Contradiction));
+}
+
+#[test]
+fn the_same_key_is_the_same_command_even_when_the_vehicle_is_gone() {
+    let mut commands = with_one();
+    let again = commands.submit(at(9), id(2), window("k", 50), Reach::Offline);
+    assert_eq!(again, Submitted::Repeated(id(1)));
+    for other in [
+        window("k", 51),
+        Request { class: Class::Comfort, ..window("k", 50) },
+        Request { ttl: Some(Duration::from_secs(4)), ..window("k", 50) },
+    ] {
+        let conflict = commands.submit(at(9), id(2), other, Reach::Connected);
+        assert_eq!(conflict, Submitted::Refused(Refusal::KeyConflict(id(1))));
+    }
+    assert_eq!(commands.len(), 1);
+}
+
+#[test]
+fn an_offline_vehicle_gets_nothing_and_the_key_stays_free() {
+    let mut commands = commands();
+    let refused = commands.submit(at(0), id(1), window("k", 50), Reach::Offline);
+    assert_eq!(refused, Submitted::Refused(Refusal::Offline));
+    assert!(commands.is_empty());
+    let later = commands.submit(at(1), id(2), window("k", 99), Reach::Connected);
+    assert!(matches!(later, Submitted::Accepted { .. }));
+}
+
+#[test]
+fn silence_ends_in_unknown_and_the_journal_resolves_it_once() {
+    let mut commands = with_one();
+    commands.handle(at(5_000), Input::Delivery(id(1), Delivery::ExpiredSent));
+    commands.handle(at(6_999), Input::Tick);
+    assert_eq!(phases(&commands), [Created, Queued, Dispatched]);
+    commands.handle(at(7_000), Input::Tick);
+    assert_eq!(phases(&commands).last(), Some(&Unknown));
+    for phase in [Executing, Unknown, Succeeded, Phase::Failed] {
+        commands.handle(at(8_000), says(phase));
+    }
+    assert_eq!(phases(&commands), [Created, Queued, Dispatched, Unknown, Succeeded]);
+    let expected = [Heard::Repeat, Heard::Repeat, Heard::News, Heard::Contradiction];
+    assert_eq!(heard(&mut commands), expected);
+}
+
+#[test]
+fn what_never_left_is_expired_and_what_may_have_left_is_not() {
+    for (delivery, end) in [
+        (Delivery::ExpiredUnsent, Expired),
+        (Delivery::LostUnsent, Expired),
+        (Delivery::ExpiredSent, Dispatched),
+        (Delivery::LostSent, Dispatched),
+    ] {
+        let mut commands = with_one();
+        commands.handle(at(100), Input::Delivery(id(1), delivery));
+        assert_eq!(phases(&commands).last(), Some(&end), "{delivery:?}");
+    }
+}
+
+#[test]
+fn a_session_that_ended_gives_the_next_one_a_moment_to_speak() {
+    let mut commands = with_one();
+    commands.handle(at(100), Input::Delivery(id(1), Delivery::LostSent));
+    commands.handle(at(2_099), Input::Tick);
+    assert_eq!(phases(&commands).last(), Some(&Dispatched));
+    commands.handle(at(2_100), Input::Tick);
+    assert_eq!(phases(&commands).last(), Some(&Unknown));
+}
+
+#[test]
+fn a_vehicle_that_says_it_is_at_it_gets_longer_but_not_for_ever() {
+    let mut commands = with_one();
+    commands.handle(at(4_000), says(Executing));
+    commands.handle(at(13_999), Input::Tick);
+    assert_eq!(phases(&commands).last(), Some(&Executing));
+    commands.handle(at(14_000), Input::Tick);
+    assert_eq!(phases(&commands).last(), Some(&Unknown));
+}
+
+#[test]
+fn a_vehicle_cannot_speak_in_the_gateways_place_or_of_anothers_keys() {
+    let mut commands = with_one();
+    commands.handle(at(1), says(Dispatched));
+    let Input::Outcome(_, outcome) = says(Succeeded) else { unreachable!() };
+    commands.handle(at(1), Input::Outcome("other".parse().unwrap(), outcome));
+    assert_eq!(phases(&commands), [Created, Queued]);
+    assert_eq!(heard(&mut commands), [Heard::Repeat, Heard::Stranger]);
+}
+
+#[test]
+fn a_rejection_keeps_its_reason() {
+    let mut commands = with_one();
+    let outcome = Outcome {
+        key: "k".parse().unwrap(),
+        phase: Phase::Rejected,
+        reason: Some(Reason::OutOfRange),
+        detail: "0 to 100".into(),
+    };
+    commands.handle(at(1), Input::Outcome(truck(), outcome));
+    let record = commands.record(id(1)).unwrap();
+    assert_eq!((record.reason, record.detail.as_str()), (Some(Reason::OutOfRange), "0 to 100"));
+}
+
+#[test]
+fn a_record_stays_ten_minutes_after_its_end_and_never_less_than_its_ttl() {
+    let mut commands = with_one();
+    commands.handle(at(1_000), says(Succeeded));
+    commands.handle(at(600_999), Input::Tick);
+    assert_eq!(commands.len(), 1);
+    commands.handle(at(601_000), Input::Tick);
+    assert!(commands.is_empty());
+    assert_eq!(commands.wakes_at(), None);
+
+    let day = Request { class: Class::Config, ..window("d", 1) };
+    commands.submit(at(0), id(1), day, Reach::Connected);
+    commands.queued(at(0), id(1));
+    let outcome =
+        Outcome { key: "d".parse().unwrap(), phase: Succeeded, reason: None, detail: String::new() };
+    commands.handle(at(1), Input::Outcome(truck(), outcome));
+    commands.handle(at(24 * 3_600 * 1_000), Input::Tick);
+    assert_eq!(commands.len(), 1);
+}
+
+#[test]
+fn a_ttl_of_nothing_or_of_ages_is_refused() {
+    let mut commands = commands();
+    for ttl in [0, 51_000] {
+        let request = Request { ttl: Some(Duration::from_millis(ttl)), ..window("k", 1) };
+        let refused = commands.submit(at(0), id(1), request, Reach::Connected);
+        let longest = Duration::from_secs(50);
+        assert_eq!(refused, Submitted::Refused(Refusal::Ttl { longest }), "{ttl} ms");
+    }
+    let bulk = Request { class: Class::Bulk, ..window("k", 1) };
+    let refused = commands.submit(at(0), id(1), bulk, Reach::Connected);
+    assert_eq!(refused, Submitted::Refused(Refusal::NoCommandClass));
+}
+
+/// Submits `count` commands of one kind at once, each with its own key, and counts those accepted.
+fn accepted_at_once(
+    commands: &mut Commands,
+    count: u64,
+    make: fn(&str) -> Request,
+) -> (usize, Option<Refusal>) {
+    let mut refusal = None;
+    let accepted = (0..count)
+        .filter(|n| {
+            match commands.submit(
+                at(0),
+                id(1_000 * commands.len() as u64 + 1_000 + n),
+                make(&format!("{}{n}", commands.len())),
+                Reach::Connected,
+            ) {
+                Submitted::Accepted { id, .. } => {
+                    commands.queued(at(0), id);
+                    true
+                }
+                Submitted::Repeated(_) => false,
+                Submitted::Refused(why) => {
+                    refusal = Some(why);
+                    false
+                }
+            }
+        })
+        .count();
+    (accepted, refusal)
+}
+
+#[test]
+fn too_many_under_way_are_refused_but_never_an_emergency_stop() {
+    let mut commands = commands();
+    let body = accepted_at_once(&mut commands, 30, |key| window(key, 1));
+    assert_eq!(body, (16, Some(Refusal::InFlight { limit: 16 })));
+    assert_eq!(accepted_at_once(&mut commands, 500, stop), (500, None));
+}
+
+#[test]
+fn too_fast_is_told_when_to_come_back() {
+    let mut policies = PolicyTable::defaults();
+    policies[Class::Body].in_flight = 100;
+    let mut commands = Commands::new(Limits::default(), policies);
+    let body = accepted_at_once(&mut commands, 30, |key| window(key, 1));
+    assert_eq!(body, (20, Some(Refusal::RateLimited(Duration::from_millis(100)))));
+    let later = commands.submit(at(100), id(1), window("late", 1), Reach::Connected);
+    assert!(matches!(later, Submitted::Accepted { .. }));
+}
+
+#[test]
+fn full_refuses_and_keeps_every_record_but_lets_emergency_stops_in() {
+    let limits = Limits { records: 3, reserve: 2, ..Limits::default() };
+    let mut commands = Commands::new(limits, PolicyTable::defaults());
+    let body = accepted_at_once(&mut commands, 4, |key| window(key, 1));
+    assert_eq!(body, (3, Some(Refusal::Full)));
+    assert_eq!(accepted_at_once(&mut commands, 3, stop), (2, Some(Refusal::Full)));
+    assert_eq!(commands.len(), 5);
+}
+
+#[test]
+fn a_command_the_lane_refused_leaves_nothing() {
+    let mut commands = commands();
+    commands.submit(at(0), id(1), window("k", 1), Reach::Connected);
+    commands.withdraw(id(1));
+    assert!(commands.is_empty());
+    assert_eq!((commands.poll(), commands.unfinished(), commands.wakes_at()), (None, 0, None));
+    let mut sent = with_one();
+    sent.withdraw(id(1));
+    assert_eq!(sent.len(), 1, "what the link took can no longer be withdrawn");
+}
+
+/// What may happen to a command, drawn by the property tests.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Submit { key: u8, value: i64, safety: bool, connected: bool, taken: bool },
+    Deliver { nth: usize, delivery: Delivery },
+    Outcome { key: u8, phase: Phase },
+    Wait { ms: u64 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let delivery = prop::sample::select(vec![
+        Delivery::Acknowledged,
+        Delivery::ExpiredUnsent,
+        Delivery::ExpiredSent,
+        Delivery::LostUnsent,
+        Delivery::LostSent,
+    ]);
+    prop_oneof![
+        3 => (0u8..6, 0i64..2, any::<bool>(), prop::bool::weighted(0.8), prop::bool::weighted(0.9)).prop_map(
+            |(key, value, safety, connected, taken)| Step::Submit { key, value, safety, connected, taken }
+        ),
+        2 => (0usize..8, delivery).prop_map(|(nth, delivery)| Step::Deliver { nth, delivery }),
+        3 => (0u8..6, prop::sample::select(Phase::ALL)).prop_map(|(key, phase)| Step::Outcome { key, phase }),
+        2 => (1u64..6_000).prop_map(|ms| Step::Wait { ms }),
+        1 => (300_000u64..700_000).prop_map(|ms| Step::Wait { ms }),
+    ]
+}
+
+/// The commands under test, and beside them what must hold.
+struct World {
+    commands: Commands,
+    now: Moment,
+    sent: Vec<(CommandId, String, Moment)>,
+    told: BTreeMap<CommandId, Vec<Phase>>,
+    /// Those that the vehicle itself spoke of.
+    spoken: BTreeSet<(CommandId, Phase)>,
+    certainly_unsent: BTreeSet<CommandId>,
+}
+
+impl World {
+    fn new() -> Self {
+        let limits = Limits { records: 12, reserve: 3, ..Limits::default() };
+        Self {
+            commands: Commands::new(limits, PolicyTable::defaults()),
+            now: START,
+            sent: Vec::new(),
+            told: BTreeMap::new(),
+            spoken: BTreeSet::new(),
+            certainly_unsent: BTreeSet::new(),
+        }
+    }
+
+    fn run(&mut self, n: usize, step: Step) {
+        match step {
+            Step::Submit { key, value, safety, connected, taken } => {
+                let name = format!("k{key}");
+                let request = if safety { stop(&name) } else { window(&name, value) };
+                self.submit(id(n as u64), &request, connected, taken);
+            }
+            Step::Deliver { nth, delivery } => {
+                let Some((id, ..)) = self.sent.get(nth).cloned() else { return };
+                if matches!(delivery, Delivery::ExpiredUnsent | Delivery::LostUnsent) {
+                    self.certainly_unsent.insert(id);
+                }
+                self.commands.handle(self.now, Input::Delivery(id, delivery));
+            }
+            Step::Outcome { key, phase } => {
+                let key: CommandKey = format!("k{key}").parse().unwrap();
+                if let Some(record) = self.commands.record_of(&truck(), &key) {
+                    self.spoken.insert((record.id, phase));
+                }
+                let outcome = Outcome { key, phase, reason: None, detail: String::new() };
+                self.commands.handle(self.now, Input::Outcome(truck(), outcome));
+            }
+            Step::Wait { ms } => self.wait(Duration::from_millis(ms)),
+        }
+        while let Some(change) = self.commands.poll() {
+            self.told.entry(change.id).or_default().push(change.phase);
+        }
+    }
+
+    fn submit(&mut self, fresh: CommandId, request: &Request, connected: bool, taken: bool) {
+        let reach = if connected { Reach::Connected } else { Reach::Offline };
+        let before = self.commands.len();
+        match self.commands.submit(self.now, fresh, request.clone(), reach) {
+            Submitted::Accepted { id, ttl } if taken => {
+                assert!(connected, "OFFLINE");
+                // ONCE, at the gateway: no second dispatch while a copy of the first could be fresh.
+                let twice =
+                    self.sent.iter().any(|(_, key, until)| key == request.key.as_str() && *until > self.now);
+                assert!(!twice, "ONCE, DEDUP-BOUND");
+                self.sent.push((id, request.key.as_str().into(), self.now + ttl));
+                self.commands.queued(self.now, id);
+            }
+            Submitted::Accepted { id, .. } => self.commands.withdraw(id),
+            Submitted::Repeated(id) => {
+                let record = self.commands.record(id).unwrap();
+                assert!(record.request == *request, "KEY");
+            }
+            Submitted::Refused(_) => assert_eq!(before, self.commands.len()),
+        }
+    }
+
+    /// As the shell does: wakes when it is asked to.
+    fn wait(&mut self, span: Duration) {
+        let end = self.now + span;
+        while let Some(wake) = self.commands.wakes_at().filter(|wake| *wake <= end) {
+            self.now = self.now.max(wake);
+            self.commands.handle(self.now, Input::Tick);
+        }
+        self.now = end;
+    }
+
+    fn check(&self) {
+        assert!(self.commands.len() <= 15, "BOUND");
+        let unfinished =
+            self.commands.records.values().filter(|record| !record.phase().is_terminal()).count();
+        assert_eq!(self.commands.unfinished(), unfinished);
+        assert_eq!(self.commands.due.len(), self.commands.len());
+        for record in self.commands.records.values() {
+            let bound = record.accepted + record.ttl + Duration::from_secs(10);
+            assert!(record.phase().is_terminal() || self.now < bound, "terminal by ttl + 10 s");
+        }
+        for (id, phases) in &self.told {
+            self.check_phases(*id, phases);
+        }
+    }
+
+    fn check_phases(&self, id: CommandId, phases: &[Phase]) {
+        let terminal: Vec<_> = phases.iter().copied().filter(|phase| phase.is_terminal()).collect();
+        let fits = match terminal[..] {
+            [] | [_] => true,
+            [first, _] => first == Unknown,
+            _ => false,
+        };
+        assert!(fits, "ACK-TRUTH, one terminal phase: {phases:?}");
+        let rising = phases.iter().take_while(|phase| !phase.is_terminal()).collect::<Vec<_>>();
+        assert!(rising.is_sorted(), "phases only rise: {phases:?}");
+        for phase in terminal {
+            let heard = self.spoken.contains(&(id, phase));
+            let ours = phase == Unknown || phase == Expired && self.certainly_unsent.contains(&id);
+            assert!(heard || ours, "ACK-TRUTH, {phase} out of thin air");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    /// ACK-TRUTH, KEY, ONCE, OFFLINE, DEDUP-BOUND and BOUND at every step of any story.
+    #[test]
+    fn the_invariants_hold_whatever_happens(steps in prop::collection::vec(step(), 1..80)) {
+        let mut world = World::new();
+        for (n, step) in steps.into_iter().enumerate() {
+            world.run(n, step);
+            world.check();
+        }
+        world.wait(Duration::from_secs(1_000));
+        prop_assert!(world.commands.is_empty(), "everything ends and goes");
+    }
+}

@@ -1,0 +1,330 @@
+//! Where everything meets: the registry, the command records, the sessions' links, the signals and
+//! the events, behind one lock that is never held across an await.
+//!
+//! The cores decide; the hub reads the clock, draws the chance, and does what they say.
+
+mod commands;
+mod room;
+mod sessions;
+mod sweep;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use carriageway_proto::{Epoch, Moment, PolicyTable, SessionId, VehicleId};
+use carriageway_transport::clock::BootClock;
+use carriageway_transport::core::connection::Transport;
+use carriageway_transport::link::{self, Ticket};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::sync::watch;
+
+use crate::core::board::{Board, Shown};
+use crate::core::commands::{CommandId, Commands, Record};
+use crate::core::registry::{self, Registry, View};
+use crate::core::ring::{EventId, Read, Ring};
+use crate::core::{commands as core_commands, registry as core_registry};
+use crate::metrics::Metrics;
+
+pub use commands::{Submission, Waiting};
+pub use room::LinkView;
+pub use sessions::{Entry, Opened};
+
+use room::Room;
+use sessions::observe_in;
+
+/// Most signal paths of one vehicle: what a session lets through.
+const SIGNAL_PATHS: usize = 512;
+
+/// What a hub needs to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Limits of vehicles and sessions.
+    pub registry: core_registry::Limits,
+    /// Limits of command records.
+    pub commands: core_commands::Limits,
+    /// The policy of each class.
+    pub policies: PolicyTable,
+    /// The sessions' knobs.
+    pub session: link::Config,
+    /// Events kept for streams that come back.
+    pub event_backlog: usize,
+    /// Vehicles that are sent away while the gateway drains are told to wait at least this long.
+    pub retry_after: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            registry: core_registry::Limits::default(),
+            commands: core_commands::Limits::default(),
+            policies: PolicyTable::defaults(),
+            session: link::Config::default(),
+            event_backlog: 4_096,
+            retry_after: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Something that watchers are told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A vehicle's presence changed.
+    Presence {
+        /// Whose.
+        vehicle: VehicleId,
+        /// To what.
+        presence: registry::Presence,
+    },
+    /// A session opened, was resumed or ended.
+    Session {
+        /// Whose.
+        vehicle: VehicleId,
+        /// Which.
+        session: SessionId,
+        /// Its epoch.
+        epoch: Epoch,
+        /// What happened to it.
+        change: SessionChange,
+    },
+    /// The lanes moved to another connection.
+    Link {
+        /// Whose.
+        vehicle: VehicleId,
+        /// Its transport.
+        transport: Transport,
+        /// Why that one, in the vehicle's words.
+        why: String,
+    },
+    /// A command reached a phase: its record then.
+    Command(Arc<Record>),
+}
+
+/// What happened to a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionChange {
+    /// It began.
+    Opened,
+    /// It goes on, on another connection.
+    Resumed,
+    /// It is over.
+    Ended(String),
+}
+
+impl Event {
+    /// Whom it concerns.
+    pub fn vehicle(&self) -> &VehicleId {
+        match self {
+            Self::Presence { vehicle, .. } | Self::Session { vehicle, .. } | Self::Link { vehicle, .. } => {
+                vehicle
+            }
+            Self::Command(record) => &record.request.vehicle,
+        }
+    }
+}
+
+/// A vehicle at a glance.
+#[derive(Clone, Debug)]
+pub struct Glance {
+    /// Which.
+    pub vehicle: VehicleId,
+    /// What the registry knows.
+    pub view: View,
+    /// What carries its session now.
+    pub transport: Option<Transport>,
+}
+
+/// The hub. Cheap to clone.
+#[derive(Clone)]
+pub struct Hub(Arc<Inner>);
+
+struct Inner {
+    clock: BootClock,
+    settings: Settings,
+    metrics: Arc<Metrics>,
+    random: SystemRandom,
+    draining: AtomicBool,
+    /// The place of the newest event.
+    newest: watch::Sender<EventId>,
+    state: Mutex<State>,
+}
+
+struct State {
+    registry: Registry,
+    commands: Commands,
+    ring: Ring<Event>,
+    rooms: BTreeMap<VehicleId, Room>,
+    /// Messages under way, by the session that numbers them.
+    tickets: BTreeMap<(SessionId, Ticket), CommandId>,
+    /// Commands that somebody waits for.
+    waiters: BTreeMap<CommandId, watch::Sender<()>>,
+}
+
+impl Hub {
+    /// A hub without vehicles.
+    pub fn new(settings: Settings, clock: BootClock, metrics: Arc<Metrics>) -> Self {
+        let random = SystemRandom::new();
+        let run = u32::from_be_bytes(draw(&random));
+        let ring = Ring::new(run, settings.event_backlog);
+        let state = State {
+            registry: Registry::new(settings.registry),
+            commands: Commands::new(settings.commands, settings.policies),
+            rooms: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            waiters: BTreeMap::new(),
+            ring,
+        };
+        let newest = watch::Sender::new(state.ring.newest());
+        let draining = AtomicBool::new(false);
+        Self(Arc::new(Inner { clock, settings, metrics, random, draining, newest, state: Mutex::new(state) }))
+    }
+
+    /// The clock that everything here is told by.
+    pub fn clock(&self) -> &BootClock {
+        &self.0.clock
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.0.metrics
+    }
+
+    fn now(&self) -> Moment {
+        self.0.clock.now()
+    }
+
+    fn chance<const N: usize>(&self) -> [u8; N] {
+        draw(&self.0.random)
+    }
+
+    /// A panic under the lock is a broken invariant that was logged already; what it left is still
+    /// the best there is to go on with.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells what the cores have to tell, and wakes the watchers.
+    fn pump(&self, now: Moment, state: &mut State) {
+        while let Some(output) = state.registry.poll() {
+            told(now, state, output);
+        }
+        while let Some(change) = state.commands.poll() {
+            let Some(record) = state.commands.record(change.id) else { continue };
+            let record = record.as_of(change.phase);
+            let first_end = record.timeline.iter().filter(|step| step.phase.is_terminal()).count() == 1;
+            let duration = record.duration().filter(|_| first_end && change.phase.is_terminal());
+            self.0.metrics.command(record.request.class, change.phase, duration);
+            state.ring.push(now, Event::Command(Arc::new(record)));
+            if let Some(waiter) = state.waiters.get(&change.id) {
+                waiter.send_replace(());
+            }
+            if change.phase.is_terminal() {
+                state.waiters.remove(&change.id);
+            }
+        }
+        let newest = state.ring.newest();
+        self.0.newest.send_if_modified(|known| std::mem::replace(known, newest) != newest);
+    }
+
+    /// Every vehicle, by id.
+    pub fn vehicles(&self) -> Vec<Glance> {
+        let now = self.now();
+        let state = self.state();
+        state.registry.views(now).map(|(vehicle, view)| state.glance(vehicle, view)).collect()
+    }
+
+    /// One vehicle; `None` if it has never been here, or was forgotten.
+    pub fn vehicle(&self, vehicle: &VehicleId) -> Option<Glance> {
+        let now = self.now();
+        let mut state = self.state();
+        observe_in(now, &mut state, vehicle);
+        self.pump(now, &mut state);
+        let view = state.registry.view(now, vehicle)?;
+        Some(state.glance(vehicle, view))
+    }
+
+    /// How a vehicle is connected; `None` as above.
+    pub fn link(&self, vehicle: &VehicleId) -> Option<LinkView> {
+        let glance = self.vehicle(vehicle)?;
+        let (board, live, heard) = {
+            let state = self.state();
+            let room = state.rooms.get(vehicle)?;
+            (Arc::clone(&room.board), room.live().map(|live| live.link.clone()), room.heard)
+        };
+        let sampled = lock(&board).since(0).map(|shown| shown.sampled).collect();
+        Some(LinkView { glance, status: live.map(|link| link.status()), sampled, heard })
+    }
+
+    /// The newest values of a vehicle's signals that changed after `version`, and the version now.
+    pub fn signals(&self, vehicle: &VehicleId, version: u64) -> Option<(Vec<Shown>, u64)> {
+        let board = Arc::clone(&self.state().rooms.get(vehicle)?.board);
+        let board = lock(&board);
+        let changed = if board.version() > version { board.since(version).collect() } else { Vec::new() };
+        Some((changed, board.version()))
+    }
+
+    /// Every vehicle with the version of its signals.
+    pub fn versions(&self) -> Vec<(VehicleId, u64)> {
+        let boards: Vec<_> = {
+            let state = self.state();
+            state.rooms.iter().map(|(vehicle, room)| (vehicle.clone(), Arc::clone(&room.board))).collect()
+        };
+        boards.into_iter().map(|(vehicle, board)| (vehicle, lock(&board).version())).collect()
+    }
+
+    /// Up to `limit` events after `place` that `wanted` wants.
+    pub fn events(&self, place: EventId, limit: usize, wanted: impl Fn(&Event) -> bool) -> Read<Event> {
+        self.state().ring.read(place, limit, wanted)
+    }
+
+    /// The place of the newest event, and every change of it.
+    pub fn newest(&self) -> watch::Receiver<EventId> {
+        self.0.newest.subscribe()
+    }
+
+    /// Takes no more sessions and commands from now on.
+    pub fn start_draining(&self) {
+        self.0.draining.store(true, Ordering::Release);
+    }
+
+    /// Whether it is on its way out.
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Acquire)
+    }
+}
+
+fn told(now: Moment, state: &mut State, output: registry::Output) {
+    match output {
+        registry::Output::Presence { vehicle, presence } => {
+            state.ring.push(now, Event::Presence { vehicle, presence });
+        }
+        registry::Output::End { vehicle, session, code } => {
+            let live = state.rooms.get(&vehicle).and_then(Room::live);
+            if let Some(live) = live.filter(|live| live.session == session) {
+                live.link.close(code, "no connection came back in time", None);
+            }
+        }
+    }
+}
+
+impl State {
+    fn glance(&self, vehicle: &VehicleId, view: View) -> Glance {
+        let room = self.rooms.get(vehicle);
+        let transport = room
+            .filter(|_| view.presence != registry::Presence::Offline)
+            .and_then(|room| room.live()?.transport);
+        Glance { vehicle: vehicle.clone(), view, transport }
+    }
+}
+
+/// Locks something that no holder leaves half done.
+fn lock(board: &Mutex<Board>) -> MutexGuard<'_, Board> {
+    board.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn draw<const N: usize>(random: &SystemRandom) -> [u8; N] {
+    let mut bytes = [0; N];
+    random.fill(&mut bytes).expect("the kernel gives random bytes");
+    bytes
+}

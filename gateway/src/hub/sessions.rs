@@ -1,0 +1,326 @@
+//! The vehicles' side of the hub: who gets in, and what their sessions say.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use carriageway_proto::{Class, CloseCode, Epoch, Message, Moment, SessionId, VehicleId};
+use carriageway_transport::link::{self, Fate, Happening, Happenings, Link, SignalUpdate, Ticket};
+use carriageway_transport::lobby::Greeted;
+
+use super::room::{Live, Meter, Room};
+use super::{Event, Hub, SessionChange, State, lock};
+use crate::core::board::{Board, Update};
+use crate::core::commands::{self, Delivery, Heard};
+use crate::core::registry::{self, Admission};
+
+/// What a greeted connection gets.
+pub enum Entry {
+    /// Its session goes on.
+    Attached,
+    /// A session of its own, which wants to be driven and read.
+    Opened(Box<Opened>),
+    /// Nothing.
+    Refused {
+        /// The connection.
+        greeted: Greeted,
+        /// Why.
+        code: CloseCode,
+        /// When it may try again at the earliest.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// A new session.
+pub struct Opened {
+    /// Whose.
+    pub vehicle: VehicleId,
+    /// Its id.
+    pub session: SessionId,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// The handle.
+    pub link: Link,
+    /// What it says.
+    pub happenings: Happenings,
+    /// What drives it.
+    pub driver: Pin<Box<dyn Future<Output = ()> + Send>>,
+    board: Arc<Mutex<Board>>,
+    meter: Arc<Meter>,
+}
+
+impl Hub {
+    /// Decides on a connection that came with the identity `vehicle` and has said hello.
+    pub fn admit(&self, vehicle: &VehicleId, greeted: Greeted) -> Entry {
+        if self.is_draining() {
+            self.0.metrics.hello("draining");
+            let retry_after = Some(self.jittered(self.0.settings.retry_after));
+            return Entry::Refused { greeted, code: CloseCode::Restarting, retry_after };
+        }
+        let hello = &greeted.greeting.hello;
+        let request =
+            registry::Request { version: hello.version, session: hello.session, epoch: hello.epoch };
+        let now = self.now();
+        let mut state = self.state();
+        forget_the_dead(now, &mut state, vehicle);
+        let admission = state.registry.admit(now, vehicle, request, SessionId::from_bytes(self.chance()));
+        let entry = match admission {
+            Admission::Resume(session) => self.resume(&state, vehicle, session, greeted),
+            Admission::New { session, epoch, .. } => {
+                self.0.metrics.hello("opened");
+                Entry::Opened(Box::new(self.open(&mut state, vehicle, session, epoch, greeted)))
+            }
+            Admission::Refuse(code) => {
+                self.0.metrics.hello(code.name());
+                let retry_after = code.reconnects().then(|| self.jittered(self.0.settings.retry_after));
+                Entry::Refused { greeted, code, retry_after }
+            }
+        };
+        self.pump(now, &mut state);
+        entry
+    }
+
+    fn resume(&self, state: &State, vehicle: &VehicleId, session: SessionId, greeted: Greeted) -> Entry {
+        let live = state.rooms.get(vehicle).and_then(Room::live).filter(|live| live.session == session);
+        let refused = |greeted| Entry::Refused { greeted, code: CloseCode::Overloaded, retry_after: None };
+        match live.map(|live| live.link.attach(greeted)) {
+            Some(Ok(())) => {
+                self.0.metrics.hello("attached");
+                Entry::Attached
+            }
+            Some(Err(greeted)) => {
+                self.0.metrics.hello("overloaded");
+                refused(*greeted)
+            }
+            None => unreachable!("the registry resumes only sessions that live in a room"),
+        }
+    }
+
+    fn open(
+        &self,
+        state: &mut State,
+        vehicle: &VehicleId,
+        session: SessionId,
+        epoch: Epoch,
+        greeted: Greeted,
+    ) -> Opened {
+        let config = self.0.settings.session.clone();
+        let (link, happenings, driver) = link::accept(config, self.0.clock.clone(), session, epoch, greeted);
+        let room = state.rooms.entry(vehicle.clone()).or_insert_with(Room::new);
+        let meter = Arc::new(Meter::default());
+        let live = Live { session, link: link.clone(), transport: None, meter: Arc::clone(&meter) };
+        if let Some(older) = room.move_in(live) {
+            older.link.close(CloseCode::TakenOver, "a newer session of this vehicle was opened", None);
+        }
+        let board = Arc::clone(&room.board);
+        let driver = Box::pin(driver);
+        Opened { vehicle: vehicle.clone(), session, epoch, link, happenings, driver, board, meter }
+    }
+
+    /// Takes in one thing that a session said.
+    pub fn happened(&self, opened: &Opened, happening: Happening) {
+        match happening {
+            Happening::Established { resumed, .. } => self.established(opened, resumed),
+            Happening::Moved { transport, why } => self.moved(opened, transport, why),
+            Happening::Message { class, payload } => self.message(&opened.vehicle, class, payload),
+            // The session counts it among its drops.
+            Happening::Gap { class, frames } => {
+                tracing::debug!(vehicle = %opened.vehicle, %class, frames, "frames outlived their ttl at the vehicle");
+            }
+            Happening::Signals(updates) => self.shown(opened, updates),
+            Happening::Settled { ticket, fate } => self.settled(opened.session, ticket, fate),
+            Happening::Ended(ended) => self.ended(opened, &ended.to_string()),
+        }
+    }
+
+    fn established(&self, opened: &Opened, resumed: bool) {
+        if resumed {
+            self.0.metrics.resumes.inc();
+        }
+        let change = if resumed { SessionChange::Resumed } else { SessionChange::Opened };
+        tracing::info!(vehicle = %opened.vehicle, epoch = opened.epoch.number(), resumed, "session established");
+        self.tell_session(opened, change);
+        self.observe(&opened.vehicle);
+    }
+
+    fn tell_session(&self, opened: &Opened, change: SessionChange) {
+        let (session, epoch) = (opened.session, opened.epoch);
+        let event = Event::Session { vehicle: opened.vehicle.clone(), session, epoch, change };
+        self.tell(event);
+    }
+
+    fn tell(&self, event: Event) {
+        let now = self.now();
+        let mut state = self.state();
+        state.ring.push(now, event);
+        self.pump(now, &mut state);
+    }
+
+    fn moved(
+        &self,
+        opened: &Opened,
+        transport: carriageway_transport::core::connection::Transport,
+        why: String,
+    ) {
+        tracing::info!(vehicle = %opened.vehicle, %transport, why, "lanes moved");
+        if let Some(room) = self.state().rooms.get_mut(&opened.vehicle)
+            && let Some(live) = room.live_mut(opened.session)
+        {
+            live.transport = Some(transport);
+        }
+        self.tell(Event::Link { vehicle: opened.vehicle.clone(), transport, why });
+    }
+
+    fn message(&self, vehicle: &VehicleId, class: Class, payload: Bytes) {
+        let now = self.now();
+        let metrics = &self.0.metrics;
+        if let Some(room) = self.state().rooms.get_mut(vehicle) {
+            room.heard[class] = Some(now);
+        }
+        match Message::decode(payload) {
+            Ok(Message::Outcome(outcome)) => self.outcome(now, vehicle, outcome),
+            // This version stores no files: it counts what comes and lets it go.
+            Ok(Message::Chunk(chunk)) => {
+                metrics.bulk_bytes.inc_by(chunk.data.len() as u64);
+                metrics.bulk_files.inc_by(u64::from(chunk.last));
+            }
+            Ok(Message::Command(_)) => metrics.dropped("receive", "command_from_vehicle", 1),
+            Err(error) => {
+                tracing::debug!(%vehicle, %class, %error, "a message that is none");
+                metrics.dropped("receive", "bad_message", 1);
+            }
+        }
+    }
+
+    fn outcome(&self, now: Moment, vehicle: &VehicleId, outcome: carriageway_proto::Outcome) {
+        let key = outcome.key.clone();
+        let mut state = self.state();
+        state.commands.handle(now, commands::Input::Outcome(vehicle.clone(), outcome));
+        while let Some(heard) = state.commands.poll_heard() {
+            self.0.metrics.outcome(match heard {
+                Heard::News => "news",
+                Heard::Repeat => "repeat",
+                Heard::Contradiction => "contradiction",
+                Heard::Stranger => "unknown_key",
+            });
+            if heard == Heard::Contradiction {
+                tracing::error!(%vehicle, %key, "the vehicle reports another outcome than the one on record");
+            }
+        }
+        self.pump(now, &mut state);
+    }
+
+    fn shown(&self, opened: &Opened, updates: Vec<SignalUpdate>) {
+        let now = self.now();
+        let updates =
+            updates.into_iter().map(|SignalUpdate { path, value, age, .. }| Update { path, value, age });
+        let applied = lock(&opened.board).apply(now, opened.epoch, updates);
+        self.0.metrics.signals.inc_by(applied.shown);
+        self.0.metrics.dropped("board", "signal_of_older_session", applied.older);
+        self.0.metrics.dropped("board", "signal_too_many_paths", applied.beyond);
+    }
+
+    fn settled(&self, session: SessionId, ticket: Ticket, fate: Fate) {
+        let now = self.now();
+        let mut state = self.state();
+        let Some(id) = state.tickets.remove(&(session, ticket)) else { return };
+        state.commands.handle(now, commands::Input::Delivery(id, delivery(fate)));
+        self.pump(now, &mut state);
+    }
+
+    /// The session is over: whatever it had not settled may have left.
+    fn ended(&self, opened: &Opened, why: &str) {
+        let Opened { vehicle, session, .. } = opened;
+        tracing::info!(%vehicle, why, "session ended");
+        opened.meter.count(&opened.link.status().session.drops, &self.0.metrics);
+        let now = self.now();
+        let mut state = self.state();
+        let unsettled: Vec<_> = state
+            .tickets
+            .range((*session, Ticket(0))..=(*session, Ticket(u64::MAX)))
+            .map(|(place, id)| (*place, *id))
+            .collect();
+        for (place, id) in unsettled {
+            state.tickets.remove(&place);
+            state.commands.handle(now, commands::Input::Delivery(id, Delivery::LostSent));
+        }
+        if let Some(room) = state.rooms.get_mut(vehicle) {
+            room.move_out(*session);
+        }
+        let input = registry::Input::Ended { vehicle: vehicle.clone(), session: *session };
+        state.registry.handle(now, input);
+        let (session, epoch, change) = (*session, opened.epoch, SessionChange::Ended(why.into()));
+        state.ring.push(now, Event::Session { vehicle: vehicle.clone(), session, epoch, change });
+        self.pump(now, &mut state);
+    }
+
+    /// The session's task is over, whatever its last word was. Does nothing the second time.
+    pub fn closed(&self, opened: &Opened) {
+        let is_current = self
+            .state()
+            .rooms
+            .get(&opened.vehicle)
+            .and_then(Room::live)
+            .is_some_and(|live| live.session == opened.session);
+        if is_current {
+            self.ended(opened, "the session's task ended");
+        }
+    }
+
+    /// Reads how the vehicle's connections fare, and tells of a change.
+    pub fn observe(&self, vehicle: &VehicleId) {
+        let now = self.now();
+        let mut state = self.state();
+        observe_in(now, &mut state, vehicle);
+        self.pump(now, &mut state);
+    }
+
+    /// Between `least` and three times that, and longer the more vehicles there are: who is sent away
+    /// together shall not come back together.
+    pub(super) fn jittered(&self, least: Duration) -> Duration {
+        let spread = (least * 2).max(Duration::from_millis(2) * self.sessions());
+        let chance = f64::from(u32::from_be_bytes(self.chance())) / f64::from(u32::MAX);
+        least + spread.mul_f64(chance)
+    }
+
+    fn sessions(&self) -> u32 {
+        u32::try_from(self.0.metrics.sessions.get()).unwrap_or(0)
+    }
+}
+
+/// A session that is over but has not had its last word read cannot be resumed.
+fn forget_the_dead(now: Moment, state: &mut State, vehicle: &VehicleId) {
+    let Some(live) = state.rooms.get(vehicle).and_then(Room::live) else { return };
+    if live.link.connectivity().borrow().over.is_some() {
+        let input = registry::Input::Ended { vehicle: vehicle.clone(), session: live.session };
+        state.registry.handle(now, input);
+    }
+}
+
+pub(super) fn observe_in(now: Moment, state: &mut State, vehicle: &VehicleId) {
+    let Some(live) = state.rooms.get(vehicle).and_then(Room::live) else { return };
+    let (session, silent) = (live.session, live.link.silent_for());
+    state.registry.handle(now, observation(now, vehicle, session, silent));
+}
+
+pub(super) fn observation(
+    now: Moment,
+    vehicle: &VehicleId,
+    session: SessionId,
+    silent: Option<Duration>,
+) -> registry::Input {
+    let (connected, heard) = (silent.is_some(), silent.map(|silent| now - silent));
+    registry::Input::Observed { vehicle: vehicle.clone(), session, connected, heard }
+}
+
+fn delivery(fate: Fate) -> Delivery {
+    match fate {
+        Fate::Acknowledged => Delivery::Acknowledged,
+        Fate::Expired { sent: false } => Delivery::ExpiredUnsent,
+        Fate::Expired { sent: true } => Delivery::ExpiredSent,
+        Fate::Lost { sent: false } => Delivery::LostUnsent,
+        Fate::Lost { sent: true } => Delivery::LostSent,
+    }
+}

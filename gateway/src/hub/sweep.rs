@@ -1,0 +1,138 @@
+//! What the hub does by itself as time passes: deadlines, presence, figures; and the drain.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use carriageway_proto::{Class, ClassMap, CloseCode, Moment, SessionId, VehicleId};
+use carriageway_transport::core::connection::Transport;
+use carriageway_transport::link::{Link, Status};
+
+use super::room::{Meter, Room};
+use super::sessions::observation;
+use super::{Hub, State};
+use crate::core::registry::Presence;
+use crate::core::{commands, registry};
+
+/// Command deadlines are kept to this.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Presence and figures are read this often, in ticks: well within a heartbeat.
+const SWEEP_EVERY: u32 = 5;
+
+/// Who is looked at in a sweep.
+struct Watched {
+    vehicle: VehicleId,
+    session: SessionId,
+    link: Link,
+    meter: Arc<Meter>,
+}
+
+impl Hub {
+    /// Keeps time for the hub; never returns.
+    pub async fn keep_time(self) {
+        let mut round = 0_u32;
+        loop {
+            self.0.clock.sleep_until(self.now() + TICK).await;
+            self.tick();
+            round = round.wrapping_add(1);
+            if round.is_multiple_of(SWEEP_EVERY) {
+                self.sweep();
+            }
+        }
+    }
+
+    fn tick(&self) {
+        let now = self.now();
+        let mut state = self.state();
+        if state.commands.wakes_at().is_some_and(|wake| wake <= now) {
+            state.commands.handle(now, commands::Input::Tick);
+            self.pump(now, &mut state);
+        }
+    }
+
+    /// Reads every link outside the lock, then takes in what was seen.
+    fn sweep(&self) {
+        let watched = self.state().watched();
+        let seen: Vec<_> = watched.iter().map(|watched| watched.link.status()).collect();
+        let silences: Vec<_> = watched.iter().map(|watched| watched.link.silent_for()).collect();
+        let now = self.now();
+        let mut state = self.state();
+        for (watched, silent) in watched.iter().zip(silences) {
+            let input = observation(now, &watched.vehicle, watched.session, silent);
+            state.registry.handle(now, input);
+        }
+        state.registry.handle(now, registry::Input::Tick);
+        self.pump(now, &mut state);
+        let State { rooms, registry, .. } = &mut *state;
+        rooms.retain(|vehicle, _| registry.knows(vehicle));
+        self.figures(now, &state);
+        drop(state);
+        for (watched, status) in watched.iter().zip(&seen) {
+            watched.meter.count(&status.session.drops, &self.0.metrics);
+        }
+        self.link_figures(&seen);
+    }
+
+    fn figures(&self, now: Moment, state: &State) {
+        let metrics = &self.0.metrics;
+        for presence in Presence::ALL {
+            let count = state.registry.views(now).filter(|(_, view)| view.presence == presence).count();
+            metrics.vehicles(presence.name(), count);
+        }
+        metrics.sessions.set(i64::try_from(state.registry.sessions()).unwrap_or(i64::MAX));
+        metrics.unfinished.set(i64::try_from(state.commands.unfinished()).unwrap_or(i64::MAX));
+        metrics.records.set(i64::try_from(state.commands.len()).unwrap_or(i64::MAX));
+    }
+
+    fn link_figures(&self, seen: &[Status]) {
+        for transport in [Transport::Quic, Transport::WebSocket, Transport::Memory] {
+            let connections = seen.iter().flat_map(|status| &status.session.connections);
+            let count = connections.filter(|connection| connection.transport == transport).count();
+            self.0.metrics.connections(transport.name(), count);
+        }
+        let mut queued = ClassMap::<(usize, usize)>::default();
+        for status in seen {
+            for class in Class::ALL {
+                queued[class].0 += status.session.queued_frames[class];
+                queued[class].1 += status.session.queued_bytes[class];
+            }
+        }
+        for (class, (frames, bytes)) in queued.iter() {
+            self.0.metrics.queued(class, *frames, *bytes);
+        }
+    }
+
+    /// Says goodbye to every session that has no command under way, or to all. Each is told to come
+    /// back after a wait of its own. How many are left open.
+    pub fn send_away(&self, everyone: bool) -> usize {
+        let now = self.now();
+        let state = self.state();
+        let watched = state.watched();
+        let (leaving, staying): (Vec<_>, Vec<_>) = watched
+            .into_iter()
+            .partition(|watched| everyone || state.commands.unfinished_of(&watched.vehicle) == 0);
+        drop(state);
+        tracing::debug!(%now, leaving = leaving.len(), staying = staying.len(), "sending sessions away");
+        for watched in leaving {
+            let wait = self.jittered(self.0.settings.retry_after);
+            watched.link.close(CloseCode::Restarting, "the gateway restarts", Some(wait));
+        }
+        staying.len()
+    }
+
+    /// Sessions whose task has not ended.
+    pub fn sessions_open(&self) -> usize {
+        self.state().rooms.values().filter(|room| room.live().is_some()).count()
+    }
+}
+
+impl State {
+    fn watched(&self) -> Vec<Watched> {
+        let live = |(vehicle, room): (&VehicleId, &Room)| {
+            let live = room.live()?;
+            let (session, link, meter) = (live.session, live.link.clone(), Arc::clone(&live.meter));
+            Some(Watched { vehicle: vehicle.clone(), session, link, meter })
+        };
+        self.rooms.iter().filter_map(live).collect()
+    }
+}

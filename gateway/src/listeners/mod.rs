@@ -1,0 +1,10 @@
+//! Where the gateway is reached: QUIC for vehicles, TCP with TLS for operators and for vehicles whose
+//! network blocks UDP, and a plain port for health and metrics.
+
+pub mod http;
+mod stream;
+pub mod tcp;
+pub mod udp;
+mod upgrade;
+
+pub use upgrade::router as link_router;

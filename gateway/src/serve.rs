@@ -1,0 +1,253 @@
+//! Puts the gateway together, runs it within any process, and takes it down in order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use carriageway_transport::clock::{BootClock, ClockError};
+use carriageway_transport::tls::{self, Authority, Credentials, Pem, TlsError};
+use carriageway_transport::{link, quic};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use crate::api::{self, Api, BodyLimits};
+use crate::auth::{KeyError, Verifier};
+use crate::certs::{self, CertError};
+use crate::closing::{self, Closer, Closing};
+use crate::config::{Config, Congestion};
+use crate::core::{commands, registry};
+use crate::hub::{self, Hub};
+use crate::listeners::{link_router, tcp, udp};
+use crate::metrics::Metrics;
+use crate::sessions;
+
+/// Of the drain's deadline, this much is kept for the goodbyes themselves.
+const FAREWELL: Duration = Duration::from_millis(1_500);
+
+/// How often a drain looks whether commands have finished.
+const LOOK: Duration = Duration::from_millis(25);
+
+/// Why the gateway cannot start: the operator of the gateway must act.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The host's clock.
+    #[error(transparent)]
+    Clock(#[from] ClockError),
+    /// Certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The key that verifies tokens.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The QUIC secret.
+    #[error(transparent)]
+    Secret(#[from] CertError),
+    /// A UDP port.
+    #[error(transparent)]
+    Udp(#[from] quic::ListenError),
+    /// A TCP port.
+    #[error("cannot listen on TCP {address}: {source}; is another gateway running?")]
+    Tcp {
+        /// The address.
+        address: SocketAddr,
+        /// The operating system's word.
+        source: io::Error,
+    },
+}
+
+/// A gateway that runs. Dropping it ends it abruptly.
+pub struct Running {
+    /// Where vehicles come in over QUIC, in the order configured.
+    pub udp: Vec<SocketAddr>,
+    /// Where HTTPS and WebSocket are served.
+    pub tcp: SocketAddr,
+    /// Where health and metrics are served.
+    pub internal: SocketAddr,
+    hub: Hub,
+    deadline: Duration,
+    closing: Closer,
+    tasks: JoinSet<()>,
+}
+
+/// How a drain went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// How long it took.
+    pub took: Duration,
+    /// Commands that had no terminal phase when their time was over.
+    pub unfinished: usize,
+}
+
+/// Starts a gateway; it serves when this returns.
+pub async fn serve(config: &Config) -> Result<Running, ServeError> {
+    let clock = BootClock::system()?;
+    let (ca, cert, key) =
+        (Pem::read(&config.tls.ca)?, Pem::read(&config.tls.cert)?, Pem::read(&config.tls.key)?);
+    let authority = Authority::new(&ca)?;
+    let verifier = Verifier::from_config(&config.auth)?;
+    let udp_listener = quic_listener(config, &authority, Credentials::new(&cert, &key)?, clock.clone())?;
+    let tls = tls::tcp_server(&authority, Credentials::new(&cert, &key)?)?;
+    let tcp_listener = bind(config.listen.tcp).await?;
+    let internal_listener = bind(config.listen.internal).await?;
+    let address = |listener: &TcpListener, asked| listener.local_addr().unwrap_or(asked);
+    let (tcp, internal) =
+        (address(&tcp_listener, config.listen.tcp), address(&internal_listener, config.listen.internal));
+
+    let metrics = Arc::new(Metrics::new());
+    let hub = Hub::new(settings(config), clock, Arc::clone(&metrics));
+    let (closing, closed) = closing::pair();
+    let (arrivals, supervisor) = sessions::supervise(hub.clone(), session_limits(config));
+    let api = Api::new(hub.clone(), verifier, api_limits(config), closed.clone());
+    let public = tcp::Public {
+        tls: TlsAcceptor::from(Arc::new(tls)),
+        router: api::router(api).merge(link_router(hub.clone())),
+        arrivals: arrivals.clone(),
+        limits: tcp_limits(config),
+        metrics: Arc::clone(&metrics),
+    };
+    let udp = udp_listener.addresses();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(supervisor);
+    tasks.spawn(keep_time(hub.clone(), closed.clone()));
+    tasks.spawn(udp::vehicles(udp_listener, arrivals, Arc::clone(&metrics), closed.clone()));
+    tasks.spawn(tcp::public(tcp_listener, public, closed.clone()));
+    let health = api::internal::router(hub.clone());
+    tasks.spawn(tcp::internal(internal_listener, health, config.limits.request(), metrics, closed));
+    tracing::info!(?udp, %tcp, %internal, "the gateway serves");
+    Ok(Running { udp, tcp, internal, hub, deadline: config.drain.deadline(), closing, tasks })
+}
+
+impl Running {
+    /// Where everything meets, for tests and embedders.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Returns when a part of the gateway has ended by itself, which is a fault.
+    pub async fn broken(&mut self) {
+        if let Some(ended) = self.tasks.join_next().await {
+            tracing::error!(?ended, "a part of the gateway has ended");
+        }
+    }
+
+    /// Takes the gateway down, within the configured deadline: takes nothing new; lets each vehicle's
+    /// commands finish and then sends the vehicle away with a wait of its own; at the end answers the
+    /// requests that are open and closes the ports.
+    pub async fn drain(mut self) -> Drained {
+        let clock = self.hub.clock().clone();
+        let begun = clock.now();
+        let patience = self.deadline.saturating_sub(FAREWELL);
+        self.hub.start_draining();
+        while self.hub.send_away(false) > 0 && clock.now().since(begun) < patience {
+            clock.sleep_until(clock.now() + LOOK).await;
+        }
+        let unfinished = self.hub.unfinished();
+        self.hub.send_away(true);
+        let goodbyes_end = clock.now() + FAREWELL / 2;
+        while self.hub.sessions_open() > 0 && clock.now() < goodbyes_end {
+            clock.sleep_until(clock.now() + LOOK).await;
+        }
+        self.closing.close();
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        tokio::select! {
+            () = ended => {}
+            () = clock.sleep_until((begun + self.deadline).max(clock.now() + FAREWELL / 2)) => {}
+        }
+        let drained = Drained { took: clock.now().since(begun), unfinished };
+        tracing::info!(?drained, "the gateway has drained");
+        drained
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Tcp { address, source })
+}
+
+async fn keep_time(hub: Hub, mut closing: Closing) {
+    tokio::select! {
+        () = hub.keep_time() => {}
+        () = closing.wait() => {}
+    }
+}
+
+fn quic_listener(
+    config: &Config,
+    authority: &Authority,
+    own: Credentials,
+    clock: BootClock,
+) -> Result<quic::QuicListener, ServeError> {
+    let secret = config.quic.secret.as_deref().map_or_else(|| Ok(chance()), certs::read_quic_secret)?;
+    let pending = config.limits.pending_handshakes as usize;
+    let limits = quic::Limits {
+        handshakes: pending,
+        retry_above: quic::Limits::VEHICLE.retry_above.min(pending),
+        handshake: config.limits.handshake(),
+        ..quic::Limits::VEHICLE
+    };
+    let listener = quic::Config {
+        addresses: config.listen.udp.clone(),
+        tls: tls::quic_server(authority, own)?,
+        secret: quic::Secret::new(secret),
+        limits,
+        congestion: match config.quic.congestion {
+            Congestion::Cubic => quic::Congestion::Cubic,
+            Congestion::NewReno => quic::Congestion::NewReno,
+            Congestion::Bbr => quic::Congestion::Bbr,
+        },
+        policies: config.policies(),
+    };
+    Ok(quic::QuicListener::bind(listener, clock)?)
+}
+
+fn chance() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).expect("the kernel gives random bytes");
+    bytes
+}
+
+fn settings(config: &Config) -> hub::Settings {
+    let (sessions, records) = (config.limits.vehicles as usize, config.limits.command_records as usize);
+    hub::Settings {
+        registry: registry::Limits {
+            sessions,
+            // As many again are remembered after they have gone.
+            vehicles: sessions.saturating_mul(2),
+            ..registry::Limits::default()
+        },
+        commands: commands::Limits {
+            records,
+            // One vehicle's operators must not use up everybody's.
+            per_vehicle: (records / 10).max(1_000),
+            ..commands::Limits::default()
+        },
+        policies: config.policies(),
+        session: link::Config {
+            policies: config.policies(),
+            software: concat!("carriageway-gateway/", env!("CARGO_PKG_VERSION")).into(),
+            ..link::Config::default()
+        },
+        event_backlog: config.limits.event_backlog as usize,
+        retry_after: config.drain.retry_after(),
+    }
+}
+
+fn session_limits(config: &Config) -> sessions::Limits {
+    let greeting = config.limits.pending_handshakes as usize;
+    sessions::Limits { greeting, hello: config.limits.handshake() }
+}
+
+fn api_limits(config: &Config) -> api::Limits {
+    let body = BodyLimits { bytes: config.limits.body_bytes as usize, time: config.limits.request() };
+    api::Limits { body, event_streams: config.limits.event_streams as usize }
+}
+
+fn tcp_limits(config: &Config) -> tcp::Limits {
+    tcp::Limits {
+        connections: config.limits.tcp_connections as usize,
+        handshake: config.limits.handshake(),
+        request: config.limits.request(),
+    }
+}

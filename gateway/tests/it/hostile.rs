@@ -1,0 +1,125 @@
+//! Bad input on every port: clear refusals, and everybody else unaffected.
+
+use std::time::Duration;
+
+use carriageway_gateway::auth::unix_now;
+use reqwest::Method;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UdpSocket};
+
+use crate::support::{Answer, Gateway, Habit, PATIENCE};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_wrong_in_any_way_is_refused_and_told_why() {
+    let gateway = Gateway::start().await;
+    let other = Gateway::start().await;
+    // {"alg":"none","typ":"JWT"} and {"sub":"eve","aud":"carriageway","exp":99999999999}, unsigned.
+    let none = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJzdWIiOiJldmUiLCJhdWQiOiJjYXJyaWFnZXdheSIsImV4cCI6OTk5OTk5OTk5OTl9.";
+    let expired = gateway.token_with(|grant| grant.exp = unix_now() - 60);
+    let elsewhere = gateway.token_with(|grant| grant.aud = "another".into());
+    for (token, word) in [
+        (none.to_owned(), "algorithm"),
+        (expired, "ended"),
+        (elsewhere, "audience"),
+        (other.token(), "signature"),
+        ("x".repeat(7_000), "token"),
+        (String::new(), "token"),
+    ] {
+        let request = gateway.bare(Method::GET, "/v1/vehicles").bearer_auth(&token);
+        let refused = Answer::of(request.send().await.unwrap()).await;
+        assert_eq!(refused.problem(), (401, "unauthorized"));
+        assert!(refused.detail().contains(word), "{}", refused.detail());
+        assert!(refused.headers.contains_key("www-authenticate"));
+    }
+    let bare = Answer::of(gateway.bare(Method::GET, "/v1/events").send().await.unwrap()).await;
+    assert_eq!(bare.problem(), (401, "unauthorized"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scope_opens_its_own_class_only() {
+    let gateway = Gateway::start().await;
+    let vehicle = gateway.vehicle("truck", Habit::Obey).await;
+    let token = gateway.token_with(|grant| grant.scope = "observe command:comfort".into());
+    let request = gateway.bare(Method::POST, "/v1/vehicles/truck/commands").bearer_auth(&token);
+    let request = request.header("Idempotency-Key", "k");
+    let request = request.json(&json!({ "class": "body", "path": "A.B", "value": 1 }));
+    let refused = Answer::of(request.send().await.unwrap()).await;
+    assert_eq!(refused.problem(), (403, "forbidden"));
+    assert!(refused.detail().contains("command:body"));
+    assert_eq!(vehicle.executed(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_huge_body_is_refused_unread() {
+    let gateway = Gateway::start().await;
+    let vehicle = gateway.vehicle("truck", Habit::Obey).await;
+    let request = gateway.request(Method::POST, "/v1/vehicles/truck/commands");
+    let request = request.header("Idempotency-Key", "k").header("Content-Type", "application/json");
+    let refused = request.body(vec![b'x'; 10 << 20]).send().await;
+    // The gateway answers and closes; a client that is still writing may see only the latter.
+    if let Ok(refused) = refused {
+        assert_eq!(Answer::of(refused).await.problem(), (413, "body-too-large"));
+    }
+    let path = "/v1/vehicles/truck/commands";
+    let small = gateway.request(Method::POST, path).header("Idempotency-Key", "k");
+    let small = small.header("Content-Type", "application/json").body(vec![b' '; 70_000]);
+    assert_eq!(Answer::of(small.send().await.unwrap()).await.problem(), (413, "body-too-large"));
+    let order = gateway.order("truck", "k", &json!({ "class": "body", "path": "A.B", "value": 1 })).await;
+    assert_eq!(order.status, 200);
+    assert_eq!(vehicle.executed(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_on_every_port_harms_nobody() {
+    let gateway = Gateway::start_with(|config| config.limits.request_ms = 300).await;
+    let vehicle = gateway.vehicle("truck", Habit::Obey).await;
+    let garbage: Vec<u8> = (0..4_096_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    for address in [gateway.tcp, gateway.internal] {
+        for _ in 0..8 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let _refused = stream.write_all(&garbage).await;
+            assert!(ends(&mut stream).await, "{address} lets go of garbage");
+        }
+        let mut silent = TcpStream::connect(gateway.internal).await.unwrap();
+        silent.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n").await.unwrap();
+        assert!(ends(&mut silent).await, "a head that never ends is not waited for");
+    }
+    let mut large = TcpStream::connect(gateway.internal).await.unwrap();
+    let head = format!("GET /livez HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(20_000));
+    let _refused = large.write_all(head.as_bytes()).await;
+    let mut answer = Vec::new();
+    let _reset = large.read_to_end(&mut answer).await;
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"), "a head beyond 8 KiB");
+    let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    for length in [1, 20, 1_200, 1_400] {
+        udp.send_to(&garbage[..length], gateway.udp).await.unwrap();
+    }
+    let order = gateway.order("truck", "k", &json!({ "class": "body", "path": "A.B", "value": 1 })).await;
+    assert_eq!(order.status, 200);
+    assert_eq!(vehicle.executed(), 1);
+    assert_eq!(gateway.internal("/livez").await.0, 200);
+}
+
+/// Whether the gateway ends the connection, whatever it says before.
+async fn ends(stream: &mut TcpStream) -> bool {
+    let mut answer = Vec::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_beyond_the_limit_are_let_go_and_places_come_free() {
+    let gateway = Gateway::start_with(|config| config.limits.tcp_connections = 2).await;
+    let first = TcpStream::connect(gateway.tcp).await.unwrap();
+    let second = TcpStream::connect(gateway.tcp).await.unwrap();
+    let mut third = TcpStream::connect(gateway.tcp).await.unwrap();
+    assert!(ends(&mut third).await);
+    drop((first, second));
+    tokio::time::timeout(PATIENCE, async {
+        while gateway.bare(Method::GET, "/").send().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .unwrap();
+}

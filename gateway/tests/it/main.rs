@@ -1,0 +1,10 @@
+//! The gateway's integration tests, in one binary: a whole gateway on loopback, vehicles that speak
+//! through the session's own core, and operators over HTTPS.
+
+#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
+
+mod commands;
+mod events;
+mod hostile;
+mod support;
+mod vehicles;

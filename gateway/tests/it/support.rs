@@ -1,0 +1,433 @@
+//! A gateway, its vehicles and its operators, for tests.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, Once};
+use std::time::Duration;
+
+use carriageway_gateway::auth::{Grant, mint, unix_now};
+use carriageway_gateway::certs::Folder;
+use carriageway_gateway::config::Config;
+use carriageway_gateway::serve::{Running, serve};
+use carriageway_proto::{Class, CloseCode, Command, Epoch, Message, Outcome, Phase, Value};
+use carriageway_transport::clock::BootClock;
+use carriageway_transport::core::Session;
+use carriageway_transport::core::connection::{ConnectionId, Ended, Event};
+use carriageway_transport::core::session::{Config as SessionConfig, Happening, Input, Output};
+use carriageway_transport::tls::{self, Authority, Credentials, Pem};
+use carriageway_transport::{Connection, quic, websocket};
+use reqwest::{Method, RequestBuilder, Response};
+use serde_json::Value as Json;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+/// Longer than anything here takes on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) const WINDOW: &str = "Vehicle.Cabin.Door.Row1.DriverSide.Window.Position";
+
+/// A gateway on loopback, with an authority of its own.
+pub(crate) struct Gateway {
+    pub(crate) running: Option<Running>,
+    pub(crate) folder: Folder,
+    pub(crate) tcp: SocketAddr,
+    pub(crate) udp: SocketAddr,
+    pub(crate) internal: SocketAddr,
+    http: reqwest::Client,
+    _dir: TempDir,
+}
+
+impl Gateway {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        install_provider();
+        let dir = TempDir::new().unwrap();
+        let folder = Folder::new(dir.path());
+        folder.init(&["127.0.0.1".into()], unix_now()).unwrap();
+        let mut config = Config::default();
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        config.listen.udp = vec![loopback];
+        config.listen.tcp = loopback;
+        config.listen.internal = loopback;
+        config.tls.ca = folder.path("ca.pem");
+        config.tls.cert = folder.path("server.pem");
+        config.tls.key = folder.path("server.key");
+        config.auth.public_key = folder.path("operator.pub");
+        config.quic.secret = Some(folder.path("quic.secret"));
+        change(&mut config);
+        let running = serve(&config).await.unwrap();
+        let ca = std::fs::read(folder.path("ca.pem")).unwrap();
+        let http = reqwest::Client::builder()
+            .tls_certs_only([reqwest::Certificate::from_pem(&ca).unwrap()])
+            .no_proxy()
+            .build()
+            .unwrap();
+        let (tcp, udp, internal) = (running.tcp, running.udp[0], running.internal);
+        Self { running: Some(running), folder, tcp, udp, internal, http, _dir: dir }
+    }
+
+    /// A token that may do everything.
+    pub(crate) fn token(&self) -> String {
+        self.token_with(|_| {})
+    }
+
+    pub(crate) fn token_with(&self, change: impl FnOnce(&mut Grant)) -> String {
+        let mut grant = Grant {
+            sub: "ada".into(),
+            aud: "carriageway".into(),
+            iss: None,
+            iat: unix_now(),
+            exp: unix_now() + 600,
+            scope: "observe command:*".into(),
+            vehicles: vec!["*".into()],
+        };
+        change(&mut grant);
+        mint(&std::fs::read_to_string(self.folder.path("operator.key")).unwrap(), &grant).unwrap()
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.bare(method, path).bearer_auth(self.token())
+    }
+
+    /// Without a token.
+    pub(crate) fn bare(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("https://{}{path}", self.tcp)).timeout(PATIENCE)
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        Answer::of(self.request(Method::GET, path).send().await.unwrap()).await
+    }
+
+    pub(crate) fn command(&self, vehicle: &str, key: &str, body: &Json) -> RequestBuilder {
+        let path = format!("/v1/vehicles/{vehicle}/commands");
+        self.request(Method::POST, &path).header("Idempotency-Key", key).json(body)
+    }
+
+    /// Sends a command and waits for its outcome.
+    pub(crate) async fn order(&self, vehicle: &str, key: &str, body: &Json) -> Answer {
+        let request = self.command(vehicle, key, body).header("Prefer", "wait=15");
+        Answer::of(request.send().await.unwrap()).await
+    }
+
+    pub(crate) async fn internal(&self, path: &str) -> (u16, String) {
+        let response = self.http.get(format!("http://{}{path}", self.internal)).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    fn credentials(&self, vehicle: &str) -> (Authority, Credentials) {
+        let id = vehicle.parse().unwrap();
+        let pair = self.folder.authority().unwrap().vehicle(&id, unix_now()).unwrap();
+        self.credentials_of(&pair.public, &pair.private)
+    }
+
+    pub(crate) fn credentials_of(&self, certificate: &str, key: &str) -> (Authority, Credentials) {
+        let authority = Authority::new(&Pem::read(&self.folder.path("ca.pem")).unwrap()).unwrap();
+        let own = Credentials::new(&Pem::from_text("cert", certificate), &Pem::from_text("key", key));
+        (authority, own.unwrap())
+    }
+
+    pub(crate) async fn quic(&self, vehicle: &str) -> Box<dyn Connection> {
+        let (authority, own) = self.credentials(vehicle);
+        Box::new(self.quic_as(&authority, own).await.unwrap())
+    }
+
+    pub(crate) async fn quic_as(
+        &self,
+        authority: &Authority,
+        own: Credentials,
+    ) -> Result<quic::QuicConnection, quic::DialError> {
+        let target = quic::Target {
+            remote: self.udp,
+            server_name: "127.0.0.1".into(),
+            bind: None,
+            tls: Arc::new(tls::quic_client(authority, own).unwrap()),
+            limits: quic::Limits::VEHICLE,
+            congestion: quic::Congestion::Cubic,
+            policies: carriageway_proto::PolicyTable::defaults(),
+        };
+        quic::dial(&target, BootClock::system().unwrap()).await
+    }
+
+    pub(crate) async fn websocket(&self, vehicle: &str) -> Box<dyn Connection> {
+        let (authority, own) = self.credentials(vehicle);
+        let target = websocket::Target {
+            remote: self.tcp,
+            server_name: "127.0.0.1".into(),
+            bind: None,
+            tls: Arc::new(tls::tcp_client(&authority, own).unwrap()),
+            deadline: PATIENCE,
+        };
+        Box::new(websocket::dial(&target).await.unwrap())
+    }
+
+    /// A vehicle over QUIC that is online.
+    pub(crate) async fn vehicle(&self, id: &str, habit: Habit) -> Vehicle {
+        let vehicle = Vehicle::over(self.quic(id).await, habit);
+        self.until_presence(id, "online").await;
+        vehicle
+    }
+
+    pub(crate) async fn until_presence(&self, id: &str, presence: &str) {
+        let path = format!("/v1/vehicles/{id}");
+        until(async || self.get(&path).await.body["presence"] == *presence).await;
+    }
+}
+
+/// Waits for a condition, within [`PATIENCE`].
+pub(crate) async fn until(mut holds: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("the condition holds in time");
+}
+
+pub(crate) fn install_provider() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| rustls::crypto::ring::default_provider().install_default().unwrap());
+}
+
+/// A response, read.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) body: Json,
+}
+
+impl Answer {
+    pub(crate) async fn of(response: Response) -> Self {
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        let body = serde_json::from_str(&text).unwrap_or(Json::String(text));
+        Self { status, headers, body }
+    }
+
+    /// The status and slug of a problem, which must say it is one.
+    pub(crate) fn problem(&self) -> (u16, &str) {
+        assert_eq!(self.headers["content-type"], "application/problem+json", "{self:?}");
+        assert_eq!(self.body["status"], self.status, "{self:?}");
+        (self.status, self.body["type"].as_str().unwrap())
+    }
+
+    pub(crate) fn detail(&self) -> &str {
+        self.body["detail"].as_str().unwrap()
+    }
+}
+
+/// How a vehicle takes commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Habit {
+    /// RECEIVED, then SUCCEEDED.
+    Obey,
+    /// Journals it and says no more until told to.
+    Dawdle,
+}
+
+/// What a test tells its vehicle to do.
+pub(crate) enum Act {
+    Signal(&'static str, Value),
+    Say(Message),
+    /// Lose the connection, and go on with this one.
+    Move(Box<dyn Connection>),
+    /// Lose the connection.
+    Cut,
+}
+
+/// What a vehicle has seen.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) commands: Vec<Command>,
+    pub(crate) established: Vec<(Epoch, bool)>,
+    pub(crate) ended: Option<Ended>,
+    pub(crate) closed_by: Option<CloseCode>,
+}
+
+/// A vehicle: the session's core on one connection at a time.
+pub(crate) struct Vehicle {
+    pub(crate) seen: Arc<Mutex<Seen>>,
+    acts: mpsc::Sender<Act>,
+    _task: JoinSet<()>,
+}
+
+impl Vehicle {
+    pub(crate) fn over(connection: Box<dyn Connection>, habit: Habit) -> Self {
+        let (acts, orders) = mpsc::channel(64);
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let clock = BootClock::system().unwrap();
+        let session = Session::connecting(SessionConfig::default(), clock.boot(), Epoch::NONE);
+        let mut driver =
+            Driver { session, clock, habit, seen: Arc::clone(&seen), connection: None, id: 0, orders };
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            driver.open(connection);
+            driver.run().await;
+        });
+        Self { seen, acts, _task: task }
+    }
+
+    pub(crate) async fn act(&self, act: Act) {
+        self.acts.send(act).await.unwrap();
+    }
+
+    pub(crate) async fn says(&self, key: &str, phase: Phase) {
+        self.act(Act::Say(outcome(key, phase))).await;
+    }
+
+    pub(crate) fn executed(&self) -> usize {
+        self.seen.lock().unwrap().commands.len()
+    }
+}
+
+fn outcome(key: &str, phase: Phase) -> Message {
+    Message::Outcome(Outcome { key: key.parse().unwrap(), phase, reason: None, detail: String::new() })
+}
+
+struct Driver {
+    session: Session,
+    clock: BootClock,
+    habit: Habit,
+    seen: Arc<Mutex<Seen>>,
+    connection: Option<Box<dyn Connection>>,
+    id: u32,
+    orders: mpsc::Receiver<Act>,
+}
+
+impl Driver {
+    fn open(&mut self, connection: Box<dyn Connection>) {
+        self.id += 1;
+        let input = Input::Opened {
+            connection: ConnectionId(self.id),
+            capabilities: connection.capabilities(),
+            why: "the test says so".into(),
+        };
+        self.connection = Some(connection);
+        self.session.handle(self.clock.now(), input);
+    }
+
+    async fn run(&mut self) {
+        loop {
+            let wake = self.drain();
+            if self.session.is_finished() {
+                return;
+            }
+            let wake = wake.unwrap_or(self.clock.now() + PATIENCE);
+            tokio::select! {
+                event = next(&mut self.connection) => self.event(event),
+                act = self.orders.recv() => match act {
+                    Some(act) => self.act(act),
+                    None => return,
+                },
+                () = self.clock.sleep_until(wake) => self.session.handle(self.clock.now(), Input::Tick),
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        let id = ConnectionId(self.id);
+        let input = match event {
+            Event::Room(channel) => Input::Room(id, channel),
+            Event::Frame(channel, bytes) => Input::Frame(id, channel, bytes),
+            Event::Ended(ended) => {
+                self.connection = None;
+                if let Ended::ByPeer { code, .. } = &ended {
+                    self.seen.lock().unwrap().closed_by.get_or_insert(*code);
+                }
+                Input::Ended(id, ended)
+            }
+        };
+        self.session.handle(self.clock.now(), input);
+    }
+
+    fn act(&mut self, act: Act) {
+        let now = self.clock.now();
+        match act {
+            Act::Signal(path, value) => {
+                self.session.signal(path.parse().unwrap(), value, now);
+                self.session.handle(now, Input::Tick);
+            }
+            Act::Say(message) => self.say(&message),
+            Act::Cut => self.cut(),
+            Act::Move(connection) => {
+                self.cut();
+                self.open(connection);
+            }
+        }
+    }
+
+    fn cut(&mut self) {
+        if self.connection.take().is_some() {
+            let ended = Input::Ended(ConnectionId(self.id), Ended::Failed("cut".into()));
+            self.session.handle(self.clock.now(), ended);
+        }
+    }
+
+    fn say(&mut self, message: &Message) {
+        let class = if matches!(message, Message::Chunk(_)) { Class::Bulk } else { Class::Body };
+        self.session.send(class, message.encode(), None).unwrap();
+    }
+
+    fn drain(&mut self) -> Option<carriageway_proto::Moment> {
+        loop {
+            match self.session.poll(self.clock.now()) {
+                Output::Transmit(_, channel, frame) => {
+                    if let Some(connection) = &mut self.connection {
+                        connection.start_send(channel, frame);
+                    }
+                }
+                Output::Close(_, code, reason) => {
+                    if let Some(connection) = &mut self.connection {
+                        connection.close(code, &reason);
+                    }
+                }
+                Output::Happened(happening) => self.happened(happening),
+                Output::Wait(wake) => return wake,
+            }
+        }
+    }
+
+    fn happened(&mut self, happening: Happening) {
+        match happening {
+            Happening::Established { epoch, resumed, .. } => {
+                self.seen.lock().unwrap().established.push((epoch, resumed));
+            }
+            Happening::Message { payload, .. } => {
+                if let Ok(Message::Command(command)) = Message::decode(payload) {
+                    self.command(command);
+                }
+            }
+            Happening::Ended(ended) => {
+                let mut seen = self.seen.lock().unwrap();
+                if let Ended::ByPeer { code, .. } = &ended {
+                    seen.closed_by.get_or_insert(*code);
+                }
+                seen.ended = Some(ended);
+            }
+            Happening::Moved { .. }
+            | Happening::Gap { .. }
+            | Happening::Signals(_)
+            | Happening::Settled { .. } => {}
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        let key = command.key.to_string();
+        self.seen.lock().unwrap().commands.push(command);
+        self.say(&outcome(&key, Phase::Received));
+        if self.habit == Habit::Obey {
+            self.say(&outcome(&key, Phase::Succeeded));
+        }
+    }
+}
+
+async fn next(connection: &mut Option<Box<dyn Connection>>) -> Event {
+    match connection {
+        Some(connection) => poll_fn(|context| connection.poll_event(context)).await,
+        None => std::future::pending().await,
+    }
+}
