@@ -98,7 +98,8 @@ impl Executor {
         judge.note(now);
         let bucket = |class| {
             let policy = &policy[class];
-            if journal.is_empty() { Bucket::full(policy, now) } else { Bucket::empty(policy, now) }
+            let has_acted = journal.iter().any(|record| record.command.class == class);
+            if has_acted { Bucket::empty(policy, now) } else { Bucket::full(policy, now) }
         };
         let mut executor = Self {
             judge,
@@ -260,7 +261,7 @@ impl Executor {
     }
 
     fn record_of(&self, now: Moment, command: Command) -> Record {
-        // Kept until its bucket is full again, too: an empty journal then means a full bucket.
+        // Kept until its bucket is full again, too: after a restart no record then means a full bucket.
         let keep_for = life(command.ttl).max(refill_time(&self.policy[command.class]));
         Record { received: Stamp { boot: self.judge.boot, clock: now }, keep_for, verdict: None, command }
     }
