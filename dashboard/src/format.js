@@ -29,6 +29,17 @@ export function value(value) {
 }
 
 /**
+ * The value of the signal at this path. Coordinates keep a metre: two decimals of a degree are one
+ * kilometre.
+ * @param {string} path
+ * @param {unknown} told
+ */
+export function signal(path, told) {
+  const coordinate = /\.(Latitude|Longitude)$/.test(path) && typeof told === "number" && Number.isFinite(told);
+  return coordinate ? told.toFixed(5) : value(told);
+}
+
+/**
  * A number with as many decimals as its size deserves.
  * @param {number} value
  */

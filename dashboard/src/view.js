@@ -2,7 +2,7 @@
 
 import { ACTIONS, EMERGENCY_STOP, verdict } from "./commands.js";
 import { positionOf, presenceOf } from "./fleet.js";
-import { STALE_MS, age, millis, percent, shortPath, value } from "./format.js";
+import { STALE_MS, age, millis, percent, shortPath, signal as signalText, value } from "./format.js";
 import { object, text } from "./api.js";
 
 /**
@@ -10,6 +10,9 @@ import { object, text } from "./api.js";
  * @typedef {import("./commands.js").Action} Action
  * @typedef {import("./commands.js").Entry} Entry
  */
+
+/** Above so many vehicles only the selected one draws its trail. */
+const MAX_TRAILS = 20;
 
 /** Vehicles listed at most; a larger fleet needs a search, which is not this page's. */
 const MAX_ROWS = 300;
@@ -122,7 +125,9 @@ export function markersOf(vehicles, { now, connected, selected }) {
     const position = positionOf(vehicle, now);
     if (!position) return [];
     const live = !position.stale && presenceOf(vehicle, now, connected) === "online";
-    return [{ id: vehicle.id, position, live, selected: vehicle.id === selected, trail: vehicle.trail }];
+    const chosen = vehicle.id === selected;
+    const trail = chosen || vehicles.length <= MAX_TRAILS ? vehicle.trail : [];
+    return [{ id: vehicle.id, position, live, selected: chosen, trail }];
   });
 }
 
@@ -178,11 +183,11 @@ function showSignals(vehicle, now) {
     name.title = path;
     row.append(name, make("td"), make("td"));
     return row;
-  }, (row, [, signal]) => {
+  }, (row, [path, signal]) => {
     const old = now - signal.sampledAt;
     const [, shown, since] = row.children;
     row.classList.toggle("stale", old > STALE_MS);
-    if (shown) say(shown, value(signal.value));
+    if (shown) say(shown, signalText(path, signal.value));
     if (since) say(since, old > STALE_MS ? `stale, ${age(old)}` : age(old));
   });
 }

@@ -65,9 +65,10 @@ async function open(token) {
  */
 function step(name, body) {
   test(name, { timeout: TIMEOUT }, async () => {
-    await body().catch((/** @type {unknown} */ error) => {
-      const shown = error instanceof Error ? error.message : String(error);
-      throw new Error(`${shown}\n--- the processes said:\n${world.words()}`, { cause: error });
+    await body().catch(async (/** @type {unknown} */ error) => {
+      const shown = error instanceof Error ? error.stack : String(error);
+      const seen = await page.innerText("main:not([hidden])").catch(() => "nothing");
+      throw new Error(`${shown}\n--- the page showed:\n${seen}\n--- the processes said:\n${world.words()}`);
     });
   });
 }
@@ -144,7 +145,7 @@ step("a window opens, and its timeline tells how", async () => {
   assert.notEqual(await signal(WINDOW), "100");
   await page.click('[data-action="open-window"]');
   await page.waitForSelector('#outcomes li[data-phase="SUCCEEDED"]');
-  await says('#outcomes li[data-phase="SUCCEEDED"] .timeline', /CREATED.*RECEIVED.*SUCCEEDED \d+ ms$/);
+  await says('#outcomes li[data-phase="SUCCEEDED"] .timeline', /^CREATED 0 ms .*DISPATCHED.*SUCCEEDED \d+ ms$/);
   await says(`#signals tr[data-key$=".${WINDOW}"] td`, /^100$/);
 });
 

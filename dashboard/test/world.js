@@ -80,9 +80,8 @@ export class World {
   startVehicles() {
     const { tcp, udp } = this.ports;
     this.vehicles = this.#start("carriageway-agent", [
-      "simulate", "--vehicles", String(VEHICLES), "--prefix", "sim",
-      "--certs", this.file("certs"), "--state", this.file("state"),
-      "--quic", `127.0.0.1:${udp}`, "--websocket", `127.0.0.1:${tcp}`, "--server-name", "localhost",
+      "simulate", "--vehicles", String(VEHICLES), "--certs", this.file("certs"), "--journal", this.file("journal"),
+      "--set", "gateway.host=127.0.0.1", "--set", `gateway.udp_port=${udp}`, "--set", `gateway.tcp_port=${tcp}`,
     ]);
   }
 
@@ -94,7 +93,7 @@ export class World {
 
   /** What the processes said last, for whoever reads a failure. */
   words() {
-    return this.said.slice(-60).join("");
+    return this.said.slice(-20).join("");
   }
 
   /** @param {string[]} args */
@@ -108,7 +107,11 @@ export class World {
    * @param {string[]} args
    */
   #start(program, args) {
-    const child = spawn(path.join(BIN, program), args, { cwd: this.dir, stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(path.join(BIN, program), args, {
+      cwd: this.dir,
+      env: { ...process.env, NO_COLOR: "1" },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
     const keep = (/** @type {Buffer} */ words) => {
       this.said.push(words.toString());
       if (this.said.length > 500) this.said.shift();

@@ -1,3 +1,9 @@
-//! Carriageway.
+//! `carriageway-netem`: the emulator on the command line.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { createClock } from "../../src/clock.js";
-import { age, millis, number, percent, value } from "../../src/format.js";
+import { age, millis, number, percent, signal, value } from "../../src/format.js";
 
 test("an age never sounds younger than it is", () => {
   assert.equal(age(0), "now");
@@ -32,6 +32,9 @@ test("numbers have the decimals their size deserves", () => {
   assert.equal(millis(42.123), "42.1 ms");
   assert.equal(percent(0.0123), "1.2 %");
   assert.equal(percent(null), "unknown");
+  assert.equal(signal("Vehicle.CurrentLocation.Latitude", 52.514512345), "52.51451");
+  assert.equal(signal("Vehicle.CurrentLocation.Latitude", null), "unknown");
+  assert.equal(signal("Vehicle.Speed", 42.314), "42.31");
 });
 
 test("the clock believes whichever of its two moved further", () => {

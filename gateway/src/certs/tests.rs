@@ -155,9 +155,11 @@ fn the_commands_make_a_folder_whose_token_its_verifier_accepts() {
     let path = dir.path().to_str().unwrap();
     let run = |certs: cli::certs::Certs, out: &mut Vec<u8>| assert!(certs.run(out).is_ok());
     printed(&["test", "init", "--dir", path, "--host", "gw.example.org"], run);
-    printed(&["test", "vehicle", "truck-7", "--dir", path], run);
+    printed(&["test", "vehicle", "truck-7", "truck-8", "--dir", path], run);
     printed(&["test", "vehicles", "sim", "3", "--dir", path], run);
-    assert!(dir.path().join("vehicles/sim-3.key").exists());
+    for file in ["truck-7.pem", "truck-8.key", "sim-1.pem", "sim-3.key"] {
+        assert!(dir.path().join("vehicles").join(file).exists(), "{file}");
+    }
 
     let key = dir.path().join("operator.key");
     let arguments = [

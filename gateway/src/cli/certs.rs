@@ -31,10 +31,11 @@ enum Action {
         #[arg(long, value_name = "NAME")]
         host: Vec<String>,
     },
-    /// Make one vehicle's certificate
+    /// Make certificates of single vehicles
     Vehicle {
         /// 1 to 64 of A-Z a-z 0-9 _ -
-        id: VehicleId,
+        #[arg(value_name = "ID", required = true)]
+        ids: Vec<VehicleId>,
         /// The folder that `certs init` filled
         #[arg(long, default_value = "certs")]
         dir: PathBuf,
@@ -64,9 +65,11 @@ impl Certs {
                     dir.display()
                 )?;
             }
-            Action::Vehicle { id, dir } => {
-                issue(&dir, vec![id.clone()])?;
-                writeln!(out, "made {0}/vehicles/{id}.pem and {0}/vehicles/{id}.key", dir.display())?;
+            Action::Vehicle { ids, dir } => {
+                issue(&dir, ids.clone())?;
+                for id in ids {
+                    writeln!(out, "made {0}/vehicles/{id}.pem and {0}/vehicles/{id}.key", dir.display())?;
+                }
             }
             Action::Vehicles { prefix, count, dir } => {
                 issue(&dir, fleet(&prefix, count)?)?;

@@ -292,7 +292,9 @@ impl QuicConnection {
             let mut lanes: Vec<_> = self.lanes.iter_mut().filter_map(|(_, lane)| lane.as_mut()).collect();
             for lane in &mut lanes {
                 // A lane that the peer stopped takes nothing more; the others still may.
-                let _written = lane.poll_room(context);
+                if let Poll::Ready(Err(_)) = lane.poll_room(context) {
+                    lane.shut();
+                }
             }
             if lanes.iter().any(|lane| lane.is_writing()) {
                 return false;

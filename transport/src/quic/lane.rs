@@ -1,7 +1,7 @@
 //! One lane's stream: whole frames in, whole frames out.
 
 use std::pin::pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use carriageway_proto::framing::{BadLength, Splitter, prefix};
@@ -66,25 +66,33 @@ impl Lane {
         let _over = self.send.set_priority(priority);
     }
 
-    /// Takes the next frame to send. There must be room.
+    /// Takes the next frame to send, and gives quinn what it will take of it at once. There must be
+    /// room.
     pub(super) fn start_send(&mut self, frame: Bytes) {
         match self.outbox {
             Outbox::Free | Outbox::Writing(_) => self.outbox = Outbox::Writing([prefix(frame.len()), frame]),
             Outbox::Shut => {}
         }
+        // Whoever is to be woken for the rest, and told of room, says so by the poll that follows.
+        let _rest = self.poll_written(&mut Context::from_waker(Waker::noop()));
     }
 
     /// Ready once for each frame that quinn has taken whole: the lane has room again.
     pub(super) fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        ready!(self.poll_written(context))?;
+        self.outbox = Outbox::Free;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ready when nothing is left of the frame; pending where there was none.
+    fn poll_written(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         let Outbox::Writing(bytes) = &mut self.outbox else { return Poll::Pending };
         while bytes.iter().any(|part| !part.is_empty()) {
             let written = ready!(pin!(self.send.write_chunks(bytes)).poll(context));
             match written {
                 Ok(_) => {}
-                Err(WriteError::Stopped(_)) => {
-                    self.outbox = Outbox::Shut;
-                    return Poll::Ready(Err(Broken::Stopped));
-                }
+                // Said by the next poll, which meets it again.
+                Err(WriteError::Stopped(_)) => return Poll::Ready(Err(Broken::Stopped)),
                 Err(
                     WriteError::ConnectionLost(_) | WriteError::ClosedStream | WriteError::ZeroRttRejected,
                 ) => {
@@ -93,7 +101,6 @@ impl Lane {
                 }
             }
         }
-        self.outbox = Outbox::Free;
         Poll::Ready(Ok(()))
     }
 
@@ -117,6 +124,11 @@ impl Lane {
                 ) => self.inbox = Inbox::Drained,
             }
         }
+    }
+
+    /// Sends nothing more.
+    pub(super) fn shut(&mut self) {
+        self.outbox = Outbox::Shut;
     }
 
     /// True while a frame has not wholly been taken by quinn.

@@ -204,6 +204,18 @@ async fn datagrams_go_both_ways_and_wait_one_at_a_time() {
 }
 
 #[tokio::test]
+async fn a_connection_at_rest_is_left_alone() {
+    let mut world = World::new();
+    let (mut vehicle, mut gateway) = world.pair().await;
+    vehicle.send(Channel::Datagram, numbered(1, 30)).await;
+    gateway.frame().await;
+    vehicle.until("room", |held| held.room.len() == 9).await;
+    gateway.until("room", |held| held.room.len() == 9).await;
+    assert!(vehicle.polls_at_rest().await < 20);
+    assert!(gateway.polls_at_rest().await < 20);
+}
+
+#[tokio::test]
 async fn goodbye_gets_out_before_the_close_and_the_code_arrives() {
     let mut world = World::new();
     for code in [CloseCode::GoingAway, CloseCode::TakenOver, CloseCode::Other(4_321)] {
@@ -466,6 +478,61 @@ async fn a_crowd_must_prove_its_address_and_too_great_a_one_is_sent_away() {
     let own = world.ca.vehicle("truck-7");
     let why = refusal(&mut world, own).await;
     assert!(why.contains("refused to accept"), "{why}");
+}
+
+/// Only the first packet of this client gets through: its handshake begins and never goes on.
+#[tokio::test]
+async fn a_stuck_handshake_holds_up_nobody_and_ends_at_its_deadline() {
+    let mut world = World::limited(Limits { handshake: Duration::from_millis(300), ..Limits::VEHICLE });
+    let relay = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let mut stuck = world.target(world.ca.vehicle("stuck"));
+    stuck.remote = relay.local_addr().unwrap();
+    let gateway = world.address;
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move { drop(dial(&stuck, clock()).await) });
+    tasks.spawn(async move {
+        let mut packet = [0; 1_500];
+        let length = relay.recv(&mut packet).await.unwrap();
+        relay.send_to(&packet[..length], gateway).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    world.pair().await;
+    let counters = world.listener.counters();
+    let timed_out = async {
+        while !counters.read().contains(&("timeout", 1)) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        arrival = world.listener.accept() => panic!("{:?} arrived", arrival.map(|a| a.identity)),
+        ended = timeout(PATIENCE, timed_out) => ended.unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn who_moves_too_often_is_sent_away() {
+    let mut world = World::new();
+    let tls = tls::quic_client(&world.ca.authority(), world.ca.vehicle("restless")).unwrap();
+    let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    let connecting = endpoint.connect_with(config, world.address, "localhost").unwrap();
+    let (restless, arrival) = tokio::join!(connecting, world.arrival());
+    let restless = restless.unwrap();
+    let mut gateway = Held::new(arrival.connection);
+    let (mut send, _receive) = restless.open_bi().await.unwrap();
+    let frame = [&prefix(hello().len())[..], &hello()].concat();
+    for moves in 0..10 {
+        send.write_all(&frame).await.unwrap();
+        gateway.until("a frame or the end", |held| !held.frames.is_empty() || held.ended.is_some()).await;
+        gateway.frames.clear();
+        if gateway.ended.is_some() {
+            break;
+        }
+        assert_eq!(gateway.connection.measured().migrations, moves);
+        endpoint.rebind(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+    }
+    assert_eq!(gateway.connection.measured().migrations, 5);
+    assert!(matches!(gateway.ended, Some(Ended::Failed(why)) if why.contains("more than 4 times")));
 }
 
 #[tokio::test]

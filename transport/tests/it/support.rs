@@ -154,4 +154,16 @@ impl Held {
         self.connection.close(code, reason);
         self.end().await
     }
+
+    /// How often it is polled while nothing happens, in 300 ms.
+    pub(crate) async fn polls_at_rest(&mut self) -> u32 {
+        let mut polls = 0;
+        let rest = poll_fn(|context| {
+            polls += 1;
+            self.connection.poll_event(context)
+        });
+        let event = timeout(Duration::from_millis(300), rest).await;
+        assert!(event.is_err(), "not at rest: {event:?}");
+        polls
+    }
 }

@@ -149,6 +149,18 @@ async fn the_kernel_takes_little_of_a_backlog() {
 }
 
 #[tokio::test]
+async fn a_connection_at_rest_is_left_alone() {
+    let world = World::new().await;
+    let (mut vehicle, mut gateway) = world.pair().await;
+    vehicle.send(SHARED, numbered(1, 30)).await;
+    vehicle.until("room", |held| held.room.contains(&SHARED)).await;
+    gateway.frame().await;
+    gateway.until("room", |held| held.room.contains(&SHARED)).await;
+    assert!(vehicle.polls_at_rest().await < 20);
+    assert!(gateway.polls_at_rest().await < 20);
+}
+
+#[tokio::test]
 async fn sockets_are_tuned_and_limits_are_in_effect() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();

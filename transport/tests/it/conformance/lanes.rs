@@ -36,7 +36,7 @@ pub(super) async fn lanes_survive_a_cut(rig: &Rig) {
                 world.near.link.send(class, number(n), None).unwrap();
             }
         }
-        expect_in_order(&mut world.far, 7 + round as usize, &mut seen).await;
+        expect_in_order(&mut world.far, 30 + round as usize, &mut seen).await;
         world.reconnect(rig).await;
         let link = world.near.link.clone();
         eventually(|| link.status().session.resumes > u64::from(round)).await;

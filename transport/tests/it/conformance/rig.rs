@@ -172,8 +172,11 @@ impl World {
     pub(crate) async fn attach(&mut self, rig: &Rig) {
         let (here, there, fault) = rig.pair().await;
         self.near.link.open(here, "again".into()).await;
-        let greeted = lobby::greet(there, &self.clock, PATIENCE).await.unwrap();
-        assert!(self.far.link.attach(greeted).is_ok());
+        let mut greeted = Box::new(lobby::greet(there, &self.clock, PATIENCE).await.unwrap());
+        while let Err(again) = self.far.link.attach(*greeted) {
+            greeted = again;
+            tokio::task::yield_now().await;
+        }
         self.fault = fault;
     }
 }

@@ -1,0 +1,112 @@
+//! When nothing passes.
+
+use std::time::Duration;
+
+use super::law::{Outage, OutageMode};
+use super::moment::Moment;
+
+/// Scheduled outages of a law and those declared while the link runs.
+#[derive(Clone, Debug)]
+pub(super) struct Outages {
+    start: Moment,
+    planned: Vec<Outage>,
+    declared: Option<Window>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    from: Moment,
+    until: Moment,
+    mode: OutageMode,
+}
+
+impl Outages {
+    pub(super) const fn new(start: Moment, planned: Vec<Outage>) -> Self {
+        Self { start, planned, declared: None }
+    }
+
+    /// Replaces the schedule; what was declared goes on.
+    pub(super) fn plan(&mut self, planned: Vec<Outage>) {
+        self.planned = planned;
+    }
+
+    /// Declares an outage. A newer declaration replaces an older one.
+    pub(super) const fn declare(&mut self, from: Moment, until: Moment, mode: OutageMode) {
+        self.declared = Some(Window { from, until, mode });
+    }
+
+    /// Whether a packet that leaves at `at` is lost.
+    pub(super) fn drops_at(&self, at: Moment) -> bool {
+        self.windows_at(at).any(|window| window.mode == OutageMode::Drop)
+    }
+
+    /// The first moment not before `at` at which the link is not held.
+    pub(super) fn released_at(&self, at: Moment) -> Moment {
+        let mut at = at;
+        while let Some(window) = self.windows_at(at).find(|window| window.mode == OutageMode::Hold) {
+            at = window.until;
+            if at == Moment::NEVER {
+                break;
+            }
+        }
+        at
+    }
+
+    fn windows_at(&self, at: Moment) -> impl Iterator<Item = Window> {
+        let planned = self.planned.iter().filter_map(move |outage| self.occurrence(*outage, at));
+        planned.chain(self.declared).filter(move |window| window.from <= at && at < window.until)
+    }
+
+    /// The last occurrence of `outage` that begins at or before `at`.
+    fn occurrence(&self, outage: Outage, at: Moment) -> Option<Window> {
+        let first = self.start + outage.from;
+        if at < first {
+            return None;
+        }
+        let from = match outage.every {
+            Some(every) if !every.is_zero() => {
+                let turns = at.since(first).as_nanos() / every.as_nanos();
+                first + nanos(turns * every.as_nanos())
+            }
+            Some(_) | None => first,
+        };
+        Some(Window { from, until: from + outage.length, mode: outage.mode })
+    }
+}
+
+fn nanos(count: u128) -> Duration {
+    Duration::from_nanos(u64::try_from(count).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn tunnel(mode: OutageMode) -> Outage {
+        Outage {
+            from: Duration::from_secs(10),
+            length: Duration::from_secs(2),
+            every: Some(Duration::from_secs(30)),
+            mode,
+        }
+    }
+
+    #[test]
+    fn an_outage_recurs() {
+        let outages = Outages::new(Moment::from_millis(500), vec![tunnel(OutageMode::Drop)]);
+        let drops: Vec<_> = [10_499, 10_500, 12_499, 12_500, 40_500, 42_500]
+            .map(Moment::from_millis)
+            .map(|at| outages.drops_at(at))
+            .into();
+        assert_eq!(drops, [false, true, true, false, true, false]);
+    }
+
+    #[test]
+    fn a_held_link_is_released_at_the_end() {
+        let mut outages = Outages::new(Moment::ZERO, vec![tunnel(OutageMode::Hold)]);
+        assert_eq!(outages.released_at(Moment::from_millis(11_000)), Moment::from_millis(12_000));
+        assert_eq!(outages.released_at(Moment::from_millis(12_000)), Moment::from_millis(12_000));
+        outages.declare(Moment::from_millis(12_000), Moment::NEVER, OutageMode::Hold);
+        assert_eq!(outages.released_at(Moment::from_millis(11_000)), Moment::NEVER);
+    }
+}

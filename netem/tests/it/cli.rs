@@ -1,0 +1,44 @@
+//! The program as a user meets it.
+
+use std::process::{Command, Output};
+
+pub(crate) fn netem(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_carriageway-netem")).args(args).output().unwrap()
+}
+
+fn complaint(args: &[&str]) -> String {
+    let output = netem(args);
+    assert!(!output.status.success());
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(text.trim_end().lines().count(), 1, "{text}");
+    text
+}
+
+#[test]
+fn profiles_are_listed_and_shown() {
+    let listed = String::from_utf8(netem(&["profiles"]).stdout).unwrap();
+    assert!(listed.contains("lte-edge") && listed.contains("udp-blocked"));
+    let shown = String::from_utf8(netem(&["profiles", "tunnel"]).stdout).unwrap();
+    assert!(shown.contains("[up]") && shown.contains("outage"));
+}
+
+#[test]
+fn mistakes_get_one_clear_line() {
+    let forward = ["relay", "--udp", "127.0.0.1:0=127.0.0.1:9"];
+    let with = |more: &[&str]| complaint(&[&forward, more].concat());
+    assert!(with(&["--profile", "lte-egde"]).contains("no such profile"));
+    assert!(with(&["--trace", "/nowhere/a:/nowhere/b"]).contains("/nowhere/a: cannot be read"));
+    let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+    std::fs::write(file.path(), "summary = 'mine'\n[up]\nlatency = '4ms'\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    let broken = with(&["--profile", path]);
+    assert!(
+        broken.contains(&format!("{path}:3: latency: unknown field `latency`, expected one of `delay`")),
+        "{broken}"
+    );
+    assert!(complaint(&["relay"]).contains("--udp LISTEN=UPSTREAM"));
+    assert!(
+        complaint(&["relay", "ctl", "--control", "127.0.0.1:9", "status"])
+            .contains("no relay takes orders there")
+    );
+}

@@ -1,0 +1,10 @@
+//! Everything that is tested from outside, as one binary: linking is the cost.
+
+#![allow(clippy::unwrap_used, reason = "a helper of a test may fail like the test")]
+
+mod cli;
+mod laws;
+mod relay;
+mod run;
+mod testbed;
+mod wait;

@@ -1,0 +1,212 @@
+//! Real kernels over the model, where this machine permits it.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use carriageway_netem::core::OutageMode;
+use carriageway_netem::profile::{Profile, Rebinding, Scenario, Tweak, units};
+use carriageway_netem::testbed::{Config, SERVER, StartError, Testbed, vehicle_address};
+
+use crate::wait::{Stopwatch, until};
+
+const PORT: u16 = 4433;
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Long enough for a packet that is not lost, short enough to wait for one that is.
+const GRACE: Duration = Duration::from_millis(300);
+
+/// A testbed, or `None` where making one is not permitted: then the test says so and passes.
+fn testbed(config: Config) -> Option<Testbed> {
+    match Testbed::start(config) {
+        Ok(bed) => Some(bed),
+        Err(error @ (StartError::Permission { .. } | StartError::NoTun)) => {
+            eprintln!("skipped: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn link(delay_ms: u64) -> Profile {
+    let tweak = Tweak { delay: Some(Duration::from_millis(delay_ms)), ..Tweak::default() };
+    Profile::perfect("test").tweaked(&tweak)
+}
+
+/// A UDP socket on the net side and one in the first vehicle that talks to it.
+fn udp_pair(bed: &Testbed) -> (UdpSocket, UdpSocket) {
+    let server = bed.net().within(|| UdpSocket::bind(("0.0.0.0", PORT))).unwrap();
+    let client = bed.vehicle(0).within(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
+    client.connect((SERVER, PORT)).unwrap();
+    for socket in [&server, &client] {
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+    (server, client)
+}
+
+#[test]
+fn a_round_trip_takes_twice_the_delay() {
+    let Some(bed) = testbed(Config::new(link(20))) else { return };
+    let (server, client) = udp_pair(&bed);
+    let watch = Stopwatch::start();
+    client.send(b"question").unwrap();
+    let (_, from) = server.recv_from(&mut [0; 64]).unwrap();
+    assert_eq!(from.ip(), vehicle_address(0, 0));
+    server.send_to(b"answer", from).unwrap();
+    assert_eq!(client.recv(&mut [0; 64]).unwrap(), 6);
+    assert!(watch.elapsed() >= Duration::from_millis(40), "{:?}", watch.elapsed());
+    let report = bed.report().unwrap();
+    let wire = &report.json()["wires"][0];
+    assert_eq!((&wire["up"]["delivered"], &wire["down"]["delivered"]), (&1.into(), &1.into()));
+    assert_eq!(report.json()["tun_drops"], 0);
+}
+
+#[test]
+fn tcp_keeps_to_the_rate() {
+    let tweak =
+        Tweak { rate: units::rate("8 Mbit/s").ok(), queue: units::limit("64 KiB").ok(), ..Tweak::default() };
+    let Some(bed) = testbed(Config::new(link(5).tweaked(&tweak))) else { return };
+    let listener = bed.net().within(|| TcpListener::bind((SERVER, PORT))).unwrap();
+    let mut client = bed.vehicle(0).within(|| TcpStream::connect((SERVER, PORT))).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    let watch = Stopwatch::start();
+    let bytes = vec![7; 400_000];
+    std::thread::scope(|scope| {
+        scope.spawn(|| client.write_all(&bytes).unwrap());
+        server.read_exact(&mut vec![0; bytes.len()]).unwrap();
+    });
+    assert!(watch.elapsed() >= Duration::from_millis(400), "{:?}", watch.elapsed());
+}
+
+#[test]
+fn an_outage_and_a_blocked_udp_pass_nothing() {
+    let Some(bed) = testbed(Config::new(link(1))) else { return };
+    let (server, client) = udp_pair(&bed);
+    server.set_read_timeout(Some(GRACE)).unwrap();
+    let passes = || {
+        client.send(b"x").unwrap();
+        match server.recv(&mut [0; 8]) {
+            Ok(_) => true,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert!(passes());
+    bed.outage(None, Duration::from_mins(1), OutageMode::Drop).unwrap();
+    assert!(!passes());
+    bed.outage(None, Duration::ZERO, OutageMode::Drop).unwrap();
+    bed.block_udp(true).unwrap();
+    assert!(!passes());
+    bed.block_udp(false).unwrap();
+    assert!(passes());
+}
+
+#[test]
+fn a_vehicle_moves_to_its_other_path() {
+    let Some(bed) = testbed(Config::new(link(1)).path("wlan0", link(1)).vehicles(2)) else { return };
+    let (server, _) = udp_pair(&bed);
+    server.set_read_timeout(Some(GRACE)).unwrap();
+    // The kernel acts on a carrier in its own time: until then packets are lost or find no route.
+    let leaves_by = |path| {
+        until(PATIENCE, || {
+            let client = bed.vehicle(0).within(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
+            client.connect((SERVER, PORT)).and_then(|()| client.send(b"x")).ok()?;
+            let (_, from) = server.recv_from(&mut [0; 8]).ok()?;
+            (from.ip() == vehicle_address(0, path)).then_some(())
+        });
+    };
+    leaves_by(0);
+    bed.prefer(1).unwrap();
+    leaves_by(1);
+    bed.prefer(0).unwrap();
+    leaves_by(0);
+    bed.set_address(0, false).unwrap();
+    leaves_by(1);
+    bed.set_address(0, true).unwrap();
+    leaves_by(0);
+    bed.set_carrier(0, false).unwrap();
+    leaves_by(1);
+    bed.set_carrier(0, true).unwrap();
+    bed.set_link(1, false).unwrap();
+    leaves_by(0);
+}
+
+#[test]
+fn a_rebound_nat_shows_another_port_and_forgets_the_old() {
+    let Some(bed) = testbed(Config::new(link(1))) else { return };
+    let (server, client) = udp_pair(&bed);
+    let seen = || {
+        client.send(b"x").unwrap();
+        server.recv_from(&mut [0; 8]).unwrap().1
+    };
+    let before = seen();
+    bed.rebind_nat(None, Rebinding::Silent).unwrap();
+    let after = seen();
+    assert_ne!(before.port(), after.port());
+    server.send_to(b"to the old port", before).unwrap();
+    server.send_to(b"new", after).unwrap();
+    assert_eq!(client.recv(&mut [0; 64]).unwrap(), 3);
+    let report = bed.report().unwrap();
+    assert_eq!(report.json()["wires"][0]["nat_drops"], 1);
+}
+
+#[test]
+fn a_nat_that_resets_ends_tcp() {
+    let Some(bed) = testbed(Config::new(link(1))) else { return };
+    let listener = bed.net().within(|| TcpListener::bind((SERVER, PORT))).unwrap();
+    let mut client = bed.vehicle(0).within(|| TcpStream::connect((SERVER, PORT))).unwrap();
+    let _server = listener.accept().unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    bed.rebind_nat(None, Rebinding::Reset).unwrap();
+    client.write_all(b"x").unwrap();
+    assert_eq!(client.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn a_scenario_happens_on_time() {
+    let text = "summary = 'x'\n[[event]]\nat = '200ms'\ndo = 'udp-block'\n[[event]]\nat = '400ms'\ndo = 'udp-pass'\n";
+    let scenario = Scenario::parse("test.toml", text, std::path::Path::new("")).unwrap();
+    let watch = Stopwatch::start();
+    let Some(bed) = testbed(Config::scenario(scenario)) else { return };
+    let (server, client) = udp_pair(&bed);
+    server.set_nonblocking(true).unwrap();
+    let mut gap = Duration::ZERO;
+    let mut last = watch.elapsed();
+    while watch.elapsed() < Duration::from_millis(800) {
+        client.send(b"x").unwrap();
+        if server.recv(&mut [0; 8]).is_ok() {
+            gap = gap.max(watch.elapsed().saturating_sub(last));
+            last = watch.elapsed();
+        }
+        std::thread::yield_now();
+    }
+    assert!(gap > Duration::from_millis(150) && gap < GRACE, "{gap:?}");
+    assert!(last > Duration::from_millis(700), "{last:?}");
+}
+
+#[test]
+fn the_packet_log_tells_every_fate() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut config = Config::new(link(1));
+    config.log = Some(file.path().to_owned());
+    let Some(bed) = testbed(config) else { return };
+    let (server, client) = udp_pair(&bed);
+    client.send(b"x").unwrap();
+    server.recv(&mut [0; 8]).unwrap();
+    bed.stop().unwrap();
+    let text = std::fs::read_to_string(file.path()).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    assert!(lines[0].starts_with("offered_us,vehicle,path,direction"));
+    assert!(
+        lines[1].contains(",1,lte0,up,0,29,udp,") && lines[1].contains(",delivered,1,0,"),
+        "{}",
+        lines[1]
+    );
+}
+
+#[test]
+fn impossible_plans_say_what_is_possible() {
+    let error = |config| Testbed::start(config).err().unwrap().to_string();
+    assert!(error(Config::new(link(1)).vehicles(0)).contains("1 to 250"));
+    assert!(error(Config::new(link(1)).path("lte0", link(1))).contains("its own name"));
+    assert!(error(Config::new(link(1)).path("wlan 0", link(1))).contains("letters and digits"));
+}
