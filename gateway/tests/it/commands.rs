@@ -145,6 +145,22 @@ async fn a_command_survives_the_loss_of_its_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_vehicle_speaks_for_what_its_journal_holds() {
+    let gateway = Gateway::start().await;
+    let before = gateway.vehicle("truck", Habit::Dawdle).await;
+    let order = gateway.command("truck", "k", &json!({ "class": "comfort", "path": WINDOW, "value": 1 }));
+    let accepted = Answer::of(order.send().await.unwrap()).await;
+    until(async || before.executed() == 1).await;
+    drop(before);
+    let after = gateway.vehicle("truck", Habit::Obey).await;
+    until(async || !after.seen.lock().unwrap().established.is_empty()).await;
+    after.says("k", Phase::Succeeded).await;
+    let location = accepted.headers["location"].to_str().unwrap().to_owned();
+    until(async || gateway.get(&location).await.body["phase"] == "SUCCEEDED").await;
+    assert_eq!(after.executed(), 0, "the gateway never sends a command a second time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_drain_lets_commands_finish_and_sends_vehicles_away() {
     let mut gateway = Gateway::start().await;
     let busy = gateway.vehicle("busy", Habit::Dawdle).await;
