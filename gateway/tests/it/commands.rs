@@ -51,6 +51,7 @@ async fn who_does_not_wait_is_told_where_to_look() {
         phase: Phase::Rejected,
         reason: Some(Reason::OutOfRange),
         detail: "0 to 100".into(),
+        fingerprint: None,
     };
     vehicle.act(Act::Say(Message::Outcome(outcome))).await;
     until(async || gateway.get(&location).await.body["terminal"] == true).await;
