@@ -15,6 +15,8 @@ pub mod clock;
 #[cfg(feature = "shell")]
 pub mod connection;
 #[cfg(feature = "shell")]
+pub mod daemon;
+#[cfg(feature = "shell")]
 pub mod dialer;
 #[cfg(feature = "shell")]
 mod driver;
