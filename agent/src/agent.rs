@@ -389,8 +389,9 @@ impl<V: Vehicle> Agent<V> {
         }
     }
 
+    /// Nothing is under way, and no answer that could arrive soon: without a connection the journal keeps it.
     fn is_idle(&self) -> bool {
-        self.executor.is_idle() && self.outbox.is_empty()
+        self.executor.is_idle() && (self.outbox.is_empty() || self.link.silent_for().is_none())
     }
 
     async fn farewell(mut self) -> End {

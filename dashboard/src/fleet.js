@@ -14,10 +14,9 @@ const LATITUDE = "Vehicle.CurrentLocation.Latitude";
 const LONGITUDE = "Vehicle.CurrentLocation.Longitude";
 const HEADING = "Vehicle.CurrentLocation.Heading";
 
-/** About a lap of a loop at one place a second. */
-const TRAIL_PLACES = 600;
-/** Two metres, in degrees of latitude: nearer places add nothing to a trail. */
-const TRAIL_STEP = 2 / 111_320;
+/** Together some ten kilometres of trail: twelve metres, in degrees of latitude, between places. */
+const TRAIL_PLACES = 1_200;
+const TRAIL_STEP = 12 / 111_320;
 const MAX_VEHICLES = 2_000;
 const MAX_SIGNALS = 1_000;
 
@@ -184,7 +183,11 @@ function extend(vehicle) {
   // Its age at the clock's zero is, negated, when it was sampled.
   const place = { x: position.x, y: position.y, at: -position.ageMs };
   const last = vehicle.trail.at(-1);
-  if (last && Math.hypot(place.x - last.x, place.y - last.y) < TRAIL_STEP) return;
+  if (last && Math.hypot(place.x - last.x, place.y - last.y) < TRAIL_STEP) {
+    // Heard all the while: a stop at a light is no gap in the trail.
+    last.at = place.at;
+    return;
+  }
   vehicle.trail.push(place);
   if (vehicle.trail.length > TRAIL_PLACES) vehicle.trail.shift();
 }

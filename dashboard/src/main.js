@@ -38,6 +38,8 @@ class Console {
   link = null;
   /** @type {ReturnType<typeof setInterval>[]} */
   timers = [];
+  /** Whether the map shows less than is known. */
+  outdated = true;
 
   /** @param {string} token */
   constructor(token) {
@@ -131,6 +133,7 @@ class Console {
   /** @param {import("./sse.js").ServerEvent} event */
   #happened(event) {
     const body = parse(event.data);
+    this.outdated = true;
     if (event.type === "vehicles") this.fleet.list(body, now());
     if (event.type === "presence") this.fleet.presence(body);
     if (event.type === "signals") this.fleet.signals(body, now(), this.lateness.of(sentAt(body), now()));
@@ -161,12 +164,16 @@ class Console {
     const link = this.link?.id === this.selected ? this.link : null;
     showLink(link?.body ?? null, link ? view.now - link.at : 0);
     showMapNote(markersOf(vehicles, view));
+    this.outdated = true;
   }
 
   #frame() {
     if (!this.running) return;
-    const view = { now: now(), connected: this.connected, selected: this.selected };
-    this.map.draw(markersOf(this.fleet.all(), view));
+    if (this.outdated) {
+      const view = { now: now(), connected: this.connected, selected: this.selected };
+      this.map.draw(markersOf(this.fleet.all(), view));
+      this.outdated = false;
+    }
     requestAnimationFrame(() => this.#frame());
   }
 }

@@ -125,11 +125,14 @@ export class TrackMap {
  * @param {(point: Point) => Point} project
  * @param {Colours} colours
  */
-function drawTrail(context, { trail, selected }, project, colours) {
+function drawTrail(context, { trail, position, selected, live }, project, colours) {
   context.beginPath();
-  trail.forEach((place, index) => {
+  const last = trail.at(-1);
+  // The last few metres, up to where the vehicle is.
+  const whole = live && last ? [...trail, { ...position, at: last.at }] : trail;
+  whole.forEach((place, index) => {
     const { x, y } = project(place);
-    const before = trail[index - 1];
+    const before = whole[index - 1];
     if (before && place.at - before.at <= GAP_MS) context.lineTo(x, y);
     else context.moveTo(x, y);
   });

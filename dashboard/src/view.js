@@ -11,6 +11,9 @@ import { object, text } from "./api.js";
  * @typedef {import("./commands.js").Entry} Entry
  */
 
+/** Above so many vehicles only the selected one draws its trail. */
+const MAX_TRAILS = 20;
+
 /** Vehicles listed at most; a larger fleet needs a search, which is not this page's. */
 const MAX_ROWS = 300;
 
@@ -122,7 +125,9 @@ export function markersOf(vehicles, { now, connected, selected }) {
     const position = positionOf(vehicle, now);
     if (!position) return [];
     const live = !position.stale && presenceOf(vehicle, now, connected) === "online";
-    return [{ id: vehicle.id, position, live, selected: vehicle.id === selected, trail: vehicle.trail }];
+    const chosen = vehicle.id === selected;
+    const trail = chosen || vehicles.length <= MAX_TRAILS ? vehicle.trail : [];
+    return [{ id: vehicle.id, position, live, selected: chosen, trail }];
   });
 }
 

@@ -1,6 +1,7 @@
 //! Messages: what lanes carry, decoded and checked.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -54,6 +55,27 @@ pub struct Outcome {
     pub reason: Option<Reason>,
     /// For people; at most 256 bytes.
     pub detail: String,
+    /// [`fingerprint`] of the command meant; `None` where it could not be read.
+    pub fingerprint: Option<NonZeroU64>,
+}
+
+/// Tells two wishes under one key apart: FNV-1a (Fowler, Noll, Vo; 64 bits) over class, path and
+/// encoded value. Whoever makes two of their own wishes collide fools themselves alone.
+pub fn fingerprint(class: Class, path: &SignalPath, value: &Value) -> NonZeroU64 {
+    let value = wire::Value::from(value).encode_to_vec();
+    let class = [number(class) as u8];
+    let bytes = class.iter().chain(path.as_str().as_bytes()).chain(&[0]).chain(&value);
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    NonZeroU64::new(hash).unwrap_or(NonZeroU64::MIN)
+}
+
+impl Command {
+    /// What tells this wish from another under the same key.
+    pub fn fingerprint(&self) -> NonZeroU64 {
+        fingerprint(self.class, &self.path, &self.value)
+    }
 }
 
 /// A piece of a file on the bulk lane.
@@ -283,6 +305,7 @@ impl TryFrom<wire::Outcome> for Outcome {
             phase: Phase::from_wire(outcome.phase).ok_or("outcome without a phase known here")?,
             reason: Reason::from_wire(outcome.reason),
             detail: cut(outcome.detail, 256),
+            fingerprint: NonZeroU64::new(outcome.fingerprint),
         })
     }
 }
@@ -294,6 +317,7 @@ impl From<&Outcome> for wire::Outcome {
             phase: outcome.phase.to_wire(),
             reason: outcome.reason.map_or(0, Reason::to_wire),
             detail: cut(outcome.detail.clone(), 256),
+            fingerprint: outcome.fingerprint.map_or(0, NonZeroU64::get),
         }
     }
 }

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     fn outcome(key: &str, phase: Phase) -> Outcome {
-        Outcome { key: key.parse().unwrap(), phase, reason: None, detail: String::new() }
+        Outcome { key: key.parse().unwrap(), phase, reason: None, detail: String::new(), fingerprint: None }
     }
 
     fn phases(outbox: &Outbox<u32>) -> Vec<Phase> {

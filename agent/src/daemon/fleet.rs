@@ -31,6 +31,9 @@ use crate::upload::{Progress, UploadError};
 /// Time for one dial, name resolution and handshake included.
 const DIAL: Duration = Duration::from_secs(5);
 
+/// Time between the starts of two vehicles of one process, which also spreads their looks and signals.
+const STAGGER: Duration = Duration::from_millis(1);
+
 /// Where vehicles keep their journals.
 #[derive(Clone)]
 pub enum Journals {
@@ -106,12 +109,21 @@ impl Fleet {
     /// Runs an agent with a simulated vehicle for each of `members` until `stop` says true, or each was refused.
     /// How many ended in an error.
     pub async fn run(self, members: Vec<Proven>, stop: watch::Receiver<bool>) -> usize {
+        if matches!(self.journals, Journals::Nowhere) {
+            warn!("no journal is kept: a command can be executed twice across a restart of this process");
+        }
         let fleet = Arc::new(self);
         let mut agents = JoinSet::new();
+        let mut begin_at = fleet.clock.now();
         for member in members {
             let span = info_span!("vehicle", id = %member.id);
             let (fleet, stop) = (Arc::clone(&fleet), stop.clone());
-            agents.spawn(async move { Box::pin(fleet.one(member, stop)).await }.instrument(span));
+            let life = async move {
+                fleet.clock.sleep_until(begin_at).await;
+                Box::pin(fleet.one(member, stop)).await
+            };
+            agents.spawn(life.instrument(span));
+            begin_at = begin_at + STAGGER;
         }
         let mut failed = 0;
         while let Some(ended) = agents.join_next().await {

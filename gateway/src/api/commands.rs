@@ -122,8 +122,9 @@ fn unknown(id: &str) -> Problem {
 
 /// The record once it is terminal, or as it is when the wait is over.
 async fn outcome(api: &Api, id: CommandId, wait: Option<Duration>) -> Option<Record> {
+    let Some(wait) = wait else { return api.hub().command(id) };
     let waiting = api.hub().wait_for(id)?;
-    let (Some(wait), Some(mut changed)) = (wait, waiting.changed) else { return Some(waiting.record) };
+    let Some(mut changed) = waiting.changed else { return Some(waiting.record) };
     let clock = api.hub().clock().clone();
     let deadline = clock.now() + wait;
     let mut closing = api.closing();
@@ -160,7 +161,8 @@ fn answer(api: &Api, record: &Record, wait: Option<Duration>, replayed: bool) ->
 }
 
 fn key(headers: &HeaderMap) -> Result<CommandKey, Problem> {
-    let header = headers.get(IDEMPOTENCY_KEY).ok_or_else(|| {
+    let mut sent = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let header = sent.next().ok_or_else(|| {
         Problem::new(
             StatusCode::BAD_REQUEST,
             "missing-idempotency-key",
@@ -168,6 +170,9 @@ fn key(headers: &HeaderMap) -> Result<CommandKey, Problem> {
             "send `Idempotency-Key: <1 to 128 visible characters>`, a new one for each new wish and the same one when you repeat it",
         )
     })?;
+    if sent.next().is_some() {
+        return Err(Problem::invalid("invalid-key", "send one Idempotency-Key, not several"));
+    }
     let text = header.to_str().unwrap_or_default().trim();
     // The IETF draft writes the key as a quoted string, many clients without quotes.
     let bare = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);

@@ -51,6 +51,7 @@ async fn who_does_not_wait_is_told_where_to_look() {
         phase: Phase::Rejected,
         reason: Some(Reason::OutOfRange),
         detail: "0 to 100".into(),
+        fingerprint: None,
     };
     vehicle.act(Act::Say(Message::Outcome(outcome))).await;
     until(async || gateway.get(&location).await.body["terminal"] == true).await;
@@ -142,6 +143,22 @@ async fn a_command_survives_the_loss_of_its_connection() {
     until(async || gateway.get("/v1/vehicles/truck").await.body["transport"] == "websocket").await;
     let link = gateway.get("/v1/vehicles/truck/link").await;
     assert_eq!(link.body["why"], "the test says so");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_vehicle_speaks_for_what_its_journal_holds() {
+    let gateway = Gateway::start().await;
+    let before = gateway.vehicle("truck", Habit::Dawdle).await;
+    let order = gateway.command("truck", "k", &json!({ "class": "comfort", "path": WINDOW, "value": 1 }));
+    let accepted = Answer::of(order.send().await.unwrap()).await;
+    until(async || before.executed() == 1).await;
+    drop(before);
+    let after = gateway.vehicle("truck", Habit::Obey).await;
+    until(async || !after.seen.lock().unwrap().established.is_empty()).await;
+    after.says("k", Phase::Succeeded).await;
+    let location = accepted.headers["location"].to_str().unwrap().to_owned();
+    until(async || gateway.get(&location).await.body["phase"] == "SUCCEEDED").await;
+    assert_eq!(after.executed(), 0, "the gateway never sends a command a second time");
 }
 
 #[tokio::test(flavor = "multi_thread")]

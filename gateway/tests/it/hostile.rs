@@ -72,7 +72,7 @@ async fn a_huge_body_is_refused_unread() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn garbage_on_every_port_harms_nobody() {
-    let gateway = Gateway::start_with(|config| config.limits.request_ms = 300).await;
+    let gateway = Gateway::start_with(|config| config.limits.request_ms = 1_000).await;
     let vehicle = gateway.vehicle("truck", Habit::Obey).await;
     let garbage: Vec<u8> = (0..4_096_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     for address in [gateway.tcp, gateway.internal] {

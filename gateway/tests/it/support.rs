@@ -285,7 +285,13 @@ impl Vehicle {
 }
 
 fn outcome(key: &str, phase: Phase) -> Message {
-    Message::Outcome(Outcome { key: key.parse().unwrap(), phase, reason: None, detail: String::new() })
+    Message::Outcome(Outcome {
+        key: key.parse().unwrap(),
+        phase,
+        reason: None,
+        detail: String::new(),
+        fingerprint: None,
+    })
 }
 
 struct Driver {

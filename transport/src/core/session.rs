@@ -6,6 +6,8 @@
 
 mod receive;
 mod status;
+#[cfg(test)]
+mod tests;
 mod transmit;
 
 use std::collections::VecDeque;

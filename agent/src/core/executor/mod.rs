@@ -32,7 +32,9 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use carriageway_proto::{Class, ClassMap, Command, CommandKey, Moment, Phase, PolicyTable, Reason, Stamp};
+use carriageway_proto::{
+    Class, ClassMap, Command, CommandKey, Moment, Outcome, Phase, PolicyTable, Reason, Stamp,
+};
 
 pub use io::{Counts, Input, LONGEST_TTL, Limits, Output, WriteId};
 use record::{Judge, life, no_command_class};
@@ -98,7 +100,8 @@ impl Executor {
         judge.note(now);
         let bucket = |class| {
             let policy = &policy[class];
-            if journal.is_empty() { Bucket::full(policy, now) } else { Bucket::empty(policy, now) }
+            let has_acted = journal.iter().any(|record| record.command.class == class);
+            if has_acted { Bucket::empty(policy, now) } else { Bucket::full(policy, now) }
         };
         let mut executor = Self {
             judge,
@@ -130,7 +133,8 @@ impl Executor {
         match input {
             Input::Command { lane, command } => self.on_command(now, lane, command),
             Input::Unreadable { lane, key, refusal } => {
-                self.refuse_unrecorded(lane, &key, &Verdict::rejected(refusal.reason, refusal.detail));
+                let verdict = Verdict::rejected(refusal.reason, refusal.detail);
+                self.refuse_unrecorded(lane, verdict.outcome_of_unread(&key));
             }
             Input::Arrived(key) => self.on_arrived(key),
             Input::Written(id) => self.on_written(id),
@@ -236,17 +240,18 @@ impl Executor {
     fn on_command(&mut self, now: Moment, lane: Class, command: Command) {
         if lane != command.class {
             let why = format!("a command of class {} on the lane of {lane}", command.class);
-            return self.refuse_unrecorded(lane, &command.key, &Verdict::rejected(Reason::Malformed, why));
+            return self.refuse_unrecorded(lane, Verdict::rejected(Reason::Malformed, why).outcome(&command));
         }
         if !command.class.is_command() {
-            return self.refuse_unrecorded(lane, &command.key, &no_command_class(lane));
+            return self.refuse_unrecorded(lane, no_command_class(lane).outcome(&command));
         }
         if self.entries.contains_key(&command.key) {
             return self.on_repeat(&command);
         }
         if command.ttl > LONGEST_TTL {
             let why = "a ttl of more than seven days";
-            return self.refuse_unrecorded(lane, &command.key, &Verdict::rejected(Reason::OutOfRange, why));
+            return self
+                .refuse_unrecorded(lane, Verdict::rejected(Reason::OutOfRange, why).outcome(&command));
         }
         let record = self.record_of(now, command);
         match self.judge.too_old(now, &record.command) {
@@ -260,7 +265,7 @@ impl Executor {
     }
 
     fn record_of(&self, now: Moment, command: Command) -> Record {
-        // Kept until its bucket is full again, too: an empty journal then means a full bucket.
+        // Kept until its bucket is full again, too: after a restart no record then means a full bucket.
         let keep_for = life(command.ttl).max(refill_time(&self.policy[command.class]));
         Record { received: Stamp { boot: self.judge.boot, clock: now }, keep_for, verdict: None, command }
     }
@@ -270,7 +275,8 @@ impl Executor {
         let entry = self.entries.get(key).expect("the caller has looked it up");
         if !entry.record.is_same_wish(copy) {
             let why = "this key was used with another command";
-            return self.refuse_unrecorded(copy.class, key, &Verdict::rejected(Reason::KeyConflict, why));
+            return self
+                .refuse_unrecorded(copy.class, Verdict::rejected(Reason::KeyConflict, why).outcome(copy));
         }
         self.counts.repeats += 1;
         let phase = match entry.stage {
@@ -329,9 +335,9 @@ impl Executor {
     }
 
     /// Refuses for a reason that lies in the command and does not pass.
-    fn refuse_unrecorded(&mut self, lane: Class, key: &CommandKey, verdict: &Verdict) {
+    fn refuse_unrecorded(&mut self, lane: Class, outcome: Outcome) {
         self.counts.refused += 1;
-        self.outputs.push_back(Output::Tell { class: lane, outcome: verdict.outcome(key) });
+        self.outputs.push_back(Output::Tell { class: lane, outcome });
     }
 
     fn stop(&mut self, record: Record) {
@@ -341,7 +347,7 @@ impl Executor {
         self.counts.acted += 1;
         if self.count(Class::Safety, |entry| entry.admitted) >= self.limits.admitted {
             let why = "the emergency stop is carried out; the vehicle's journal has no room to record it";
-            let outcome = Verdict::unknown(why).outcome(&key);
+            let outcome = Verdict::unknown(why).outcome(&record.command);
             self.outputs.push_back(Output::Tell { class: Class::Safety, outcome });
             return;
         }
@@ -502,7 +508,7 @@ impl Executor {
         let record = &self.entries[key].record;
         let verdict = record.verdict.as_ref().filter(|verdict| verdict.phase == phase);
         let under_way = Verdict { phase, reason: None, detail: String::new() };
-        let outcome = verdict.unwrap_or(&under_way).outcome(key);
+        let outcome = verdict.unwrap_or(&under_way).outcome(&record.command);
         self.outputs.push_back(Output::Tell { class: record.command.class, outcome });
     }
 

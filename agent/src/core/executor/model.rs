@@ -252,7 +252,7 @@ impl World {
         Ok(())
     }
 
-    fn hear(&mut self, outcome: &carriageway_proto::Outcome) -> Result<(), TestCaseError> {
+    fn hear(&mut self, outcome: &Outcome) -> Result<(), TestCaseError> {
         let key = &outcome.key;
         if outcome.phase == Phase::Succeeded {
             let durable = self.disk.get(key).and_then(|record| record.verdict.as_ref());

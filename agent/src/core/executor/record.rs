@@ -88,9 +88,15 @@ impl Verdict {
         matches!(self.phase, Phase::Rejected | Phase::Expired)
     }
 
-    /// As told to whoever asked.
-    pub fn outcome(&self, key: &CommandKey) -> Outcome {
-        Outcome { key: key.clone(), phase: self.phase, reason: self.reason, detail: self.detail.clone() }
+    /// As told to whoever asked for `command`.
+    pub fn outcome(&self, command: &Command) -> Outcome {
+        Outcome { fingerprint: Some(command.fingerprint()), ..self.outcome_of_unread(&command.key) }
+    }
+
+    /// As told to whoever asked for something that could not be read.
+    pub fn outcome_of_unread(&self, key: &CommandKey) -> Outcome {
+        let Self { phase, reason, detail } = self.clone();
+        Outcome { key: key.clone(), phase, reason, detail, fingerprint: None }
     }
 }
 

@@ -160,7 +160,7 @@ pub enum Heard {
     Repeat,
     /// The record ended otherwise, and not in UNKNOWN: one of the two is wrong.
     Contradiction,
-    /// No record has this key: the gateway restarted, or it is long gone.
+    /// No record has this key and wish: the gateway restarted, or it is long gone.
     Stranger,
 }
 
@@ -357,8 +357,10 @@ impl Commands {
 
     /// IDENT: a vehicle speaks of its own keys only.
     fn outcome(&mut self, now: Moment, vehicle: &VehicleId, outcome: Outcome) {
-        let Outcome { key, phase, reason, detail } = outcome;
-        let Some(record) = self.record_of(vehicle, &key) else {
+        let Outcome { key, phase, reason, detail, fingerprint } = outcome;
+        let is_meant =
+            |record: &&Record| fingerprint.is_none_or(|print| print == record.request.fingerprint());
+        let Some(record) = self.record_of(vehicle, &key).filter(is_meant) else {
             self.heard.push_back(Heard::Stranger);
             return;
         };

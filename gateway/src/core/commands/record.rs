@@ -1,9 +1,11 @@
 //! One command's record: what was asked, and what became of it.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::str::FromStr;
 use std::time::Duration;
 
+use carriageway_proto::message::fingerprint;
 use carriageway_proto::{Class, CommandKey, Moment, Phase, Reason, SignalPath, Value, VehicleId};
 
 use super::Limits;
@@ -58,6 +60,13 @@ pub struct Request {
     pub ttl: Option<Duration>,
     /// Who asks.
     pub operator: String,
+}
+
+impl Request {
+    /// What tells this wish from another under the same key, as the vehicle says it.
+    pub fn fingerprint(&self) -> NonZeroU64 {
+        fingerprint(self.class, &self.path, &self.value)
+    }
 }
 
 /// A phase and when it was reached, by the gateway's clock.

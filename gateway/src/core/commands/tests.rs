@@ -47,7 +47,8 @@ fn with_one() -> Commands {
 }
 
 fn says(phase: Phase) -> Input {
-    let outcome = Outcome { key: "k".parse().unwrap(), phase, reason: None, detail: String::new() };
+    let outcome =
+        Outcome { key: "k".parse().unwrap(), phase, reason: None, detail: String::new(), fingerprint: None };
     Input::Outcome(truck(), outcome)
 }
 
@@ -162,6 +163,24 @@ fn a_vehicle_cannot_speak_in_the_gateways_place_or_of_anothers_keys() {
     assert_eq!(heard(&mut commands), [Heard::Repeat, Heard::Stranger]);
 }
 
+/// After a restart the vehicle tells again what became of an older command under the same key.
+#[test]
+fn a_word_about_another_wish_under_the_key_is_not_taken() {
+    let mut commands = with_one();
+    let meant = window("k", 50).fingerprint();
+    let said = |wish: Request| {
+        let fingerprint = Some(wish.fingerprint());
+        let (key, phase) = ("k".parse().unwrap(), Succeeded);
+        Input::Outcome(truck(), Outcome { key, phase, reason: None, detail: String::new(), fingerprint })
+    };
+    assert_ne!(window("k", 51).fingerprint(), meant);
+    commands.handle(at(1), said(window("k", 51)));
+    assert_eq!(phases(&commands), [Created, Queued]);
+    assert_eq!(heard(&mut commands), [Heard::Stranger]);
+    commands.handle(at(2), said(window("k", 50)));
+    assert_eq!(phases(&commands).last(), Some(&Succeeded));
+}
+
 #[test]
 fn a_rejection_keeps_its_reason() {
     let mut commands = with_one();
@@ -170,6 +189,7 @@ fn a_rejection_keeps_its_reason() {
         phase: Phase::Rejected,
         reason: Some(Reason::OutOfRange),
         detail: "0 to 100".into(),
+        fingerprint: None,
     };
     commands.handle(at(1), Input::Outcome(truck(), outcome));
     let record = commands.record(id(1)).unwrap();
@@ -189,8 +209,13 @@ fn a_record_stays_ten_minutes_after_its_end_and_never_less_than_its_ttl() {
     let day = Request { class: Class::Config, ..window("d", 1) };
     commands.submit(at(0), id(1), day, Reach::Connected);
     commands.queued(at(0), id(1));
-    let outcome =
-        Outcome { key: "d".parse().unwrap(), phase: Succeeded, reason: None, detail: String::new() };
+    let outcome = Outcome {
+        key: "d".parse().unwrap(),
+        phase: Succeeded,
+        reason: None,
+        detail: String::new(),
+        fingerprint: None,
+    };
     commands.handle(at(1), Input::Outcome(truck(), outcome));
     commands.handle(at(24 * 3_600 * 1_000), Input::Tick);
     assert_eq!(commands.len(), 1);
@@ -352,7 +377,7 @@ impl World {
                 if let Some(record) = self.commands.record_of(&truck(), &key) {
                     self.spoken.insert((record.id, phase));
                 }
-                let outcome = Outcome { key, phase, reason: None, detail: String::new() };
+                let outcome = Outcome { key, phase, reason: None, detail: String::new(), fingerprint: None };
                 self.commands.handle(self.now, Input::Outcome(truck(), outcome));
             }
             Step::Wait { ms } => self.wait(Duration::from_millis(ms)),

@@ -77,7 +77,9 @@ impl Session {
             Frame::Lane { class, sequence, payload } if carries(channel, class) => {
                 self.lane(connection, class, sequence, payload, now)
             }
-            Frame::Gap { class, through } if carries(channel, class) => self.gap(connection, class, through),
+            Frame::Gap { class, through } if carries(channel, class) => {
+                self.gap(connection, class, through, now)
+            }
             Frame::Signals(signals) if matches!(channel, Channel::Shared | Channel::Datagram) => {
                 self.signals(connection, signals, clock, now);
                 Ok(())
@@ -244,10 +246,17 @@ impl Session {
         }
     }
 
-    fn gap(&mut self, connection: ConnectionId, class: Class, through: u64) -> Result<(), Violation> {
+    fn gap(
+        &mut self,
+        connection: ConnectionId,
+        class: Class,
+        through: u64,
+        now: Moment,
+    ) -> Result<(), Violation> {
         self.must_be_ready(connection)?;
         let frames = self.inboxes[class].skip(through);
         self.acks_due[class] = true;
+        self.bulk_ack.hurry(class, now);
         if frames > 0 {
             self.counters.gaps += frames;
             self.happened.push_back(Happening::Gap { class, frames });
