@@ -1,10 +1,11 @@
 //! The gateway dies at once and comes back: vehicles return, and a retried command executes once.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use crate::wait::{Stopwatch, until};
+use crate::wait::{Stopwatch, pass, until};
 use crate::world::{Answer, CHARGE_LIMIT, Client, Order, World};
 
 /// Outlives the restart: a retry is the same command to the vehicle's journal.
@@ -56,6 +57,24 @@ async fn commands_retried_across_a_killed_gateway_execute_at_most_once() {
         let succeeded = journal.values().filter(|entry| entry.phase.as_deref() == Some("SUCCEEDED"));
         assert!(succeeded.count() > 0, "{journal:?}");
     }
+}
+
+/// A client that was cut off may come back with its key after the ttl, when the gateway that knew the
+/// answer is gone.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "the vehicle forgets a key soon after its ttl, and a new gateway stamps the retry anew: it executes twice"]
+async fn a_key_retried_after_its_ttl_at_a_new_gateway_does_not_execute_again() {
+    let mut world = World::start("").await;
+    world.vehicle("truck", "quic").await;
+    let order = Order::charge_limit(44, 500);
+    let first = world.client.order("truck", "key", &order).await;
+    assert_eq!(first.phase(), "SUCCEEDED", "{first:?}");
+    pass(Duration::from_millis(1_500)).await;
+    world.kill_gateway();
+    world.start_gateway().await;
+    world.client.until_presence("truck", "online").await;
+    let retried = world.client.insist("truck", "key", &order).await;
+    assert_eq!(world.executed("truck", CHARGE_LIMIT, 44.0), 1, "ONCE: {retried:?}");
 }
 
 /// One command after the other, each retried with its key until its outcome is known.

@@ -47,6 +47,8 @@ async fn the_session_moves_to_websocket_and_back_without_losing_or_doubling_a_co
     let passed = Stopwatch::start();
     until("it is back on QUIC", async || below(&client.link("truck").await, "quic")).await;
     let back = passed.elapsed();
+    let why = client.link("truck").await["why"].clone();
+    assert!(why.as_str().unwrap().contains("QUIC"), "{why}");
     until("signals go on", async || fresh_signals(&client.link("truck").await)).await;
     stop.store(true, Ordering::Relaxed);
     let outcomes = commanding.join_next().await.unwrap().unwrap();
@@ -56,6 +58,32 @@ async fn the_session_moves_to_websocket_and_back_without_losing_or_doubling_a_co
     assert!(after["resumes"].as_u64() >= Some(2), "{}", after["resumes"]);
     eprintln!("on WebSocket after {took:?}, back on QUIC after {back:?}, {} commands", outcomes.len());
     assert!(took < Duration::from_secs(10) && outcomes.len() >= 20, "{took:?}, {}", outcomes.len());
+    check(&world, &outcomes);
+}
+
+/// The way back changes under a connection that does not notice: QUIC goes on, and so does the session.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebinding_nat_costs_neither_session_nor_command() {
+    let mut world = World::start("").await;
+    world.vehicle("truck", "quic").await;
+    let client = world.client.clone();
+    let before = client.link("truck").await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut commanding = JoinSet::new();
+    commanding.spawn(command_all_the_time(client.clone(), Arc::clone(&stop)));
+    for rebound in 1..=2 {
+        world.link("nat-rebind");
+        until("the gateway sees the new address", async || {
+            let link = client.link("truck").await;
+            let migrations = |one: &Json| one["migrations"].as_u64().unwrap_or(0);
+            link["connections"].as_array().unwrap().iter().map(migrations).sum::<u64>() >= rebound
+        })
+        .await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let outcomes = commanding.join_next().await.unwrap().unwrap();
+    let after = client.link("truck").await;
+    assert_eq!((&after["session"], &after["resumes"]), (&before["session"], &before["resumes"]));
     check(&world, &outcomes);
 }
 

@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use carriageway_gateway::auth::{Grant, mint, unix_now};
@@ -119,6 +120,12 @@ impl World {
 
     /// Starts a vehicle (again), on the journal that it has.
     pub(crate) fn start_vehicle(&mut self, id: &str) {
+        let process = self.agent(id, id);
+        self.vehicles.get_mut(id).unwrap().process = Some(process);
+    }
+
+    /// An agent with the certificate of `id`, whose journal and log are called `name`.
+    pub(crate) fn agent(&self, id: &str, name: &str) -> Process {
         let port = self.relayed.port();
         let settings = [
             "gateway.host=127.0.0.1".to_owned(),
@@ -128,18 +135,22 @@ impl World {
             format!("tls.cert=certs/vehicles/{id}.pem"),
             format!("tls.key=certs/vehicles/{id}.key"),
             format!("transport={}", self.vehicles[id].transport),
-            format!("journal={id}.db"),
+            format!("journal={name}.db"),
             "log.format=json".to_owned(),
             "log.filter=info,carriageway_agent=debug,carriageway_transport=debug".to_owned(),
         ];
         let arguments: Vec<_> =
             ["run"].into_iter().chain(settings.iter().flat_map(|one| ["--set", one])).collect();
-        let process = start(&self.dir, "carriageway-agent", id, &arguments);
-        self.vehicles.get_mut(id).unwrap().process = Some(process);
+        start(&self.dir, "carriageway-agent", name, &arguments)
     }
 
     pub(crate) fn kill_vehicle(&mut self, id: &str) {
         self.vehicles.get_mut(id).unwrap().process.take().unwrap().kill();
+    }
+
+    /// The end that a vehicle's agent comes to by itself.
+    pub(crate) async fn vehicle_ended(&mut self, id: &str) -> ExitStatus {
+        self.vehicles.get_mut(id).unwrap().process.take().unwrap().ended().await
     }
 
     /// SIGTERM, and the end that follows.
@@ -318,11 +329,13 @@ impl Client {
     /// Waits until the vehicle carries out commands: after a restart it lets a moment pass, as if its
     /// rate had been used up.
     pub(crate) async fn until_obeys(&self, vehicle: &str) {
-        let mut number = 0;
+        // Never the same twice: a key that was used is answered from its record.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
         until(&format!("{vehicle} obeys"), async || {
-            number += 1;
-            let order = Order::charge_limit(100, 5_000);
-            let key = format!("does-it-obey-{}-{number}", unix_now());
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            // Of a class that is not tested: each class has a rate of its own.
+            let order = Order { class: "comfort", path: TEMPERATURE.into(), value: json!(21), ttl_ms: 5_000 };
+            let key = format!("does-it-obey-{number}");
             self.send(vehicle, &key, &order, 10).await.is_ok_and(|answer| answer.body["phase"] == "SUCCEEDED")
         })
         .await;

@@ -67,6 +67,19 @@ async fn only_a_certificate_with_exactly_one_name_of_ours_is_a_vehicle() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_agents_with_one_certificate_do_not_fight_for_ever() {
+    let mut siege = Siege::begin().await;
+    siege.world.vehicle("twin", "quic").await;
+    let mut newer = siege.world.agent("twin", "twin-again");
+    let ended = siege.world.vehicle_ended("twin").await;
+    assert!(!ended.success(), "whoever was taken over stops, and says that it is a fault: {ended}");
+    assert!(siege.world.vehicle_log("twin").contains("another agent runs with the same certificate"));
+    siege.world.client.until_obeys("twin").await;
+    assert!(newer.is_running());
+    siege.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_session_of_one_vehicle_takes_over_and_the_first_is_told_to_stop() {
     let siege = Siege::begin().await;
     let mut epoch = 0;
