@@ -118,7 +118,7 @@ fn assert_conserved(pipe: &Pipe<usize>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
 
     #[test]
     fn every_packet_is_delivered_or_dropped_once(law in law(), seed in any::<u64>(), offers in offers()) {

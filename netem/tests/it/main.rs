@@ -4,6 +4,7 @@
 
 mod cli;
 mod laws;
+mod oracle;
 mod relay;
 mod run;
 mod testbed;
