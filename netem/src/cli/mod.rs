@@ -1,6 +1,7 @@
 //! The command line: reads arguments, prints, and leaves the work to the library.
 
 mod link;
+mod measure;
 mod profiles;
 mod relay;
 mod run;
@@ -9,6 +10,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use carriageway_netem::clock;
 use clap::{Parser, Subcommand};
 
 /// A link emulator: cellular links between two sockets, seeded and reproducible.
@@ -24,6 +26,7 @@ enum Command {
     Profiles(profiles::Args),
     Relay(Box<relay::Args>),
     Run(Box<run::Args>),
+    Measure(measure::Args),
     /// Replace this process by a command that dies with its parent
     #[command(hide = true)]
     Enter {
@@ -39,6 +42,7 @@ pub(crate) fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Profiles(args) => profiles::run(args),
         Command::Relay(args) => relay::run(*args),
+        Command::Measure(args) => measure::run(&args),
         Command::Run(args) => return run::run(&args),
         Command::Enter { command } => {
             complain(&run::enter(&command));

@@ -73,6 +73,9 @@ pub(super) struct Args {
     /// Write the run's account of itself as JSON: counters, lateness, CPU pressure, valid or not
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Run the emulator's thread with real-time priority: exact even on a busy machine
+    #[arg(long)]
+    realtime: bool,
     /// Exit with 124 if the run is not valid
     #[arg(long)]
     strict: bool,
@@ -118,6 +121,7 @@ fn config(args: &Args) -> anyhow::Result<Config> {
             args.paths.iter().map(|text| path(text, args)).collect::<anyhow::Result<_>>()?;
     }
     config.log.clone_from(&args.log);
+    config.realtime = args.realtime;
     Ok(config)
 }
 

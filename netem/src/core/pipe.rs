@@ -194,6 +194,7 @@ impl<T> Pipe<T> {
         self.bytes_in_flight -= u64::from(size);
         self.counts.delivered += 1;
         self.counts.delivered_bytes += u64::from(size);
+        self.counts.waited += left.since(pushed);
         self.counts.duplicated += u64::from(copies > 1);
         self.counts.corrupted += u64::from(corrupt.is_some());
         let Numbered { index, packet } = item;

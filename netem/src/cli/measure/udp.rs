@@ -1,0 +1,167 @@
+//! Datagrams: accuracy, throughput, many vehicles.
+
+use std::io;
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use carriageway_netem::core::Moment;
+use carriageway_netem::profile::{Profile, Tweak};
+use carriageway_netem::testbed::{Config, SERVER, Testbed};
+
+use super::{Args, conclude, say, spread, ten_megabit};
+use crate::cli::clock;
+
+const PORT: u16 = 4433;
+/// How long a lost answer is waited for.
+const PATIENCE: Duration = Duration::from_millis(500);
+const FLEET: usize = 50;
+const FLEET_PERIOD: Duration = Duration::from_millis(20);
+const BULK_BITS_PER_SECOND: u64 = 10_000_000;
+const LARGE: usize = 1_372;
+/// Large datagrams on their way at once: fewer than fit into a socket's receive buffer of 208 KiB.
+const MOST_UNDER_WAY: u64 = 64;
+
+/// A socket on the network's side.
+pub(super) fn server(bed: &Testbed, port: u16) -> anyhow::Result<UdpSocket> {
+    let socket = bed.net().within(move || UdpSocket::bind((SERVER, port)))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
+}
+
+/// A socket in a vehicle, connected to the network's side.
+pub(super) fn client(bed: &Testbed, vehicle: usize, port: u16) -> anyhow::Result<UdpSocket> {
+    let socket = bed.vehicle(vehicle).within(|| UdpSocket::bind("0.0.0.0:0"))?;
+    socket.connect((SERVER, port))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
+}
+
+/// Answers every datagram with itself until told to stop.
+pub(super) fn echo(socket: &UdpSocket, stop: &AtomicBool) {
+    let mut buffer = [0; 2048];
+    while !stop.load(Ordering::Relaxed) {
+        if let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            // The asker notices what is missing.
+            let _ = socket.send_to(&buffer[..length], from);
+        }
+    }
+}
+
+/// Round trips in milliseconds of pings that are sent `every` until `end`; lost ones are left out.
+pub(super) fn pings(socket: &UdpSocket, every: Duration, end: Moment) -> Vec<f64> {
+    let (mut due, mut trips, mut buffer) = (clock::now(), Vec::new(), [0; 2048]);
+    let mut number = 0_u64;
+    while due < end {
+        clock::sleep_until(due);
+        due = due + every;
+        number += 1;
+        let mut question = [0; 72];
+        question[..8].copy_from_slice(&number.to_ne_bytes());
+        let sent = clock::now();
+        if socket.send(&question).is_err() {
+            continue;
+        }
+        while let Ok(length) = socket.recv(&mut buffer) {
+            if length == question.len() && buffer[..8] == question[..8] {
+                trips.push(clock::now().since(sent).as_secs_f64() * 1e3);
+                break;
+            }
+        }
+    }
+    trips
+}
+
+pub(super) fn round_trip(args: &Args) -> anyhow::Result<()> {
+    let bed = args.bed(&Tweak { delay: Some(Duration::from_millis(20)), ..Tweak::default() })?;
+    let (server, client, stop) = (server(&bed, PORT)?, client(&bed, 0, PORT)?, AtomicBool::new(false));
+    let end = clock::now() + args.time;
+    let mut trips = thread::scope(|scope| {
+        scope.spawn(|| args.prepare().map(|()| echo(&server, &stop)));
+        let pinging = scope.spawn(|| args.prepare().map(|()| pings(&client, Duration::from_millis(10), end)));
+        let trips = pinging.join().expect("pinging does not panic");
+        stop.store(true, Ordering::Relaxed);
+        trips
+    })?;
+    let (median, tail, worst) = spread(&mut trips);
+    say(&format!(
+        "{} round trips of 40 ms: error p50 {:.3} ms, p99 {:.3} ms, worst {:.3} ms",
+        trips.len(),
+        median - 40.0,
+        tail - 40.0,
+        worst - 40.0
+    ))?;
+    conclude(&bed.report()?)
+}
+
+pub(super) fn packets(args: &Args) -> anyhow::Result<()> {
+    let bed = args.bed(&Tweak::default())?;
+    let (server, client, stop) = (server(&bed, PORT)?, client(&bed, 0, PORT)?, AtomicBool::new(false));
+    let end = clock::now() + args.time;
+    let received = AtomicU64::new(0);
+    thread::scope(|scope| {
+        scope.spawn(|| drain(&server, &stop, &received));
+        let mut sent = 0;
+        while clock::now() < end {
+            if sent - received.load(Ordering::Relaxed) < MOST_UNDER_WAY {
+                sent += u64::from(client.send(&[0; LARGE]).is_ok());
+            } else {
+                thread::yield_now();
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let report = bed.report()?;
+    let delivered = report.json()["wires"][0]["up"]["delivered"].as_u64().unwrap_or(0);
+    let rate = delivered as f64 / args.time.as_secs_f64();
+    say(&format!("{rate:.0} packets/s of 1,400 bytes, {:.2} Gbit/s", rate * 1_400.0 * 8.0 / 1e9))?;
+    conclude(&report)
+}
+
+fn drain(socket: &UdpSocket, stop: &AtomicBool, received: &AtomicU64) {
+    while !stop.load(Ordering::Relaxed) {
+        received.fetch_add(u64::from(socket.recv(&mut [0; 2048]).is_ok()), Ordering::Relaxed);
+    }
+}
+
+pub(super) fn fleet(args: &Args) -> anyhow::Result<()> {
+    let tweak = Tweak { jitter: Some(Duration::from_millis(10)), ..ten_megabit("75 kB") };
+    let profile = Profile::perfect("measured").tweaked(&tweak);
+    let bed = args.start(Config::new(profile).vehicles(FLEET))?;
+    let (server, stop) = (server(&bed, PORT)?, AtomicBool::new(false));
+    let received = AtomicU64::new(0);
+    let clients =
+        (0..FLEET).map(|vehicle| client(&bed, vehicle, PORT)).collect::<anyhow::Result<Vec<_>>>()?;
+    let end = clock::now() + args.time;
+    thread::scope(|scope| {
+        scope.spawn(|| drain(&server, &stop, &received));
+        scope.spawn(|| bulk(&clients[0], end));
+        let mut due = clock::now();
+        let gap = FLEET_PERIOD / FLEET as u32;
+        for client in clients.iter().cycle() {
+            clock::sleep_until(due);
+            if due >= end {
+                break;
+            }
+            due = due + gap;
+            let _ = client.send(&[0; 72]);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let report = bed.report()?;
+    say(&format!("{FLEET} vehicles at 50 Hz and one bulk of 10 Mbit/s, offered evenly"))?;
+    conclude(&report)
+}
+
+/// Large datagrams at the bulk's rate.
+fn bulk(socket: &UdpSocket, end: Moment) -> io::Result<()> {
+    let step = Duration::from_nanos((LARGE as u64 + 28) * 8 * 1_000_000_000 / BULK_BITS_PER_SECOND);
+    let mut due = clock::now();
+    while due < end {
+        clock::sleep_until(due);
+        due = due + step;
+        socket.send(&[0; LARGE])?;
+    }
+    Ok(())
+}
