@@ -2,6 +2,7 @@
 
 mod link;
 mod measure;
+mod plot;
 mod profiles;
 mod relay;
 mod run;
@@ -26,6 +27,7 @@ enum Command {
     Profiles(profiles::Args),
     Relay(Box<relay::Args>),
     Run(Box<run::Args>),
+    Plot(Box<plot::Args>),
     Measure(measure::Args),
     /// Replace this process by a command that dies with its parent
     #[command(hide = true)]
@@ -42,6 +44,7 @@ pub(crate) fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Profiles(args) => profiles::run(args),
         Command::Relay(args) => relay::run(*args),
+        Command::Plot(args) => plot::run(&args),
         Command::Measure(args) => measure::run(&args),
         Command::Run(args) => return run::run(&args),
         Command::Enter { command } => {
