@@ -23,8 +23,6 @@ const ECHO_PORT: u16 = 4435;
 const BASE_RTT_MS: f64 = 60.0;
 /// Bytes of payload per segment: 1,500 less IP, TCP and timestamps.
 const SEGMENT: f64 = 1_448.0;
-/// Start-up that is left out of the mean.
-const WARM_UP: Duration = Duration::from_secs(2);
 
 pub(super) fn goodput(args: &Args) -> anyhow::Result<()> {
     let loss = 0.01;
@@ -52,17 +50,15 @@ pub(super) fn bufferbloat(args: &Args) -> anyhow::Result<()> {
         let end = clock::now() + args.time;
         let (server, client) = (udp::server(&bed, ECHO_PORT)?, udp::client(&bed, 0, ECHO_PORT)?);
         let stop = AtomicBool::new(false);
-        let (mut trips, uploaded) = thread::scope(|scope| {
+        let (trips, uploaded) = thread::scope(|scope| {
             scope.spawn(|| udp::echo(&server, &stop));
-            let pinging = scope.spawn(|| {
-                clock::sleep_until(clock::now() + WARM_UP);
-                udp::pings(&client, Duration::from_millis(50), end)
-            });
+            let pinging = scope.spawn(|| udp::pings(args, &client, Duration::from_millis(50), end));
             let uploaded = upload(&bed, "cubic", end);
+            let trips = pinging.join().expect("pinging does not panic");
             stop.store(true, Ordering::Relaxed);
-            (pinging.join().expect("pinging does not panic"), uploaded)
+            (trips, uploaded)
         });
-        let Upload { used, bytes } = uploaded?;
+        let (mut trips, Upload { used, bytes }) = (trips?, uploaded?);
         let mean = trips.iter().sum::<f64>() / trips.len().max(1) as f64;
         let report = bed.report()?;
         let wait = report.json()["wires"][0]["up"]["mean_wait_us"].as_f64().unwrap_or(0.0) / 1e3;

@@ -14,8 +14,10 @@ use super::{Args, conclude, say, spread, ten_megabit};
 use crate::cli::clock;
 
 const PORT: u16 = 4433;
-/// How long a lost answer is waited for.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long the last answers are waited for: longer than any queue here.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often a silent socket's reader looks whether it is over.
+const LOOK_UP: Duration = Duration::from_millis(100);
 const FLEET: usize = 50;
 const FLEET_PERIOD: Duration = Duration::from_millis(20);
 const BULK_BITS_PER_SECOND: u64 = 10_000_000;
@@ -26,7 +28,7 @@ const MOST_UNDER_WAY: u64 = 64;
 /// A socket on the network's side.
 pub(super) fn server(bed: &Testbed, port: u16) -> anyhow::Result<UdpSocket> {
     let socket = bed.net().within(move || UdpSocket::bind((SERVER, port)))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(LOOK_UP))?;
     Ok(socket)
 }
 
@@ -34,7 +36,7 @@ pub(super) fn server(bed: &Testbed, port: u16) -> anyhow::Result<UdpSocket> {
 pub(super) fn client(bed: &Testbed, vehicle: usize, port: u16) -> anyhow::Result<UdpSocket> {
     let socket = bed.vehicle(vehicle).within(|| UdpSocket::bind("0.0.0.0:0"))?;
     socket.connect((SERVER, port))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(LOOK_UP))?;
     Ok(socket)
 }
 
@@ -49,25 +51,31 @@ pub(super) fn echo(socket: &UdpSocket, stop: &AtomicBool) {
     }
 }
 
-/// Round trips in milliseconds of pings that are sent `every` until `end`; lost ones are left out.
-pub(super) fn pings(socket: &UdpSocket, every: Duration, end: Moment) -> Vec<f64> {
-    let (mut due, mut trips, mut buffer) = (clock::now(), Vec::new(), [0; 2048]);
-    let mut number = 0_u64;
-    while due < end {
-        clock::sleep_until(due);
-        due = due + every;
-        number += 1;
-        let mut question = [0; 72];
-        question[..8].copy_from_slice(&number.to_ne_bytes());
-        let sent = clock::now();
-        if socket.send(&question).is_err() {
-            continue;
+/// Round trips in milliseconds of pings that are sent `every` until `end`, answered or not; lost ones are left out.
+pub(super) fn pings(args: &Args, socket: &UdpSocket, every: Duration, end: Moment) -> io::Result<Vec<f64>> {
+    thread::scope(|scope| {
+        let listening = scope.spawn(|| args.prepare().map(|()| answers(socket, end + PATIENCE)));
+        args.prepare()?;
+        let mut due = clock::now();
+        while due < end {
+            clock::sleep_until(due);
+            due = due + every;
+            let mut question = [0; 72];
+            question[..8].copy_from_slice(&clock::now().as_nanos().to_ne_bytes());
+            // One that is not sent is not answered.
+            let _ = socket.send(&question);
         }
-        while let Ok(length) = socket.recv(&mut buffer) {
-            if length == question.len() && buffer[..8] == question[..8] {
-                trips.push(clock::now().since(sent).as_secs_f64() * 1e3);
-                break;
-            }
+        listening.join().expect("listening does not panic")
+    })
+}
+
+/// Every answer carries when its question was asked.
+fn answers(socket: &UdpSocket, end: Moment) -> Vec<f64> {
+    let (mut trips, mut buffer) = (Vec::new(), [0; 72]);
+    while clock::now() < end {
+        if let Ok(72) = socket.recv(&mut buffer) {
+            let sent = u64::from_ne_bytes(*buffer.first_chunk().expect("a ping has more than 8 bytes"));
+            trips.push(clock::now().since(Moment::from_nanos(sent)).as_secs_f64() * 1e3);
         }
     }
     trips
@@ -79,7 +87,7 @@ pub(super) fn round_trip(args: &Args) -> anyhow::Result<()> {
     let end = clock::now() + args.time;
     let mut trips = thread::scope(|scope| {
         scope.spawn(|| args.prepare().map(|()| echo(&server, &stop)));
-        let pinging = scope.spawn(|| args.prepare().map(|()| pings(&client, Duration::from_millis(10), end)));
+        let pinging = scope.spawn(|| pings(args, &client, Duration::from_millis(10), end));
         let trips = pinging.join().expect("pinging does not panic");
         stop.store(true, Ordering::Relaxed);
         trips
