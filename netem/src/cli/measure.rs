@@ -35,6 +35,8 @@ pub(super) struct Args {
 enum What {
     /// How far a 40 ms round trip of 100-byte datagrams at 100 Hz is off
     RoundTrip,
+    /// The same through the relay, over loopback
+    Relay,
     /// How many packets of 1,400 bytes pass per second
     Packets,
     /// Goodput of kernel TCP at 10 Mbit/s, 60 ms, 1 % loss: Reno, CUBIC, BBR
@@ -50,6 +52,7 @@ enum What {
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     match args.what {
         What::RoundTrip => udp::round_trip(args),
+        What::Relay => udp::relay(args),
         What::Packets => udp::packets(args),
         What::Fleet => udp::fleet(args),
         What::Tcp => tcp::goodput(args),

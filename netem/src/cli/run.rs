@@ -1,6 +1,7 @@
 //! `carriageway-netem run`: a command on the vehicle's side of an emulated link, others on the network's side.
 
 mod child;
+mod privilege;
 mod remains;
 
 use std::ffi::OsString;
@@ -101,6 +102,7 @@ pub(super) fn enter(command: &[OsString]) -> anyhow::Error {
 
 fn attempt(args: &Args) -> anyhow::Result<ExitCode> {
     remains::sweep();
+    privilege::acquire()?;
     let bed = Testbed::start(config(args)?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut children = Children::default();

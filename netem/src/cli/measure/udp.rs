@@ -1,13 +1,14 @@
 //! Datagrams: accuracy, throughput, many vehicles.
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use carriageway_netem::core::Moment;
 use carriageway_netem::profile::{Profile, Tweak};
+use carriageway_netem::relay::{self, Relay};
 use carriageway_netem::testbed::{Config, SERVER, Testbed};
 
 use super::{Args, conclude, say, spread, ten_megabit};
@@ -82,12 +83,37 @@ fn answers(socket: &UdpSocket, end: Moment) -> Vec<f64> {
 }
 
 pub(super) fn round_trip(args: &Args) -> anyhow::Result<()> {
-    let bed = args.bed(&Tweak { delay: Some(Duration::from_millis(20)), ..Tweak::default() })?;
-    let (server, client, stop) = (server(&bed, PORT)?, client(&bed, 0, PORT)?, AtomicBool::new(false));
-    let end = clock::now() + args.time;
+    let bed = args.bed(&forty_milliseconds())?;
+    ping_pong(args, &server(&bed, PORT)?, &client(&bed, 0, PORT)?)?;
+    conclude(&bed.report()?)
+}
+
+/// The same through the relay, over loopback.
+pub(super) fn relay(args: &Args) -> anyhow::Result<()> {
+    let here = (Ipv4Addr::LOCALHOST, 0).into();
+    let (server, client) = (UdpSocket::bind::<SocketAddr>(here)?, UdpSocket::bind::<SocketAddr>(here)?);
+    let profile = Profile::perfect("measured").tweaked(&forty_milliseconds());
+    let relay = Relay::start(relay::Config::new(profile).seed(args.seed).udp(here, server.local_addr()?))?;
+    client.connect(relay.udp_addresses()[0])?;
+    for socket in [&server, &client] {
+        socket.set_read_timeout(Some(LOOK_UP))?;
+    }
+    ping_pong(args, &server, &client)?;
+    let lateness = relay.stats()?.lateness;
+    let late = |q| lateness.quantile(q).as_micros();
+    say(&format!("relay: lateness p50 {} us, p99 {} us", late(0.5), late(0.99)))?;
+    Ok(())
+}
+
+fn forty_milliseconds() -> Tweak {
+    Tweak { delay: Some(Duration::from_millis(20)), ..Tweak::default() }
+}
+
+fn ping_pong(args: &Args, server: &UdpSocket, client: &UdpSocket) -> anyhow::Result<()> {
+    let (end, stop) = (clock::now() + args.time, AtomicBool::new(false));
     let mut trips = thread::scope(|scope| {
-        scope.spawn(|| args.prepare().map(|()| echo(&server, &stop)));
-        let pinging = scope.spawn(|| pings(args, &client, Duration::from_millis(10), end));
+        scope.spawn(|| args.prepare().map(|()| echo(server, &stop)));
+        let pinging = scope.spawn(|| pings(args, client, Duration::from_millis(10), end));
         let trips = pinging.join().expect("pinging does not panic");
         stop.store(true, Ordering::Relaxed);
         trips
@@ -100,7 +126,7 @@ pub(super) fn round_trip(args: &Args) -> anyhow::Result<()> {
         tail - 40.0,
         worst - 40.0
     ))?;
-    conclude(&bed.report()?)
+    Ok(())
 }
 
 pub(super) fn packets(args: &Args) -> anyhow::Result<()> {
