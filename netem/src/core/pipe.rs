@@ -214,6 +214,16 @@ impl<T> Pipe<T> {
         [served, self.line.next_due()].into_iter().flatten().min()
     }
 
+    /// When something can next arrive: for callers who care about nothing else and would rather wake less often. Never late.
+    pub fn next_arrival(&self) -> Option<Moment> {
+        let served = match &self.in_service {
+            Some(service) => Some(service.finish),
+            None => self.next_start().filter(|start| *start != Moment::NEVER),
+        };
+        let served = served.map(|left| left + self.air.shortest());
+        [served, self.line.next_due()].into_iter().flatten().min()
+    }
+
     /// Packets inside: waiting, in service, or in flight.
     pub fn held(&self) -> usize {
         self.queue.len() + usize::from(self.in_service.is_some()) + self.line.len()

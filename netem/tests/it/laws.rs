@@ -183,6 +183,25 @@ proptest! {
     }
 
     #[test]
+    fn who_wakes_for_arrivals_only_is_never_late(law in law(), seed in any::<u64>(), offers in offers()) {
+        let mut pipe = Pipe::new(law, Seed(seed), Direction::Up, Moment::ZERO);
+        let mut now = Moment::ZERO;
+        for (gap, size) in offers {
+            let next = now + Duration::from_nanos(gap);
+            while let Some(due) = pipe.next_arrival().filter(|due| *due <= next) {
+                now = now.max(due);
+                while let Some(event) = pipe.pop(now) {
+                    if let Event::Delivered(delivery) = event {
+                        prop_assert_eq!(delivery.due, now);
+                    }
+                }
+            }
+            now = next;
+            let _ = pipe.push(now, Packet { size, kind: Kind::Udp, payload: () });
+        }
+    }
+
+    #[test]
     fn how_often_one_looks_changes_nothing(law in law(), seed in any::<u64>(), offers in offers()) {
         let dues = |events: &[Event<usize>]| {
             let mut dues: Vec<_> = events
