@@ -15,7 +15,7 @@ use crate::orders::Inbox;
 use crate::poller::{EventFlags, Poller, Waker};
 use crate::profile::{Agenda, Happening, Profile};
 
-/// How often idle UDP flows are looked for.
+/// How often idle UDP flows are looked for and paused listeners tried again.
 const EXPIRY_EVERY: Duration = Duration::from_secs(5);
 
 /// What the handle asks of the thread.
@@ -157,6 +157,7 @@ impl Engine {
         if now >= self.expire_at {
             self.expire_at = now + EXPIRY_EVERY;
             self.udp.expire(now, &mut self.ports);
+            self.tcp.resume(&self.ports);
         }
     }
 
