@@ -22,6 +22,9 @@ use crate::upload::{self, Piece, Progress, Upload, UploadError};
 /// After it was told to stop, an agent gives what is under way this long to end and its answers to arrive.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// While a target is being reached, the vehicle is asked this often whether it has been.
+const PROGRESS: Duration = Duration::from_millis(50);
+
 /// After its goodbye, the link gets this long to end: its own deadline is two seconds.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -32,7 +35,7 @@ pub struct Config {
     pub policies: PolicyTable,
     /// How much is remembered.
     pub limits: Limits,
-    /// Time between two looks at the vehicle's signals and progress: 50 ms unless told otherwise.
+    /// Time between two looks at the vehicle's signals: 50 ms unless told otherwise.
     pub signal_interval: Duration,
 }
 
@@ -182,33 +185,39 @@ impl<V: Vehicle> Agent<V> {
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> End {
         tokio::pin!(stop);
         let mut stopping: Option<Moment> = None;
-        let mut tick = self.clock.now();
+        let mut look_at = self.clock.now();
+        let mut asked_at = look_at;
         loop {
             self.act();
             let now = self.clock.now();
-            if let Some(deadline) = stopping
-                && (self.is_idle() || now >= deadline)
-            {
+            if stopping.is_some_and(|deadline| self.is_idle() || now >= deadline) {
                 return self.farewell().await;
             }
+            let progress_at = self.executor.is_acting().then(|| asked_at + PROGRESS);
+            let wake_at = progress_at.into_iter().chain(stopping).fold(look_at, Moment::min);
             let wake = tokio::select! {
                 biased;
                 () = &mut stop, if stopping.is_none() => Wake::Stop,
-                wake = self.next(tick) => wake,
+                wake = self.next(wake_at) => wake,
             };
             match wake {
                 Wake::Stop => stopping = Some(now + DRAIN),
                 Wake::Tick => {
-                    self.look();
-                    tick = next_tick(tick, self.clock.now(), self.config.signal_interval);
+                    let now = self.clock.now();
+                    asked_at = now;
+                    self.progress(now);
+                    if now >= look_at {
+                        self.look(now);
+                        look_at = next_look(look_at, now, self.config.signal_interval);
+                    }
                 }
                 Wake::Happening(None) => {
-                    return End::Refused(Ended::Failed("the session's task is gone".into()));
+                    return self.over(Ended::Failed("the session's task is gone".into()), stopping.is_some());
                 }
                 Wake::Happening(Some(Happening::Ended(ended))) => {
                     return self.over(ended, stopping.is_some());
                 }
-                Wake::Happening(Some(happening)) => self.on_happening(happening).await,
+                Wake::Happening(Some(happening)) => self.on_happening(happening),
                 Wake::Written(id, outcome) => self.on_written(id, outcome),
                 Wake::Upload(upload) => self.bulk = Bulk { upload, ..Bulk::default() },
                 Wake::Piece(piece) => self.on_piece(piece),
@@ -220,11 +229,12 @@ impl<V: Vehicle> Agent<V> {
         let Self { happenings, journal, clock, uploads, bulk, .. } = self;
         let may_start = bulk.upload.is_none() && !uploads.is_closed();
         let may_go_on = bulk.upload.is_some() && bulk.stuck.is_none() && !bulk.is_whole;
+        // In this order: a flood of messages must not keep the vehicle from being looked at.
         tokio::select! {
             biased;
-            happening = happenings.recv() => Wake::Happening(happening),
-            (id, outcome) = journal.written() => Wake::Written(id, outcome),
             () = clock.sleep_until(tick) => Wake::Tick,
+            (id, outcome) = journal.written() => Wake::Written(id, outcome),
+            happening = happenings.recv() => Wake::Happening(happening),
             upload = uploads.recv(), if may_start => Wake::Upload(upload),
             piece = bulk.next(), if may_go_on => Wake::Piece(piece),
         }
@@ -269,13 +279,16 @@ impl<V: Vehicle> Agent<V> {
         }
     }
 
-    /// Asks the vehicle for ended actuations and new values.
-    fn look(&mut self) {
-        let now = self.clock.now();
+    /// Asks the vehicle for ended actuations.
+    fn progress(&mut self, now: Moment) {
         while let Some(ended) = self.vehicle.progress(now) {
             let input = Input::Finished { actuation: ended.actuation, result: ended.result };
             self.executor.handle(now, input);
         }
+    }
+
+    /// Asks the vehicle for new values.
+    fn look(&mut self, now: Moment) {
         let mut changed = Vec::new();
         self.vehicle.observe(now, &mut changed);
         if !changed.is_empty() {
@@ -296,13 +309,13 @@ impl<V: Vehicle> Agent<V> {
         self.status.send_if_modified(|shown| std::mem::replace(shown, status) != status);
     }
 
-    async fn on_happening(&mut self, happening: Happening) {
+    fn on_happening(&mut self, happening: Happening) {
         match happening {
             Happening::Established { session, epoch, resumed } => {
                 info!(%session, %epoch, resumed, "session established");
-                // OWNER: durable before anything of this session is acted upon.
-                if !resumed && let Err(why) = self.journal.begin_session(epoch).await {
-                    self.on_broken(&why);
+                // OWNER: durable before anything of this session but an emergency stop is acted upon.
+                if !resumed {
+                    self.journal.begin_session(epoch);
                 }
             }
             Happening::Moved { transport, why } => info!(%transport, why, "carried by"),
@@ -355,18 +368,13 @@ impl<V: Vehicle> Agent<V> {
         let input = match outcome {
             Ok(()) => Input::Written(id),
             Err(why) => {
-                self.on_broken(&why);
+                if !self.executor.is_broken() {
+                    error!("{why}; from here on only the emergency stop is carried out");
+                }
                 Input::WriteFailed(id)
             }
         };
         self.executor.handle(self.clock.now(), input);
-    }
-
-    fn on_broken(&mut self, why: &journal::JournalError) {
-        if !self.executor.is_broken() {
-            error!(%why, "from here on only the emergency stop is executed");
-        }
-        self.executor.break_journal();
     }
 
     fn on_piece(&mut self, piece: Option<Piece>) {
@@ -387,7 +395,7 @@ impl<V: Vehicle> Agent<V> {
 
     async fn farewell(mut self) -> End {
         let clean = self.executor.is_idle();
-        self.link.close(CloseCode::GoingAway, "the agent stops", None);
+        self.link.close(CloseCode::Normal, "the agent stops", None);
         let deadline = self.clock.now() + FAREWELL;
         let ended = async {
             while let Some(happening) = self.happenings.recv().await {
@@ -451,7 +459,7 @@ impl Bulk {
 }
 
 /// The next look after `last`, on the same grid; looks that were missed are not made up for.
-fn next_tick(last: Moment, now: Moment, interval: Duration) -> Moment {
+fn next_look(last: Moment, now: Moment, interval: Duration) -> Moment {
     let next = last + interval;
     if next > now { next } else { now + interval }
 }

@@ -17,7 +17,7 @@ use clap::{Args, Parser, Subcommand};
 /// The first minute, with a gateway on this machine:
 ///
 ///   carriageway-gateway certs init                 makes ./certs: an authority and its keys
-///   carriageway-gateway certs vehicle car-1 car-2  makes certificates of two vehicles
+///   carriageway-gateway certs vehicle car-1        makes a vehicle's certificate; likewise car-2
 ///   carriageway-agent simulate --vehicles 2        drives them around the Tiergarten in Berlin
 ///
 /// Then `carriageway-agent run --config agent.toml` for one vehicle that keeps its journal in a file.

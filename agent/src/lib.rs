@@ -54,6 +54,36 @@
 //! # Ok::<(), carriageway_proto::value::BadPath>(())
 //! ```
 //!
+//! # Running its agent
+//!
+//! ```no_run
+//! # use carriageway_agent::core::sim::{Simulated as Trailer, road::Road};
+//! use carriageway_agent::agent::{Agent, Config};
+//! use carriageway_agent::journal::{Keeper, Sqlite};
+//! use carriageway_transport::{client, clock::BootClock, dialer::Network};
+//!
+//! # async fn example(network: Network) -> Result<(), Box<dyn std::error::Error>> {
+//! let clock = BootClock::system()?;
+//! let keeper = Keeper::start(Sqlite::open("/var/lib/trailer/journal.db".as_ref())?)?;
+//! let journal = keeper.open("trailer-1".parse()?).await?;
+//! let epoch = journal.1.epoch;
+//! // `network` says where the gateway is and holds the vehicle's certificate; the seed spreads retries.
+//! let (link, happenings, session) =
+//!     client::start(client::Config::default(), clock.clone(), Box::new(network), epoch, 7);
+//! # let trailer = Trailer::new(std::sync::Arc::new(Road::tiergarten()), 1, clock.now());
+//! # #[cfg(any())]
+//! let trailer = Trailer::default();
+//! let (agent, handle) = Agent::new(Config::default(), clock, trailer, journal, (link, happenings));
+//! // Both run until the signal to stop, and a little longer: for what is under way, and for the goodbye.
+//! let stop = async { drop(tokio::signal::ctrl_c().await) };
+//! let (end, _) = tokio::join!(agent.run(stop), session);
+//! println!("{end:?}, {:?}", handle.status());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `handle` also uploads files, behind everything else: [`Handle::upload`](agent::Handle::upload).
+//!
 //! # What must be kept
 //!
 //! The journal's file, for as long as any command in it could still be alive: it is what keeps a command from

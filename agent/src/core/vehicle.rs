@@ -12,8 +12,7 @@ pub const EMERGENCY_STOP: &str = "Vehicle.Carriageway.EmergencyStop";
 /// The agent calls every method from the one task that owns the vehicle, never from two at once, each
 /// with its boot clock's reading, which rises from call to call. Calls must return at once (well under a
 /// millisecond): hand slow work to a task or a bus of your own and report its end from
-/// [`Vehicle::progress`]. The order within a round is `progress`, then commands (`apply`, `stop`), then
-/// `observe`.
+/// [`Vehicle::progress`]. While a call lasts no command is carried out, an emergency stop included.
 ///
 /// Targets are states, never toggles: applying a target that already holds is [`Applied::Done`]. The
 /// agent has judged freshness, idempotency and rate before it calls [`Vehicle::apply`]; what the
@@ -37,7 +36,7 @@ pub trait Vehicle: Send {
     fn stop(&mut self, now: Moment, actuation: Actuation);
 
     /// The end of one actuation that [`Vehicle::apply`] called moving or that [`Vehicle::stop`] began.
-    /// Called at the signal rate until it says `None`.
+    /// Called every 50 ms while something moves, and before each look at the signals, until it says `None`.
     fn progress(&mut self, now: Moment) -> Option<Progress>;
 }
 

@@ -40,7 +40,7 @@ pub enum ProofError {
         source: std::io::Error,
     },
     /// Fewer certificates than vehicles.
-    #[error("{} vehicles need as many certificates, but {} holds {found}; make more with `carriageway-gateway certs vehicle <id>...`", wanted, path.display())]
+    #[error("{} vehicles need as many certificates, but {} holds {found}; make more with `carriageway-gateway certs vehicle <id>`", wanted, path.display())]
     TooFew {
         /// The directory.
         path: PathBuf,

@@ -22,6 +22,9 @@ const UNDER_WAY: usize = 32;
 /// Records that may be forgotten before their deletion is written by itself; usually it rides with a write.
 const FORGOTTEN: usize = 64;
 
+/// Numbers the write that begins a session; the executor's own count from 1.
+pub const SESSION: WriteId = WriteId(0);
+
 /// How one write ended.
 pub type Outcome = Result<(), Arc<JournalError>>;
 
@@ -128,15 +131,16 @@ impl Journal {
         }
     }
 
-    /// Makes durable that a session of `epoch` begins. Not cancel safe towards [`Journal::written`]: call
-    /// it to its end.
-    pub async fn begin_session(&mut self, epoch: Epoch) -> Outcome {
-        let Backing::File { file, .. } = &mut self.backing else { return Ok(()) };
-        let (reply, mut answer) = mpsc::channel(1);
-        let changes = vec![(file.vehicle.clone(), Change::Epoch(epoch))];
-        let request = Request::Change { changes, reply: Some((WriteId(0), reply)) };
-        file.requests.send(request).await.map_err(|_| stopped())?;
-        answer.recv().await.map_or_else(|| Err(stopped()), |reply| reply.outcome)
+    /// Queues that a session of `epoch` begins, as write [`SESSION`]. What is queued later is durable only if
+    /// this is: no command of the session acts before it.
+    pub fn begin_session(&mut self, epoch: Epoch) {
+        match &mut self.backing {
+            Backing::Nowhere { written } => written.push_back(SESSION),
+            Backing::File { file, .. } => {
+                let changes = vec![(file.vehicle.clone(), Change::Epoch(epoch))];
+                file.waiting.push_back((Some(SESSION), changes));
+            }
+        }
     }
 
     /// How the next write went, in the order they were queued. Waits for ever while none is queued. Hands
@@ -293,12 +297,14 @@ mod tests {
     async fn after_one_failure_every_write_fails() {
         let (keeper, commits) = paper(1);
         let (mut journal, _) = keeper.open("a".parse().unwrap()).await.unwrap();
-        assert!(journal.begin_session(Epoch::new(1)).await.is_ok());
+        journal.begin_session(Epoch::new(1));
+        assert!(matches!(journal.written().await, (SESSION, Ok(()))));
         journal.put(WriteId(1), record("a"));
         assert!(journal.written().await.1.is_err());
         journal.put(WriteId(2), record("b"));
         assert!(journal.written().await.1.is_err());
-        assert!(journal.begin_session(Epoch::new(2)).await.is_err());
+        journal.begin_session(Epoch::new(2));
+        assert!(matches!(journal.written().await, (SESSION, Err(_))));
         assert_eq!(commits.lock().unwrap().len(), 1);
     }
 
@@ -307,6 +313,7 @@ mod tests {
         let mut journal = Journal::volatile();
         journal.put(WriteId(3), record("a"));
         assert_eq!(journal.written().await.0, WriteId(3));
-        assert!(journal.begin_session(Epoch::new(1)).await.is_ok());
+        journal.begin_session(Epoch::new(1));
+        assert_eq!(journal.written().await.0, SESSION);
     }
 }

@@ -14,7 +14,7 @@ use carriageway_proto::{CommandKey, Epoch, VehicleId};
 
 use crate::core::executor::Record;
 
-pub use keeper::{Journal, Keeper, Outcome};
+pub use keeper::{Journal, Keeper, Outcome, SESSION};
 pub use sqlite::Sqlite;
 
 /// Something to keep, or not to keep any longer.

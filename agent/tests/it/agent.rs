@@ -1,11 +1,12 @@
 //! Stories of one session.
 
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use carriageway_agent::agent::End;
 use carriageway_agent::core::vehicle::EMERGENCY_STOP;
-use carriageway_agent::journal::{Keeper, Sqlite};
-use carriageway_proto::{Class, CloseCode, Command, Message, Phase, Reason, Value};
+use carriageway_agent::journal::{Change, JournalError, Keeper, Loaded, Sqlite, Store};
+use carriageway_proto::{Class, CloseCode, Command, Message, Phase, Reason, Value, VehicleId};
 use carriageway_transport::link::Happening;
 
 use crate::world::{WINDOW, World, clock};
@@ -72,6 +73,42 @@ async fn the_emergency_stop_brings_it_to_a_halt() {
     world.send(&Command { class: Class::Safety, path, value: Value::Bool(true), ..body });
     assert_eq!(world.end_of("stop").await, Phase::Succeeded);
     world.signal("Vehicle.Speed", |value| value.as_f64() == Some(0.0)).await;
+}
+
+/// A disk that hangs until the other end is dropped.
+struct Hanging(Receiver<()>);
+
+impl Store for Hanging {
+    fn load(&mut self, _: &VehicleId) -> Result<Loaded, JournalError> {
+        Ok(Loaded::default())
+    }
+
+    fn commit(&mut self, _: &[(VehicleId, Change)]) -> Result<(), JournalError> {
+        assert!(self.0.recv().is_err(), "nothing is ever sent");
+        Ok(())
+    }
+}
+
+// In real time: the journal's thread does not know of tokio's.
+#[tokio::test]
+async fn a_disk_that_hangs_holds_up_commands_but_not_the_emergency_stop() {
+    let (hanging, held) = sync_channel(0);
+    let keeper = Keeper::start(Hanging(held)).unwrap();
+    let journal = keeper.open("car".parse().unwrap()).await.unwrap();
+    let mut world = World::with(clock(), journal).await;
+    let open = world.window("open", 5).await;
+    world.send(&open);
+    let path = EMERGENCY_STOP.parse().unwrap();
+    let stop = Command { key: "stop".parse().unwrap(), class: Class::Safety, path, ..open };
+    world.send(&Command { value: Value::Bool(true), ..stop });
+    let (_, outcome) = world.outcome().await;
+    assert_eq!((outcome.key.as_str(), outcome.phase), ("stop", Phase::Executing));
+    world.signal(EMERGENCY_STOP, |value| *value == Value::Bool(true)).await;
+    assert_eq!(world.handle.status().commands.acted, 1, "the window waits for its intent");
+    drop(hanging);
+    let ends = [world.end_of_any().await, world.end_of_any().await];
+    assert!(ends.contains(&("stop".into(), Phase::Succeeded)), "{ends:?}");
+    assert!(ends.contains(&("open".into(), Phase::Succeeded)), "{ends:?}");
 }
 
 #[tokio::test(start_paused = true)]

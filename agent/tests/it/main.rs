@@ -4,4 +4,5 @@
 
 mod agent;
 mod crash;
+mod daemon;
 mod world;

@@ -116,9 +116,19 @@ impl World {
     /// Waits for the end of a command.
     pub(crate) async fn end_of(&mut self, key: &str) -> Phase {
         loop {
+            let (ended, phase) = self.end_of_any().await;
+            if ended == key {
+                return phase;
+            }
+        }
+    }
+
+    /// Waits for the end of any command.
+    pub(crate) async fn end_of_any(&mut self) -> (String, Phase) {
+        loop {
             let (_, outcome) = self.outcome().await;
-            if outcome.key.as_str() == key && outcome.phase.is_terminal() {
-                return outcome.phase;
+            if outcome.phase.is_terminal() {
+                return (outcome.key.to_string(), outcome.phase);
             }
         }
     }

@@ -162,9 +162,9 @@ impl Executor {
         self.broken
     }
 
-    /// Says that the journal cannot be trusted any more, though no write of ours failed.
-    pub fn break_journal(&mut self) {
-        self.broken = true;
+    /// True while the vehicle has a target whose end it has not reported.
+    pub fn is_acting(&self) -> bool {
+        !self.acting.is_empty()
     }
 
     /// True when nothing is under way: a restart now would leave nothing UNKNOWN.

@@ -105,12 +105,14 @@ pub(super) fn values(vehicle: &Simulated) -> [Value; COUNT] {
 
 fn rounded(value: f64, step: f64) -> Value {
     // By division where the step is below one: 1/1e-7 is exact enough, n * 1e-7 is not.
-    Value::Float(if step < 1.0 {
+    let near = if step < 1.0 {
         let per_one = (1.0 / step).round();
         (value * per_one).round() / per_one
     } else {
         (value / step).round() * step
-    })
+    };
+    // Adding zero makes -0 a plain zero.
+    Value::Float(near + 0.0)
 }
 
 /// What was said last, and when.
