@@ -1,12 +1,13 @@
 //! Turns a choice of transport into a connection.
 
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use carriageway_proto::PolicyTable;
+use tokio::task::JoinSet;
 
 use crate::Connection;
 use crate::clock::BootClock;
@@ -65,18 +66,44 @@ impl Dial for Network {
     }
 }
 
+/// Most addresses of a name that are tried.
+const MAX_ADDRESSES: usize = 4;
+
+/// An address gets this long before the next one joins (RFC 8305, section 5).
+const STAGGER: Duration = Duration::from_millis(250);
+
 impl Network {
+    /// Dials the addresses of the host, each a little after the one before; the first that answers is
+    /// taken.
     async fn connect(self, choice: Choice) -> Result<Box<dyn Connection>, String> {
         let port = match choice {
             Choice::Quic => self.udp_port,
             Choice::WebSocket => self.tcp_port,
         };
-        let mut addresses = tokio::net::lookup_host((self.host.as_str(), port))
+        let addresses = tokio::net::lookup_host((self.host.as_str(), port))
             .await
             .map_err(|e| format!("cannot resolve {}: {e}", self.host))?;
-        let fits =
-            |address: &std::net::SocketAddr| self.bind.is_none_or(|ip| ip.is_ipv4() == address.is_ipv4());
-        let remote = addresses.find(fits).ok_or_else(|| format!("{} has no usable address", self.host))?;
+        let fits = |address: &SocketAddr| self.bind.is_none_or(|ip| ip.is_ipv4() == address.is_ipv4());
+        let mut dials = JoinSet::new();
+        for (wait, remote) in (0..).map(|n| STAGGER * n).zip(addresses.filter(fits).take(MAX_ADDRESSES)) {
+            let network = self.clone();
+            dials.spawn(async move {
+                tokio::time::sleep(wait).await;
+                network.connect_to(choice, remote).await
+            });
+        }
+        let mut why = format!("{} has no usable address", self.host);
+        while let Some(dialed) = dials.join_next().await {
+            // Nobody cancels them but this set.
+            match dialed.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())) {
+                Ok(connection) => return Ok(connection),
+                Err(error) => why = error,
+            }
+        }
+        Err(why)
+    }
+
+    async fn connect_to(self, choice: Choice, remote: SocketAddr) -> Result<Box<dyn Connection>, String> {
         match choice {
             Choice::Quic => {
                 let target = quic::Target {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -91,9 +91,15 @@ impl Shared {
         }
     }
 
-    /// The session, for a moment. A panic while it was held is a broken invariant of ours and spreads.
+    /// The session, for a moment. Where a holder has panicked, its driver is gone with it; others may
+    /// still look at what is left, for one broken session must not break its neighbours.
     pub(crate) fn session(&self) -> MutexGuard<'_, Session> {
-        self.session.lock().expect("no holder of the session panics")
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The figures, likewise.
+    pub(crate) fn network(&self) -> MutexGuard<'_, Networks> {
+        self.network.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -167,8 +173,7 @@ impl Driver {
             Step::MayTell => self.tell(),
             Step::NobodyListens => self.abandon(),
             Step::Arrived(arriving) => self.arrive(arriving),
-            Step::Changed => {}
-            Step::Due => self.input(Input::Tick),
+            Step::Changed | Step::Due => self.input(Input::Tick),
         }
     }
 
@@ -247,7 +252,7 @@ impl Driver {
             (*id, Network { remote: connection.remote(), measured: connection.measured() })
         };
         let each = self.connections.iter().map(note).collect();
-        self.shared.network.lock().expect("no holder of the figures panics").each = each;
+        self.shared.network().each = each;
     }
 
     fn event(&mut self, index: usize, event: Event) {
@@ -257,7 +262,7 @@ impl Driver {
             Event::Frame(channel, bytes) => Input::Frame(id, channel, bytes),
             Event::Ended(ended) => {
                 let (_, connection) = self.connections.remove(index);
-                let mut network = self.shared.network.lock().expect("no holder of the figures panics");
+                let mut network = self.shared.network();
                 network.each.remove(&id);
                 network.gone = add(network.gone, &connection.measured());
                 drop(network);

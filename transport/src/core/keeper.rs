@@ -213,8 +213,7 @@ impl Keeper {
         if let Some(choice) =
             self.awaiting().filter(|awaiting| refused(awaiting)).map(|awaiting| awaiting.choice)
         {
-            let why = self.now_on.last_end.as_ref().map_or_else(String::new, ToString::to_string);
-            self.failed(choice, why, now);
+            self.refused(choice, now);
         }
     }
 
@@ -265,6 +264,18 @@ impl Keeper {
             *leg = Leg::StartsAt(now);
         }
         self.settle_attempt(now);
+    }
+
+    /// The gateway turned a connection of ours away. Where it said when to come back, that holds for
+    /// every transport, and says nothing about the network.
+    fn refused(&mut self, choice: Choice, now: Moment) {
+        let Some(wait) = self.now_on.retry_after.filter(|_| self.now_on.carrier.is_none()) else {
+            let why = self.now_on.last_end.as_ref().map_or_else(String::new, ToString::to_string);
+            return self.failed(choice, why, now);
+        };
+        self.attempt = None;
+        self.failures += 1;
+        self.not_before = now + wait + self.jittered(self.config.backoff.0);
     }
 
     /// An attempt ends when all its legs have.
@@ -623,6 +634,22 @@ mod tests {
         let before = world.now;
         assert_eq!(world.next(), Output::Dial(Choice::Quic));
         assert!(world.now > before, "after a wait");
+    }
+
+    #[test]
+    fn a_refusal_with_a_time_to_come_back_holds_for_every_transport() {
+        let mut world = World::new(Config::default());
+        assert_eq!(world.poll(), Output::Dial(Choice::Quic));
+        world.tell(Input::Connected(Choice::Quic));
+        assert!(matches!(world.poll(), Output::Adopt(..)));
+        world.seen.turned_away = 1;
+        world.seen.retry_after = Some(Duration::from_secs(2));
+        let refused_at = world.now;
+        world.tell(Input::Connectivity(world.seen.clone()));
+        assert_eq!(world.next(), Output::Dial(Choice::Quic), "not WebSocket at once");
+        assert!(world.now.since(refused_at) >= Duration::from_secs(2));
+        let until = world.now + ms(500);
+        assert_eq!(world.poll(), Output::Wait(Some(until)), "the network is as good as before: a head start");
     }
 
     #[test]

@@ -39,6 +39,10 @@ pub struct Outbox {
     sent: VecDeque<Sent>,
     acked: u64,
     bytes: usize,
+    /// Sent frames that have expired: they keep their number and nothing else.
+    spent: usize,
+    /// Nothing expires before then; `None`: nothing does.
+    next_expiry: Option<Moment>,
     /// Payload bytes ever numbered, for in-flight sums.
     numbered_bytes: u64,
     acked_bytes: u64,
@@ -67,6 +71,29 @@ enum Content {
     Expired,
 }
 
+impl Sent {
+    /// Lets the frame go if its time has come; its number stays, for the gap.
+    fn expire(
+        &mut self,
+        now: Moment,
+        bytes: &mut usize,
+        spent: &mut usize,
+        settled: &mut impl FnMut(Ticket, Fate),
+    ) {
+        let is_due = self.expires.is_some_and(|expires| expires <= now);
+        if let (true, Content::Frame(ticket, payload)) = (is_due, &self.content) {
+            *bytes -= payload.len();
+            *spent += 1;
+            settled(*ticket, Fate::Expired { sent: true });
+            self.content = Content::Expired;
+        }
+    }
+}
+
+/// Most expired frames that wait for their acknowledgement: a peer that has not answered for so many
+/// is as good as gone.
+const MAX_SPENT: usize = 4_096;
+
 /// An acknowledgement of frames that were never sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AckedTooMuch;
@@ -91,6 +118,8 @@ impl Outbox {
             sent: VecDeque::new(),
             acked: 0,
             bytes: 0,
+            spent: 0,
+            next_expiry: None,
             numbered_bytes: 0,
             acked_bytes: 0,
         }
@@ -98,10 +127,12 @@ impl Outbox {
 
     /// Takes a message in, or gives it back where the lane is full.
     pub fn push(&mut self, ticket: Ticket, payload: Bytes, expires: Option<Moment>) -> Result<(), Bytes> {
-        if self.frames() >= self.max_frames || self.bytes + payload.len() > self.max_bytes {
+        let is_full = self.frames() >= self.max_frames || self.bytes + payload.len() > self.max_bytes;
+        if is_full || self.spent >= MAX_SPENT {
             return Err(payload);
         }
         self.bytes += payload.len();
+        self.next_expiry = self.next_expiry.into_iter().chain(expires).min();
         self.waiting.push_back(Waiting { ticket, payload, expires });
         Ok(())
     }
@@ -123,11 +154,6 @@ impl Outbox {
         Some(self.frame_at(cursor, now, settled))
     }
 
-    /// True where [`Outbox::next`] would give a frame.
-    pub fn has_next(&self, cursor: u64) -> bool {
-        cursor < self.next_sequence() || !self.waiting.is_empty()
-    }
-
     /// Takes in that the peer has everything up to `received`.
     pub fn acknowledge(
         &mut self,
@@ -144,16 +170,25 @@ impl Outbox {
             self.acked += 1;
             self.acked_bytes = sent.end;
             handed_at = Some(sent.handed_at);
-            if let Content::Frame(ticket, payload) = sent.content {
-                self.bytes -= payload.len();
-                settled(ticket, Fate::Acknowledged);
+            match sent.content {
+                Content::Frame(ticket, payload) => {
+                    self.bytes -= payload.len();
+                    settled(ticket, Fate::Acknowledged);
+                }
+                Content::Expired => self.spent -= 1,
             }
         }
         Ok(handed_at.map(|handed_at| Progress { bytes: self.acked_bytes - before, handed_at }))
     }
 
-    /// Drops what waits unsent and has expired.
+    /// Drops what has expired, sent or not; what was sent may have arrived all the same.
     pub fn expire(&mut self, now: Moment, settled: &mut impl FnMut(Ticket, Fate)) {
+        if self.next_expiry.is_none_or(|at| at > now) {
+            return;
+        }
+        for sent in &mut self.sent {
+            sent.expire(now, &mut self.bytes, &mut self.spent, settled);
+        }
         let expired = |waiting: &Waiting| waiting.expires.is_some_and(|expires| expires <= now);
         let bytes = &mut self.bytes;
         self.waiting.retain(|waiting| {
@@ -164,11 +199,14 @@ impl Outbox {
             }
             keep
         });
+        let waiting = self.waiting.iter().filter_map(|waiting| waiting.expires);
+        let sent = self.sent.iter().filter(|sent| matches!(sent.content, Content::Frame(..)));
+        self.next_expiry = sent.filter_map(|sent| sent.expires).chain(waiting).min();
     }
 
-    /// The earliest expiry among what waits unsent.
+    /// Nothing expires before then.
     pub fn next_expiry(&self) -> Option<Moment> {
-        self.waiting.iter().filter_map(|waiting| waiting.expires).min()
+        self.next_expiry
     }
 
     /// Starts over for a new session: what was sent is lost, what never left stays and is numbered
@@ -181,6 +219,7 @@ impl Outbox {
             }
         }
         self.acked = 0;
+        self.spent = 0;
         self.numbered_bytes = 0;
         self.acked_bytes = 0;
     }
@@ -203,9 +242,9 @@ impl Outbox {
         }
     }
 
-    /// Frames kept: waiting and unacknowledged.
+    /// Frames kept: waiting and unacknowledged, those apart that have expired.
     pub fn frames(&self) -> usize {
-        self.waiting.len() + self.sent.len()
+        self.waiting.len() + self.sent.len() - self.spent
     }
 
     /// Payload bytes kept.
@@ -244,12 +283,7 @@ impl Outbox {
         let mut through = None;
         for (index, sent) in self.sent.iter_mut().enumerate().skip(first) {
             sent.handed_at = now;
-            let is_expired = sent.expires.is_some_and(|expires| expires <= now);
-            if let (true, Content::Frame(ticket, payload)) = (is_expired, &sent.content) {
-                self.bytes -= payload.len();
-                settled(*ticket, Fate::Expired { sent: true });
-                sent.content = Content::Expired;
-            }
+            sent.expire(now, &mut self.bytes, &mut self.spent, settled);
             let sequence = self.acked + 1 + index as u64;
             match &sent.content {
                 Content::Expired => through = Some(sequence),
@@ -265,6 +299,13 @@ impl Outbox {
         Frame::Gap { class: self.class, through }
     }
 }
+
+/// Most frames that one gap may name: what a lane can hold is far less.
+pub const MAX_GAP: u64 = 1 << 20;
+
+/// A gap that no honest sender could have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GapTooWide;
 
 /// The receiving half of a lane.
 #[derive(Debug, Default)]
@@ -297,11 +338,14 @@ impl Inbox {
         }
     }
 
-    /// Takes in a gap; how many frames will never come.
-    pub fn skip(&mut self, through: u64) -> u64 {
+    /// Takes in a gap; how many frames will never come. Refuses one of more than [`MAX_GAP`].
+    pub fn skip(&mut self, through: u64) -> Result<u64, GapTooWide> {
         let missing = through.saturating_sub(self.received);
+        if missing > MAX_GAP {
+            return Err(GapTooWide);
+        }
         self.received += missing;
-        missing
+        Ok(missing)
     }
 
     /// Everything up to here has arrived or is known never to.

@@ -127,16 +127,15 @@ impl Pulse {
         }
     }
 
-    /// When to look again: the next heartbeat or the next change of health.
-    pub fn next_change(&self, now: Moment) -> Moment {
+    /// When to look again: at the next heartbeat, and at the next change of health. A heartbeat that is
+    /// overdue waits for room and not for time.
+    pub fn next_change(&self, now: Moment) -> Option<Moment> {
         let change = match self.health(now) {
             Health::Good => self.last_heard + self.suspicious_after(),
             Health::Suspect | Health::Dead => self.last_heard + self.config.dead_after,
         };
-        match self.role {
-            Role::Connecting => change.min(self.next_at),
-            Role::Accepting => change,
-        }
+        let beat = (self.role == Role::Connecting).then_some(self.next_at);
+        beat.into_iter().chain([change]).filter(|at| *at > now).min()
     }
 
     /// Smoothed round trip.

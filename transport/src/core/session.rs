@@ -261,6 +261,8 @@ pub struct Session {
     next_ticket: u64,
     retry_after: Option<Duration>,
     turned_away: u64,
+    /// When a hello was last given up unanswered: the gateway may read it yet, and take us over by it.
+    stray_hello: Option<Moment>,
     last_end: Option<Ended>,
     happened: VecDeque<Happening>,
     closes: VecDeque<(ConnectionId, CloseCode, String)>,
@@ -307,6 +309,7 @@ impl Session {
             next_ticket: 1,
             retry_after: None,
             turned_away: 0,
+            stray_hello: None,
             last_end: None,
             happened: VecDeque::new(),
             closes: VecDeque::new(),
@@ -331,7 +334,7 @@ impl Session {
                 }
             }
             Input::Frame(connection, channel, bytes) => self.frame(connection, channel, bytes, now),
-            Input::Ended(connection, ended) => self.ended(connection, ended),
+            Input::Ended(connection, ended) => self.ended(connection, ended, now),
             Input::Tick => {}
         }
         self.look_at_the_time(now);
@@ -433,6 +436,7 @@ impl Session {
     }
 
     fn opened(&mut self, connection: ConnectionId, capabilities: Capabilities, why: String, now: Moment) {
+        self.give_up_greeting(now);
         let stage = if matches!(self.life, Life::Over(_)) {
             Stage::Leaving(Goodbye { code: CloseCode::Normal, reason: String::new(), retry_after_ms: 0 })
         } else {
@@ -440,6 +444,23 @@ impl Session {
         };
         let pulse = Pulse::new(self.config.pulse, self.role, now);
         self.peers.push(Peer::new(connection, capabilities, stage, why, pulse, now));
+    }
+
+    /// One hello at a time: the answer to an older one would be of a session that the next replaces.
+    fn give_up_greeting(&mut self, now: Moment) {
+        for peer in &mut self.peers {
+            if matches!(peer.stage, Stage::Hello | Stage::Greeted { .. }) {
+                if matches!(peer.stage, Stage::Greeted { .. }) {
+                    self.stray_hello = Some(now);
+                }
+                peer.stage = Stage::Closed;
+                self.closes.push_back((
+                    peer.id,
+                    CloseCode::Replaced,
+                    "another connection was quicker".into(),
+                ));
+            }
+        }
     }
 
     fn greeted(
@@ -491,13 +512,18 @@ impl Session {
         }
     }
 
-    fn ended(&mut self, connection: ConnectionId, ended: Ended) {
+    fn ended(&mut self, connection: ConnectionId, ended: Ended, now: Moment) {
         let Some(index) = self.peers.iter().position(|peer| peer.id == connection) else { return };
         let must_stop = match &ended {
-            Ended::ByPeer { code, .. } => self.is_told_to_stop(connection, *code),
+            Ended::ByPeer { code, .. } => self.is_told_to_stop(connection, *code, now),
             Ended::ByUs | Ended::Failed(_) => false,
         };
-        if !self.peers.remove(index).was_ready {
+        let peer = self.peers.remove(index);
+        if matches!(peer.stage, Stage::Greeted { .. }) {
+            self.stray_hello = Some(now);
+        }
+        // One that was given up here before says nothing about its successor.
+        if !peer.was_ready && !peer.is_closed() {
             self.turned_away += 1;
         }
         self.last_end = Some(ended.clone());
@@ -508,11 +534,14 @@ impl Session {
 
     /// Whether a close code of the peer's ends the session and not just its connection. Not where we
     /// gave the connection up before, nor where another one carries the session. And a connection that
-    /// was never welcomed may have been taken over by our own next one, whose welcome is on its way.
-    fn is_told_to_stop(&self, connection: ConnectionId, code: CloseCode) -> bool {
+    /// was never welcomed may have been taken over by our own next one, whose welcome is on its way; as
+    /// may a welcomed one by an older hello of ours that came late.
+    fn is_told_to_stop(&self, connection: ConnectionId, code: CloseCode, now: Moment) -> bool {
+        let by_ourselves = self.stray_hello.is_some_and(|at| now.since(at) < STRAY_HELLO);
         let is_served = self.peers.iter().any(|peer| peer.id != connection && peer.is_ready());
         let may_speak = |peer: &Peer| {
-            peer.id == connection && !peer.is_closed() && (peer.was_ready || code != CloseCode::TakenOver)
+            let taken_over_by_us = code == CloseCode::TakenOver && (by_ourselves || !peer.was_ready);
+            peer.id == connection && !peer.is_closed() && !taken_over_by_us
         };
         !code.reconnects() && !is_served && self.peers.iter().any(may_speak)
     }
@@ -544,6 +573,7 @@ impl Session {
             let verdict = match peer.stage {
                 Stage::Closed => None,
                 Stage::Greeted { since } if now >= since + deadline => {
+                    self.stray_hello = Some(now);
                     Some((CloseCode::HandshakeTimeout, "no welcome in time"))
                 }
                 Stage::Hello
@@ -603,13 +633,14 @@ impl Session {
         let peers = self.peers.iter().filter_map(|peer| match peer.stage {
             Stage::Closed => None,
             Stage::Greeted { since } => {
-                Some((since + self.config.greeting_deadline).min(peer.pulse.next_change(now)))
+                let deadline = since + self.config.greeting_deadline;
+                peer.pulse.next_change(now).map_or(Some(deadline), |change| Some(change.min(deadline)))
             }
             Stage::Hello
             | Stage::Welcome { .. }
             | Stage::Welcomed { .. }
             | Stage::Ready
-            | Stage::Leaving(_) => Some(peer.pulse.next_change(now)),
+            | Stage::Leaving(_) => peer.pulse.next_change(now),
         });
         let ack = self.bulk_ack.due_at();
         // What is overdue waits for room, not for time.
@@ -632,6 +663,10 @@ impl Session {
         Stamp { boot: self.stamp_boot, clock: now }
     }
 }
+
+/// How long a hello that was given up may still reach the gateway: longer than its handshake and hello
+/// deadlines together.
+const STRAY_HELLO: Duration = Duration::from_secs(30);
 
 const BAD_ACK: &str = "acknowledged what was never sent";
 

@@ -71,7 +71,7 @@ impl Session {
                 if self.acknowledged(&received, bulk_arrival, now) { Ok(()) } else { Err(violation(BAD_ACK)) }
             }
             Frame::Goodbye(goodbye) if on_session_lane => {
-                self.goodbye(connection, goodbye);
+                self.goodbye(connection, goodbye, now);
                 Ok(())
             }
             Frame::Lane { class, sequence, payload } if carries(channel, class) => {
@@ -182,16 +182,19 @@ impl Session {
         }
     }
 
-    fn goodbye(&mut self, connection: ConnectionId, goodbye: Goodbye) {
+    fn goodbye(&mut self, connection: ConnectionId, goodbye: Goodbye, now: Moment) {
         let Goodbye { code, reason, retry_after_ms } = goodbye;
         let peer_is_leaving =
             matches!(code, CloseCode::Normal | CloseCode::GoingAway | CloseCode::Restarting);
         let ends_session = match self.role {
-            Role::Connecting => self.is_told_to_stop(connection, code),
+            Role::Connecting => self.is_told_to_stop(connection, code, now),
             Role::Accepting => peer_is_leaving || !code.reconnects(),
         };
         if let Some(peer) = self.peer(connection) {
+            let was_ready = peer.was_ready;
             peer.stage = Stage::Closed;
+            self.turned_away += u64::from(!was_ready);
+            self.last_end = Some(Ended::ByPeer { code, reason: reason.clone() });
             self.closes.push_back((connection, CloseCode::Normal, String::new()));
         }
         if ends_session {
@@ -254,11 +257,13 @@ impl Session {
         now: Moment,
     ) -> Result<(), Violation> {
         self.must_be_ready(connection)?;
-        let frames = self.inboxes[class].skip(through);
+        let Ok(frames) = self.inboxes[class].skip(through) else {
+            return Err(violation("a gap wider than any lane"));
+        };
         self.acks_due[class] = true;
         self.bulk_ack.hurry(class, now);
         if frames > 0 {
-            self.counters.gaps += frames;
+            self.counters.gaps = self.counters.gaps.saturating_add(frames);
             self.happened.push_back(Happening::Gap { class, frames });
         }
         Ok(())

@@ -436,9 +436,60 @@ fn being_taken_over_by_oneself_is_no_end() {
             said(&mut session, 1, &welcome(2));
         }
         assert!(!is_over(&session));
-        said(&mut session, 1, &goodbye(CloseCode::TakenOver));
-        assert!(is_over(&session), "by another one, it is");
     }
+}
+
+/// A hello was slow to be read; meanwhile the next one made a session, which the first then takes over.
+#[test]
+fn a_hello_of_ours_that_comes_late_is_no_clone() {
+    let mut session = Session::connecting(Config::default(), BootId::from_bytes([2; 16]), Epoch::NONE);
+    opened(&mut session, 0);
+    opened(&mut session, 1);
+    let now = Moment::from_micros(1);
+    assert_eq!(session.connectivity(now).turned_away, 0, "given up here, not turned away");
+    said(&mut session, 1, &welcome(2));
+    said(&mut session, 1, &goodbye(CloseCode::TakenOver));
+    assert!(!is_over(&session));
+    let later = now + Duration::from_mins(1);
+    session.handle(later, Input::Ended(ConnectionId(1), Ended::ByUs));
+    opened(&mut session, 2);
+    said(&mut session, 2, &welcome(4));
+    let frame = goodbye(CloseCode::TakenOver).encode(later);
+    session.handle(later, Input::Frame(ConnectionId(2), Channel::Shared, frame));
+    assert!(is_over(&session), "a minute later it is another one");
+}
+
+/// Numbers from outside end in a violation at worst.
+#[test]
+fn gaps_beyond_any_lane_are_a_violation() {
+    let mut session = Session::connecting(Config::default(), BootId::from_bytes([2; 16]), Epoch::NONE);
+    opened(&mut session, 0);
+    said(&mut session, 0, &welcome(2));
+    for class in [Class::Body, Class::Comfort] {
+        said(&mut session, 0, &Frame::Gap { class, through: u64::MAX });
+    }
+    assert_eq!(session.connectivity(Moment::from_micros(1)).carrier, None, "closed");
+    assert!(!is_over(&session));
+}
+
+/// An emergency stop finds room where older ones have expired, however long the peer is silent.
+#[test]
+fn expired_frames_free_their_place_in_the_lane() {
+    let mut world = World::new(Lanes::Shared);
+    world.darken();
+    for _ in 0..40 {
+        for _ in 0..64 {
+            world.send(Class::Safety, Some(Duration::from_millis(100)));
+        }
+        assert_eq!(world.sides[NEAR].status(world.now).queued_frames[Class::Safety], 64);
+        world.pass(Duration::from_millis(101));
+        assert_eq!(world.sides[NEAR].status(world.now).queued_frames[Class::Safety], 0);
+    }
+    world.cut();
+    world.join();
+    world.signal();
+    world.settle();
+    world.judge();
 }
 
 #[test]
