@@ -2,6 +2,7 @@
 
 mod link;
 mod measure;
+mod oracle;
 mod plot;
 mod profiles;
 mod relay;
@@ -28,6 +29,7 @@ enum Command {
     Relay(Box<relay::Args>),
     Run(Box<run::Args>),
     Plot(Box<plot::Args>),
+    Oracle(Box<oracle::Args>),
     Measure(measure::Args),
     /// Replace this process by a command that dies with its parent
     #[command(hide = true)]
@@ -44,6 +46,7 @@ pub(crate) fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Profiles(args) => profiles::run(args),
         Command::Relay(args) => relay::run(*args),
+        Command::Oracle(args) => oracle::run(&args),
         Command::Plot(args) => plot::run(&args),
         Command::Measure(args) => measure::run(&args),
         Command::Run(args) => return run::run(&args),

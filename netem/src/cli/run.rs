@@ -7,13 +7,13 @@ mod remains;
 use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
 use carriageway_netem::profile::{Path, Profile, units};
 use carriageway_netem::testbed::report::Report;
-use carriageway_netem::testbed::{Config, Namespace, SERVER, Testbed, vehicle_address};
+use carriageway_netem::testbed::{Config, SERVER, Testbed, vehicle_address};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -157,13 +157,13 @@ async fn drive(args: &Args, bed: &Testbed, children: &mut Children) -> anyhow::R
     let Children { net_side, vehicles } = children;
     for command in &args.net_side {
         let words = ["sh".into(), "-c".into(), OsString::from(command)];
-        net_side.push(start(bed, bed.net(), 0, &words).with_context(|| format!("--net-side {command}"))?);
+        net_side.push(start(bed, None, &words).with_context(|| format!("--net-side {command}"))?);
     }
     for port in &args.wait_for {
         child::listening(bed.net(), *port, net_side).await?;
     }
     for number in 0..args.vehicles {
-        let child = start(bed, bed.vehicle(number), number, &args.command);
+        let child = start(bed, Some(number), &args.command);
         vehicles.push(child.with_context(|| args.command[0].display().to_string())?);
     }
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -182,7 +182,12 @@ async fn drive(args: &Args, bed: &Testbed, children: &mut Children) -> anyhow::R
     }
 }
 
-fn start(bed: &Testbed, side: &Namespace, vehicle: usize, command: &[OsString]) -> anyhow::Result<Child> {
+/// Starts a command in a vehicle, or on the network's side. A lone vehicle may read from the terminal.
+fn start(bed: &Testbed, vehicle: Option<usize>, command: &[OsString]) -> anyhow::Result<Child> {
+    let side = vehicle.map_or(bed.net(), |number| bed.vehicle(number));
+    let stdin =
+        if vehicle.is_some() && bed.config().vehicles == 1 { Stdio::inherit() } else { Stdio::null() };
+    let vehicle = vehicle.unwrap_or(0);
     let paths: Vec<_> = bed.config().scenario.paths.iter().map(|path| path.name.as_str()).collect();
     let environment = [
         ("NETEM_SERVER", SERVER.to_string()),
@@ -192,7 +197,7 @@ fn start(bed: &Testbed, side: &Namespace, vehicle: usize, command: &[OsString]) 
         ("NETEM_SEED", bed.config().seed.0.to_string()),
         remains::mark(),
     ];
-    child::start(side, command, &environment)
+    child::start(side, command, &environment, stdin)
 }
 
 async fn all_end(children: &mut [Child]) -> anyhow::Result<u8> {

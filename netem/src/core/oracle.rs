@@ -65,6 +65,9 @@ impl Oracle {
 
     /// When each message of a workload could be complete if they share the link, packet by packet the highest priority first and
     /// within a priority the one offered first. `None` for those that find no way through.
+    ///
+    /// The link never idles while something waits and a way through is open, and each slot's jitter is taken as it comes. A sender
+    /// that held bulk back for the sake of an urgent message that it foresees could do better for that one, at the bulk's cost.
     pub fn jointly(&self, messages: &[Message]) -> Vec<Option<Moment>> {
         let mut waiting: Vec<_> = messages
             .iter()

@@ -39,6 +39,8 @@ pub(super) struct Links {
     start: Moment,
     /// What somebody said about UDP since the start.
     udp: Option<UdpPolicy>,
+    /// An outage that somebody declared: for links that open while it lasts.
+    outage: Option<(Moment, OutageMode)>,
     links: BTreeMap<FlowId, [Pipe<Parcel>; 2]>,
     /// Counters of links that are gone.
     retired: [Counts; 2],
@@ -56,6 +58,7 @@ impl Links {
             sharing,
             start,
             udp: None,
+            outage: None,
             links: BTreeMap::new(),
             retired: [Counts::default(); 2],
             lateness: Lateness::default(),
@@ -90,8 +93,16 @@ impl Links {
     fn open(&mut self, key: FlowId, now: Moment) {
         let seed = Seed(self.seed.0.wrapping_add(key));
         let pipe = |direction| Pipe::new(self.profile.law(direction).clone(), seed, direction, self.start);
-        self.links.insert(key, Direction::BOTH.map(pipe));
-        self.apply_udp(now);
+        let mut pipes = Direction::BOTH.map(pipe);
+        for pipe in &mut pipes {
+            if let Some(policy) = self.udp {
+                pipe.set_udp(now, policy);
+            }
+            if let Some((until, mode)) = self.outage {
+                pipe.declare_outage(now, until.max(now), mode);
+            }
+        }
+        self.links.insert(key, pipes);
     }
 
     const fn key(&self, flow: FlowId) -> FlowId {
@@ -143,25 +154,20 @@ impl Links {
         self.links.values().flatten().filter_map(Pipe::next_due).min()
     }
 
-    /// Changes the law of every link.
+    /// Changes the law of every link. What was said about UDP before no longer holds.
     pub(super) fn set_profile(&mut self, now: Moment, profile: Profile) {
         self.profile = profile;
+        self.udp = None;
         for pipes in self.links.values_mut() {
             for (direction, pipe) in Direction::BOTH.into_iter().zip(pipes) {
                 pipe.set_law(now, self.profile.law(direction).clone());
             }
         }
-        self.apply_udp(now);
     }
 
     /// Sets what happens to UDP, whatever the profile says.
     pub(super) fn set_udp(&mut self, now: Moment, policy: UdpPolicy) {
         self.udp = Some(policy);
-        self.apply_udp(now);
-    }
-
-    fn apply_udp(&mut self, now: Moment) {
-        let Some(policy) = self.udp else { return };
         self.links.values_mut().flatten().for_each(|pipe| pipe.set_udp(now, policy));
     }
 
@@ -177,6 +183,7 @@ impl Links {
     }
 
     pub(super) fn declare_outage(&mut self, now: Moment, until: Moment, mode: OutageMode) {
+        self.outage = Some((until, mode));
         self.links.values_mut().flatten().for_each(|pipe| pipe.declare_outage(now, until, mode));
     }
 

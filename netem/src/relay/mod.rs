@@ -209,7 +209,7 @@ impl Relay {
         self.order(Command::Rebind(how))
     }
 
-    /// Puts another profile in place; what waits or flies keeps its place.
+    /// Puts another profile in place; what waits or flies keeps its place, and a word about UDP from before no longer holds.
     pub fn set_profile(&self, profile: Profile) -> Result<(), Gone> {
         self.order(Command::SetProfile(Box::new(profile)))
     }

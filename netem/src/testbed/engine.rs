@@ -34,6 +34,8 @@ pub(super) struct Wire {
     nat: Nat,
     /// Packets that the NAT dropped.
     nat_drops: u64,
+    /// Packets that arrived at an interface that was down.
+    met_no_interface: u64,
 }
 
 /// Which wires an order concerns: all that match.
@@ -67,6 +69,7 @@ pub(super) struct WireCounts {
     pub(super) path: usize,
     pub(super) counts: [Counts; 2],
     pub(super) nat_drops: u64,
+    pub(super) met_no_interface: u64,
 }
 
 /// What the thread knows about its own work.
@@ -106,7 +109,7 @@ impl Wire {
         let [up, down] = laws;
         let pipes =
             [Pipe::new(up, seed, Direction::Up, start), Pipe::new(down, seed, Direction::Down, start)];
-        Self { vehicle, path, ends, pipes, nat: Nat::default(), nat_drops: 0 }
+        Self { vehicle, path, ends, pipes, nat: Nat::default(), nat_drops: 0, met_no_interface: 0 }
     }
 }
 
@@ -127,7 +130,15 @@ impl Wire {
             packet::corrupt(payload, choice);
         }
         let end = &self.ends[direction.opposite().index()];
-        (0..delivery.copies).filter(|_| end.write(payload).is_err()).count() as u64
+        let mut refused = 0;
+        for _ in 0..delivery.copies {
+            match end.write(payload) {
+                Ok(()) => {}
+                Err(error) if is_down(&error) => self.met_no_interface += 1,
+                Err(_) => refused += 1,
+            }
+        }
+        refused
     }
 }
 
@@ -284,6 +295,7 @@ impl Engine {
             path: wire.path,
             counts: [*wire.pipes[0].counts(), *wire.pipes[1].counts()],
             nat_drops: wire.nat_drops,
+            met_no_interface: wire.met_no_interface,
         };
         let cpu = clock_gettime(ClockId::ThreadCPUTime);
         Snapshot {
@@ -294,6 +306,11 @@ impl Engine {
             unlogged: self.log.as_ref().map_or(0, Log::missing),
         }
     }
+}
+
+/// A TUN whose interface is down refuses packets with EIO.
+fn is_down(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 fn note_drop(

@@ -18,6 +18,7 @@
 
 mod director;
 mod engine;
+mod excuse;
 mod log;
 mod namespace;
 mod nat;
@@ -30,7 +31,7 @@ mod tun;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 pub use namespace::Namespace;
@@ -43,6 +44,7 @@ use crate::profile::{Path, Profile, Rebinding, Scenario};
 use crate::{clock, realtime};
 use director::Director;
 use engine::{Answer, Command, Engine, Which, Wire};
+use excuse::Excuse;
 use report::{Canary, Report, Stage};
 use tun::Tun;
 
@@ -166,6 +168,9 @@ pub struct Testbed {
     stage: Stage,
 }
 
+/// Why the lock on excuses is never poisoned.
+const EXCUSE: &str = "nobody panics while counting drops";
+
 /// What the director shares with the owner.
 struct Inner {
     config: Config,
@@ -173,6 +178,7 @@ struct Inner {
     orders: Orders<Command, Answer>,
     net: Namespace,
     vehicles: Vec<Namespace>,
+    excuse: Mutex<Excuse>,
 }
 
 impl Testbed {
@@ -256,8 +262,7 @@ impl Testbed {
             Answer::Stats(snapshot) => *snapshot,
             Answer::Done | Answer::Failed(_) => return Err(Gone),
         };
-        let sides = self.inner.vehicles.iter().chain([&self.inner.net]);
-        let drops = sides.map(|side| side.within(setup::device_drops).unwrap_or(0)).sum();
+        let drops = self.inner.excuse.lock().expect(EXCUSE).inexcusable(self.inner.device_drops());
         let took = clock::now().since(self.inner.start);
         Ok(Report::new(&self.inner.config, took, &snapshot, &self.canary.lateness(), drops, &self.stage))
     }
@@ -304,7 +309,7 @@ impl Inner {
         let orders = orders.map_err(refused("starting the emulator's thread"))?;
         let entered = starting.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()));
         entered.map_err(refused("running the emulator under SCHED_FIFO"))?;
-        Ok(Self { config, start, orders, net, vehicles })
+        Ok(Self { config, start, orders, net, vehicles, excuse: Mutex::default() })
     }
 
     fn set_udp(&self, path: Option<usize>, policy: UdpPolicy) -> Result<(), OrderError> {
@@ -320,11 +325,35 @@ impl Inner {
     }
 
     fn set_carrier(&self, path: usize, carrier: bool) -> Result<(), OrderError> {
-        self.order(Command::Carrier(on(Some(path)), carrier))
+        self.excused(path, carrier, || self.order(Command::Carrier(on(Some(path)), carrier)))
     }
 
     fn set_link(&self, path: usize, up: bool) -> Result<(), OrderError> {
-        self.in_vehicles(path, move |name, vehicle| setup::set_up(name, vehicle, path, up))
+        self.excused(path, up, || {
+            self.in_vehicles(path, move |name, vehicle| setup::set_up(name, vehicle, path, up))
+        })
+    }
+
+    /// Cuts a path or brings it back, and notes that its device may drop packets meanwhile.
+    fn excused(
+        &self,
+        path: usize,
+        present: bool,
+        act: impl FnOnce() -> Result<(), OrderError>,
+    ) -> Result<(), OrderError> {
+        let note = || self.excuse.lock().expect(EXCUSE).change(path, present, self.device_drops());
+        if present {
+            act().inspect(|()| note())
+        } else {
+            note();
+            act()
+        }
+    }
+
+    /// Packets that the devices have dropped so far, for whatever reason.
+    fn device_drops(&self) -> u64 {
+        let sides = self.vehicles.iter().chain([&self.net]);
+        sides.map(|side| side.within(setup::device_drops).unwrap_or(0)).sum()
     }
 
     fn set_address(&self, path: usize, present: bool) -> Result<(), OrderError> {

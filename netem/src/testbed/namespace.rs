@@ -40,7 +40,8 @@ impl Namespace {
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Runs `work` on the thread in this namespace and waits for its result. Jobs of one namespace run one after another.
+    /// Runs `work` on the thread in this namespace and waits for its result. Jobs of one namespace run one after another, so what
+    /// takes long starts a thread of its own from within: threads inherit the namespace.
     pub fn within<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let (done, doing) = mpsc::sync_channel(1);
         let job: Job = Box::new(move || drop(done.send(work())));

@@ -104,6 +104,7 @@ fn wire_json(config: &Config, wire: &WireCounts) -> Value {
         "up": counts_json(&wire.counts[Direction::Up.index()]),
         "down": counts_json(&wire.counts[Direction::Down.index()]),
         "nat_drops": wire.nat_drops,
+        "met_no_interface": wire.met_no_interface,
     })
 }
 

@@ -33,6 +33,17 @@ fn a_profile_is_drawn_without_privileges() {
 }
 
 #[test]
+fn the_oracle_speaks() {
+    let output = netem(&["oracle", "--delay", "30ms", "--time", "2s"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.starts_with("100 messages of 100 bytes: at best 100.000 % within 100ms; p50 30.0 ms"),
+        "{text}"
+    );
+    assert!(complaint(&["oracle", "--loss", "100 %", "--time", "1s"]).contains("no message finds a way"));
+}
+
+#[test]
 fn mistakes_get_one_clear_line() {
     let forward = ["relay", "--udp", "127.0.0.1:0=127.0.0.1:9"];
     let with = |more: &[&str]| complaint(&[&forward, more].concat());

@@ -328,6 +328,7 @@ fn orders_by_word_do_the_same() {
     assert_eq!(world.relay.answer("udp drop"), "ok");
     assert!(world.relay.answer("status").contains(r#""udp_blocked":true"#));
     assert_eq!(world.relay.answer("profile tunnel"), "ok");
+    assert!(world.relay.answer("status").contains(r#""udp_blocked":false"#));
     assert!(world.relay.answer("profile tunel").starts_with("error: tunel: no such profile"));
     assert!(world.relay.answer("dance").starts_with("error: `dance` is no order"));
 }

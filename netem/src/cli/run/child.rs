@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -27,10 +27,11 @@ pub(super) fn start(
     side: &Namespace,
     command: &[OsString],
     environment: &[(&str, String)],
+    stdin: Stdio,
 ) -> anyhow::Result<Child> {
     let myself = std::env::current_exe().context("this program cannot find itself")?;
     let mut starting = Command::new(myself);
-    starting.arg(ENTER).arg("--").args(command);
+    starting.stdin(stdin).arg(ENTER).arg("--").args(command);
     starting.envs(environment.iter().map(|(name, value)| (name, value)));
     let runtime = tokio::runtime::Handle::current();
     // A process inherits the namespace of the thread that starts it.
