@@ -1,7 +1,7 @@
 //! The vehicle side of Carriageway: what runs in the vehicle, watches it and carries out commands.
 //!
 //! A vehicle's software implements [`Vehicle`]: which values it has to tell, how it brings about a target
-//! state, and how it enters its safe state. [`Agent`](agent::Agent) does the rest: it keeps the session with the gateway,
+//! state, and how it enters its safe state. [`Agent`] does the rest: it keeps the session with the gateway,
 //! judges each command's age by the vehicle's own clock, journals it before it acts, and answers with a
 //! truthful outcome. [`core::sim`] holds a vehicle that needs no hardware.
 //!

@@ -6,15 +6,12 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow};
-use carriageway_agent::daemon::config::{Log, LogFormat};
 use carriageway_agent::daemon::fleet::Fleet;
 use carriageway_agent::daemon::identity::Proven;
 use carriageway_transport::clock::BootClock;
+use carriageway_transport::daemon::{self, Signals};
 use clap::Parser;
-use sd_notify::NotifyState;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command, Prepared};
 
@@ -44,7 +41,7 @@ fn said_once(error: &anyhow::Error) -> String {
 
 fn work(prepared: Prepared) -> Result<ExitCode> {
     let Prepared { config, members, journals, upload } = prepared;
-    log_to_stderr(&config.log)?;
+    config.log.start()?;
     tracing::info!(
         vehicles = members.len(),
         host = config.gateway.host,
@@ -58,18 +55,18 @@ fn work(prepared: Prepared) -> Result<ExitCode> {
 }
 
 async fn until_told(fleet: Fleet, members: Vec<Proven>) -> Result<ExitCode> {
-    let mut signals = Signals::listen()?;
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
     let (stop, stopped) = watch::channel(false);
     let running = fleet.run(members, stopped);
     tokio::pin!(running);
     // Ready to carry out commands; whether a network is there, nobody can promise.
-    notify(NotifyState::Ready);
+    daemon::ready();
     let name = tokio::select! {
         failed = &mut running => return verdict(failed),
         name = signals.next() => name,
     };
     tracing::info!(signal = name, "stopping; again to end at once");
-    notify(NotifyState::Stopping);
+    daemon::stopping();
     stop.send_replace(true);
     tokio::select! {
         failed = &mut running => verdict(failed),
@@ -83,44 +80,4 @@ fn verdict(failed: usize) -> Result<ExitCode> {
         1 => Err(anyhow!("one vehicle did not end cleanly; its lines above say why")),
         many => Err(anyhow!("{many} vehicles did not end cleanly; their lines above say why")),
     }
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-}
-
-fn notify(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::debug!(%error, "systemd was not told");
-    }
-}
-
-fn log_to_stderr(log: &Log) -> Result<()> {
-    let filter = EnvFilter::try_new(&log.filter).with_context(|| {
-        format!(
-            "log.filter {:?} is not a list of directives such as info,carriageway_agent=debug",
-            log.filter
-        )
-    })?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match log.format {
-        LogFormat::Text => subscriber.init(),
-        LogFormat::Json => subscriber.json().init(),
-    }
-    Ok(())
 }

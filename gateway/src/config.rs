@@ -13,6 +13,8 @@ use carriageway_proto::{Class, Policy, PolicyTable};
 use carriageway_transport::settings::{self, SettingsError};
 use serde::{Deserialize, Serialize};
 
+pub use carriageway_transport::daemon::{Log, LogFormat};
+pub use carriageway_transport::quic::Congestion;
 pub use check::Problem;
 
 /// Environment variables begin with this: `CARRIAGEWAY_GATEWAY__LISTEN__TCP` sets `listen.tcp`.
@@ -258,46 +260,6 @@ impl Default for Quic {
     fn default() -> Self {
         Self { congestion: Congestion::default(), secret: Some("certs/quic.secret".into()) }
     }
-}
-
-/// A congestion controller.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Congestion {
-    /// RFC 9438.
-    #[default]
-    Cubic,
-    /// RFC 9002.
-    NewReno,
-    /// Version 1, experimental in quinn.
-    Bbr,
-}
-
-/// What is logged.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Log {
-    /// Directives as of tracing-subscriber's `EnvFilter`: `info`, `carriageway_gateway=debug,warn`.
-    pub filter: String,
-    /// For people or for machines.
-    pub format: LogFormat,
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self { filter: "info".into(), format: LogFormat::default() }
-    }
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// One readable line each.
-    #[default]
-    Text,
-    /// One JSON object each.
-    Json,
 }
 
 impl Config {

@@ -1,18 +1,16 @@
 //! The Carriageway gateway: vehicles on one side, operators on the other.
 
-use std::io::{IsTerminal as _, Write as _, stderr, stdout};
+use std::io::{Write as _, stderr, stdout};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow};
 use carriageway_gateway::cli::certs::Certs;
 use carriageway_gateway::cli::config::{self, Source};
 use carriageway_gateway::cli::token::Token;
-use carriageway_gateway::config::{Config, Log, LogFormat};
+use carriageway_gateway::config::Config;
 use carriageway_gateway::serve::{Running, serve};
+use carriageway_transport::daemon::{self, Signals};
 use clap::{Parser, Subcommand};
-use sd_notify::NotifyState;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// Links vehicles on lossy networks with the people and programs that watch and command them.
 ///
@@ -73,7 +71,7 @@ fn run(source: Source) -> Result<ExitCode> {
         let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
         return Err(anyhow!("the configuration is not good:\n  {}", problems.join("\n  ")));
     }
-    log_to_stderr(&config.log)?;
+    config.log.start()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(until_told(&config))?;
     // Whatever still waits for a peer is not waited for.
@@ -82,14 +80,14 @@ fn run(source: Source) -> Result<ExitCode> {
 }
 
 async fn until_told(config: &Config) -> Result<ExitCode> {
-    let mut signals = Signals::listen()?;
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
     let mut running = serve(config).await?;
-    notify(NotifyState::Ready);
+    daemon::ready();
     tokio::select! {
         () = running.broken() => return Ok(ExitCode::FAILURE),
         name = signals.next() => tracing::info!(signal = name, "draining"),
     }
-    notify(NotifyState::Stopping);
+    daemon::stopping();
     tokio::select! {
         code = drain(running) => Ok(code),
         name = signals.next() => {
@@ -102,47 +100,4 @@ async fn until_told(config: &Config) -> Result<ExitCode> {
 async fn drain(running: Running) -> ExitCode {
     running.drain().await;
     ExitCode::SUCCESS
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-}
-
-fn notify(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::debug!(%error, "systemd was not told");
-    }
-}
-
-fn log_to_stderr(log: &Log) -> Result<()> {
-    let filter = EnvFilter::try_new(&log.filter).with_context(|| {
-        format!(
-            "log.filter {:?} is not a list of directives such as info,carriageway_gateway=debug",
-            log.filter
-        )
-    })?;
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(stderr)
-        .with_ansi(stderr().is_terminal());
-    match log.format {
-        LogFormat::Text => subscriber.init(),
-        LogFormat::Json => subscriber.json().init(),
-    }
-    Ok(())
 }

@@ -17,7 +17,7 @@ use crate::api::{self, Api, BodyLimits};
 use crate::auth::{KeyError, Verifier};
 use crate::certs::{self, CertError};
 use crate::closing::{self, Closer, Closing};
-use crate::config::{Config, Congestion};
+use crate::config::Config;
 use crate::core::{commands, registry};
 use crate::hub::{self, Hub};
 use crate::listeners::{link_router, tcp, udp};
@@ -192,11 +192,7 @@ fn quic_listener(
         tls: tls::quic_server(authority, own)?,
         secret: quic::Secret::new(secret),
         limits,
-        congestion: match config.quic.congestion {
-            Congestion::Cubic => quic::Congestion::Cubic,
-            Congestion::NewReno => quic::Congestion::NewReno,
-            Congestion::Bbr => quic::Congestion::Bbr,
-        },
+        congestion: config.quic.congestion,
         policies: config.policies(),
     };
     Ok(quic::QuicListener::bind(listener, clock)?)

@@ -1,13 +1,22 @@
 //! The one place that asks for the time.
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::thread::clock_nanosleep_absolute;
+use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use crate::core::Moment;
 
 /// `CLOCK_MONOTONIC`: one clock for all processes and network namespaces of a host.
-pub(crate) fn now() -> Moment {
+pub fn now() -> Moment {
     let time = clock_gettime(ClockId::Monotonic);
     let seconds = u64::try_from(time.tv_sec).expect("the monotonic clock is never negative");
     let nanos = u64::try_from(time.tv_nsec).expect("nanoseconds are never negative");
     Moment::from_nanos(seconds * 1_000_000_000 + nanos)
+}
+
+/// Sleeps until `due`, as exactly as the kernel wakes: some tens of microseconds late on an idle machine.
+pub fn sleep_until(due: Moment) {
+    let nanos = due.as_nanos().cast_signed();
+    let at = Timespec { tv_sec: nanos / 1_000_000_000, tv_nsec: nanos % 1_000_000_000 };
+    // A signal may interrupt it; the kernel then wants the same call again.
+    while clock_nanosleep_absolute(ClockId::Monotonic, &at).is_err() && now() < due {}
 }

@@ -18,6 +18,7 @@ pub(crate) fn counts_json(counts: &Counts) -> Value {
         "delivered_bytes": counts.delivered_bytes,
         "duplicated": counts.duplicated,
         "corrupted": counts.corrupted,
+        "mean_wait_us": counts.waited.as_secs_f64() * 1e6 / counts.delivered.max(1) as f64,
         "dropped": dropped,
     })
 }

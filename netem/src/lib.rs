@@ -8,7 +8,7 @@
 pub mod core;
 
 #[cfg(feature = "shell")]
-mod clock;
+pub mod clock;
 #[cfg(feature = "shell")]
 mod json;
 #[cfg(feature = "shell")]
@@ -19,6 +19,8 @@ mod orders;
 mod poller;
 #[cfg(feature = "shell")]
 pub mod profile;
+#[cfg(feature = "shell")]
+pub mod realtime;
 #[cfg(feature = "shell")]
 pub mod relay;
 #[cfg(feature = "shell")]

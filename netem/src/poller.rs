@@ -1,7 +1,8 @@
 //! Waiting: epoll for sockets, and a timer that fires early so that the rest can be spun away.
 //!
-//! A timer alone wakes 50 to 100 us late and tokio's wheel counts whole milliseconds; arming early and spinning the rest puts
-//! deliveries within some microseconds of their due time and costs at most [`EARLY`] of CPU per delivery.
+//! A timer alone wakes 10 to 100 us late and tokio's wheel counts whole milliseconds; arming early and spinning the rest puts
+//! deliveries within some microseconds of their due time. How early follows how late the kernel has been waking us, so that a
+//! machine with quick timers spins little.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -18,8 +19,14 @@ pub(crate) use rustix::event::epoll::EventFlags;
 use crate::clock;
 use crate::core::Moment;
 
-/// How long before a due time the timer fires.
-pub(crate) const EARLY: Duration = Duration::from_micros(100);
+/// The timer fires at most this long before a due time.
+const EARLIEST: Duration = Duration::from_micros(100);
+/// And at least this long.
+const LATEST: Duration = Duration::from_micros(15);
+/// How much earlier than the kernel's recent delay in waking us would demand.
+const MARGIN: Duration = Duration::from_micros(10);
+/// After a quick wake-up the expected delay falls by this share of the difference; after a slow one it rises at once.
+const FORGETTING: u32 = 64;
 
 /// Events taken per wait.
 const BATCH: usize = 64;
@@ -34,6 +41,10 @@ pub(crate) struct Poller {
     epoll: OwnedFd,
     timer: OwnedFd,
     armed: Option<Moment>,
+    /// When the timer is to fire, for `armed`.
+    fires: Moment,
+    /// How late the kernel wakes us.
+    delay: Duration,
     waker: OwnedFd,
 }
 
@@ -55,7 +66,7 @@ impl Poller {
         let waker = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
         epoll::add(&epoll, &timer, EventData::new_u64(ALARM), EventFlags::IN)?;
         epoll::add(&epoll, &waker, EventData::new_u64(WAKE), EventFlags::IN)?;
-        Ok(Self { epoll, timer, armed: None, waker })
+        Ok(Self { epoll, timer, armed: None, fires: Moment::NEVER, delay: EARLIEST, waker })
     }
 
     pub(crate) fn waker(&self) -> io::Result<Waker> {
@@ -80,7 +91,7 @@ impl Poller {
         events: &mut Vec<(u64, EventFlags)>,
     ) -> io::Result<()> {
         let at_once = match due {
-            Some(due) if due <= clock::now() + EARLY => {
+            Some(due) if self.is_close(due) => {
                 spin_until(due);
                 true
             }
@@ -97,9 +108,22 @@ impl Poller {
             Err(error) => return Err(error.into()),
         };
         events.clear();
+        if !at_once && happened.iter().any(|event| event.data.u64() == ALARM) {
+            learn(&mut self.delay, clock::now().since(self.fires));
+        }
         let happened = happened.iter().map(|event| (event.data.u64(), event.flags));
         events.extend(happened.filter(|(data, _)| is_source(&self.waker, *data)));
         Ok(())
+    }
+
+    /// Whether the rest is to be spun away: because the timer has fired, or because it would at once.
+    fn is_close(&self, due: Moment) -> bool {
+        let now = clock::now();
+        due <= now + self.early() || (self.armed == Some(due) && self.fires <= now)
+    }
+
+    fn early(&self) -> Duration {
+        (self.delay + MARGIN).clamp(LATEST, EARLIEST)
     }
 
     /// Sets the timer to fire shortly before `due`.
@@ -107,8 +131,12 @@ impl Poller {
         if due == self.armed {
             return Ok(());
         }
-        let nanos =
-            due.map_or(0, |due| due.as_nanos().saturating_sub(EARLY.as_nanos() as u64).max(1)).cast_signed();
+        let early = self.early();
+        self.fires = due.map_or(Moment::NEVER, |due| {
+            Moment::from_nanos(due.as_nanos().saturating_sub(early.as_nanos() as u64).max(1))
+        });
+        // Zero disarms.
+        let nanos = if due.is_some() { self.fires.as_nanos().cast_signed() } else { 0 };
         let it_value = Timespec { tv_sec: nanos / 1_000_000_000, tv_nsec: nanos % 1_000_000_000 };
         let spec = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value };
         timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &spec)?;
@@ -123,6 +151,13 @@ fn is_source(waker: &OwnedFd, data: u64) -> bool {
         let _ = rustix::io::read(waker, &mut [0_u8; 8]);
     }
     data < WAKE
+}
+
+/// Takes a delay in waking up into account.
+fn learn(expected: &mut Duration, delay: Duration) {
+    let delay = delay.min(EARLIEST);
+    let step = expected.saturating_sub(delay) / FORGETTING;
+    *expected = delay.max(expected.saturating_sub(step));
 }
 
 fn spin_until(due: Moment) {

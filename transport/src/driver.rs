@@ -57,7 +57,26 @@ pub(crate) struct Shared {
     pub(crate) changed: Notify,
     pub(crate) clock: BootClock,
     pub(crate) connectivity: watch::Sender<Connectivity>,
-    pub(crate) network: Mutex<BTreeMap<ConnectionId, Network>>,
+    pub(crate) network: Mutex<Networks>,
+}
+
+/// What the protocols under a session's connections know.
+#[derive(Debug, Default)]
+pub(crate) struct Networks {
+    pub(crate) each: BTreeMap<ConnectionId, Network>,
+    /// Datagrams dropped for their size, of connections that have ended: sent, received.
+    gone: (u64, u64),
+}
+
+impl Networks {
+    /// Datagrams dropped for their size over the session's life: sent, received.
+    pub(crate) fn oversized(&self) -> (u64, u64) {
+        self.each.values().fold(self.gone, |sum, network| add(sum, &network.measured))
+    }
+}
+
+fn add((sent, received): (u64, u64), measured: &Measured) -> (u64, u64) {
+    (sent + measured.oversized_sent, received + measured.oversized_received)
 }
 
 impl Shared {
@@ -227,8 +246,8 @@ impl Driver {
         let note = |(id, connection): &(ConnectionId, Box<dyn Connection>)| {
             (*id, Network { remote: connection.remote(), measured: connection.measured() })
         };
-        let network = self.connections.iter().map(note).collect();
-        *self.shared.network.lock().expect("no holder of the figures panics") = network;
+        let each = self.connections.iter().map(note).collect();
+        self.shared.network.lock().expect("no holder of the figures panics").each = each;
     }
 
     fn event(&mut self, index: usize, event: Event) {
@@ -237,7 +256,11 @@ impl Driver {
             Event::Room(channel) => Input::Room(id, channel),
             Event::Frame(channel, bytes) => Input::Frame(id, channel, bytes),
             Event::Ended(ended) => {
-                self.connections.remove(index);
+                let (_, connection) = self.connections.remove(index);
+                let mut network = self.shared.network.lock().expect("no holder of the figures panics");
+                network.each.remove(&id);
+                network.gone = add(network.gone, &connection.measured());
+                drop(network);
                 tracing::debug!(connection = id.0, %ended, "connection ended");
                 Input::Ended(id, ended)
             }

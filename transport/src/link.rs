@@ -69,9 +69,12 @@ impl Link {
 
     /// What the session looks like now.
     pub fn status(&self) -> Status {
-        let session = self.shared.session().status(self.shared.clock.now());
-        let network = self.shared.network.lock().expect("no holder of the figures panics").clone();
-        Status { session, network }
+        let mut session = self.shared.session().status(self.shared.clock.now());
+        let network = self.shared.network.lock().expect("no holder of the figures panics");
+        let (sent, received) = network.oversized();
+        let oversized = |stage, count| Drop { stage, reason: "datagram_too_large", count };
+        session.drops.extend([oversized("send", sent), oversized("receive", received)]);
+        Status { session, network: network.each.clone() }
     }
 
     /// Whether and where the session is carried, and every change of it.

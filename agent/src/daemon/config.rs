@@ -7,6 +7,9 @@ use std::time::Duration;
 use carriageway_transport::settings::{self, SettingsError};
 use serde::{Deserialize, Serialize};
 
+pub use carriageway_transport::daemon::{Log, LogFormat};
+pub use carriageway_transport::quic::Congestion;
+
 /// Environment variables begin with this: `CARRIAGEWAY_AGENT__GATEWAY__HOST` sets `gateway.host`.
 pub const ENV_PREFIX: &str = "CARRIAGEWAY_AGENT";
 
@@ -110,46 +113,6 @@ pub enum Choice {
     Quic,
     /// WebSocket or nothing.
     WebSocket,
-}
-
-/// Congestion controllers of QUIC.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Congestion {
-    /// RFC 9438.
-    #[default]
-    Cubic,
-    /// RFC 9002.
-    NewReno,
-    /// quinn's BBR version 1; experimental.
-    Bbr,
-}
-
-/// What is logged, to standard error.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Log {
-    /// Directives such as `info,carriageway_agent=debug`.
-    pub filter: String,
-    /// For people or for programs.
-    pub format: LogFormat,
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self { filter: "info".into(), format: LogFormat::Text }
-    }
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object per line.
-    Json,
 }
 
 /// A value that would go wrong later.

@@ -14,14 +14,14 @@ use carriageway_transport::clock::BootClock;
 use carriageway_transport::core::connection::Ended;
 use carriageway_transport::core::keeper::{self, Allowed};
 use carriageway_transport::dialer::Network;
-use carriageway_transport::quic::{self, Limits};
+use carriageway_transport::quic::Limits;
 use carriageway_transport::tls::{self, Authority, Pem, TlsError};
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{Instrument, error, info, info_span, warn};
 
-use super::config::{Choice, Config, Congestion};
+use super::config::{Choice, Config};
 use super::identity::Proven;
 use crate::agent::{self, Agent, End, Handle};
 use crate::core::sim::{Simulated, road::Road};
@@ -190,11 +190,7 @@ impl Fleet {
             quic_tls: Arc::new(tls::quic_client(&self.authority, member.credentials.clone())?),
             tcp_tls: Arc::new(tls::tcp_client(&self.authority, member.credentials.clone())?),
             limits: Limits::VEHICLE,
-            congestion: match self.config.congestion {
-                Congestion::Cubic => quic::Congestion::Cubic,
-                Congestion::NewReno => quic::Congestion::NewReno,
-                Congestion::Bbr => quic::Congestion::Bbr,
-            },
+            congestion: self.config.congestion,
             policies: PolicyTable::defaults(),
             deadline: DIAL,
             clock: self.clock.clone(),

@@ -62,7 +62,7 @@ impl Config {
                 "name a file made by `carriageway-gateway certs init`, or none",
             );
         }
-        if tracing_subscriber::EnvFilter::try_new(&self.log.filter).is_err() {
+        if self.log.check().is_err() {
             findings.add(
                 "log.filter",
                 "cannot be read",

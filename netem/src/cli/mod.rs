@@ -1,6 +1,8 @@
 //! The command line: reads arguments, prints, and leaves the work to the library.
 
 mod link;
+mod measure;
+mod plot;
 mod profiles;
 mod relay;
 mod run;
@@ -9,6 +11,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use carriageway_netem::clock;
 use clap::{Parser, Subcommand};
 
 /// A link emulator: cellular links between two sockets, seeded and reproducible.
@@ -24,6 +27,8 @@ enum Command {
     Profiles(profiles::Args),
     Relay(Box<relay::Args>),
     Run(Box<run::Args>),
+    Plot(Box<plot::Args>),
+    Measure(measure::Args),
     /// Replace this process by a command that dies with its parent
     #[command(hide = true)]
     Enter {
@@ -39,6 +44,8 @@ pub(crate) fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Profiles(args) => profiles::run(args),
         Command::Relay(args) => relay::run(*args),
+        Command::Plot(args) => plot::run(&args),
+        Command::Measure(args) => measure::run(&args),
         Command::Run(args) => return run::run(&args),
         Command::Enter { command } => {
             complain(&run::enter(&command));

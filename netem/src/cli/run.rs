@@ -1,6 +1,7 @@
 //! `carriageway-netem run`: a command on the vehicle's side of an emulated link, others on the network's side.
 
 mod child;
+mod privilege;
 mod remains;
 
 use std::ffi::OsString;
@@ -73,6 +74,9 @@ pub(super) struct Args {
     /// Write the run's account of itself as JSON: counters, lateness, CPU pressure, valid or not
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Run the emulator's thread with real-time priority: exact even on a busy machine
+    #[arg(long)]
+    realtime: bool,
     /// Exit with 124 if the run is not valid
     #[arg(long)]
     strict: bool,
@@ -98,6 +102,7 @@ pub(super) fn enter(command: &[OsString]) -> anyhow::Error {
 
 fn attempt(args: &Args) -> anyhow::Result<ExitCode> {
     remains::sweep();
+    privilege::acquire()?;
     let bed = Testbed::start(config(args)?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut children = Children::default();
@@ -118,6 +123,7 @@ fn config(args: &Args) -> anyhow::Result<Config> {
             args.paths.iter().map(|text| path(text, args)).collect::<anyhow::Result<_>>()?;
     }
     config.log.clone_from(&args.log);
+    config.realtime = args.realtime;
     Ok(config)
 }
 

@@ -64,6 +64,11 @@ impl Air {
         }
     }
 
+    /// No packet is in the air for less.
+    pub const fn shortest(&self) -> Duration {
+        self.delay
+    }
+
     /// The fate of packet number `index` if it leaves at `at`.
     pub fn fate(&mut self, at: Moment, index: u64) -> Fate {
         let slot = Slot::of(at, self.start);

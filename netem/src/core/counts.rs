@@ -1,5 +1,7 @@
 //! What happened to packets, by cause.
 
+use std::time::Duration;
+
 /// Why a packet did not arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cause {
@@ -68,6 +70,8 @@ pub struct Counts {
     pub duplicated: u64,
     /// Packets that arrived with a flipped bit.
     pub corrupted: u64,
+    /// Time that delivered packets spent between push and leaving, together: queue and service.
+    pub waited: Duration,
     dropped: [u64; Cause::ALL.len()],
 }
 
@@ -95,6 +99,7 @@ impl Counts {
         self.delivered_bytes += other.delivered_bytes;
         self.duplicated += other.duplicated;
         self.corrupted += other.corrupted;
+        self.waited += other.waited;
         for (mine, theirs) in self.dropped.iter_mut().zip(other.dropped) {
             *mine += theirs;
         }

@@ -21,6 +21,7 @@ mod gate;
 mod law;
 mod line;
 mod moment;
+mod oracle;
 mod outage;
 mod pipe;
 mod queue;
@@ -36,5 +37,6 @@ pub use law::{
     Rate, Shape, UdpPolicy,
 };
 pub use moment::{Moment, Slot};
+pub use oracle::{Message, Oracle};
 pub use pipe::{Delivery, Dropped, Event, Packet, Pipe};
 pub use trace::{OPPORTUNITY_BYTES, Trace, TraceError};

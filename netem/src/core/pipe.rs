@@ -194,6 +194,7 @@ impl<T> Pipe<T> {
         self.bytes_in_flight -= u64::from(size);
         self.counts.delivered += 1;
         self.counts.delivered_bytes += u64::from(size);
+        self.counts.waited += left.since(pushed);
         self.counts.duplicated += u64::from(copies > 1);
         self.counts.corrupted += u64::from(corrupt.is_some());
         let Numbered { index, packet } = item;
@@ -210,6 +211,16 @@ impl<T> Pipe<T> {
             Some(service) => Some(service.finish),
             None => self.next_start().filter(|start| *start != Moment::NEVER),
         };
+        [served, self.line.next_due()].into_iter().flatten().min()
+    }
+
+    /// When something can next arrive: for callers who care about nothing else and would rather wake less often. Never late.
+    pub fn next_arrival(&self) -> Option<Moment> {
+        let served = match &self.in_service {
+            Some(service) => Some(service.finish),
+            None => self.next_start().filter(|start| *start != Moment::NEVER),
+        };
+        let served = served.map(|left| left + self.air.shortest());
         [served, self.line.next_due()].into_iter().flatten().min()
     }
 

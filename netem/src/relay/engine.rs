@@ -15,7 +15,7 @@ use crate::orders::Inbox;
 use crate::poller::{EventFlags, Poller, Waker};
 use crate::profile::{Agenda, Happening, Profile};
 
-/// How often idle UDP flows are looked for.
+/// How often idle UDP flows are looked for and paused listeners tried again.
 const EXPIRY_EVERY: Duration = Duration::from_secs(5);
 
 /// What the handle asks of the thread.
@@ -133,6 +133,8 @@ impl Engine {
         loop {
             let due = self.next_due(now);
             self.ports.poller.wait(Some(due), &mut events)?;
+            // Before what came in: an event holds from its moment on.
+            self.let_happen(clock::now());
             for (data, flags) in events.drain(..) {
                 if let Some(source) = Source::unpack(data) {
                     self.on_event(source, flags, clock::now());
@@ -148,9 +150,6 @@ impl Engine {
 
     /// Delivers what is due and lets TCP go on.
     fn turn(&mut self, now: Moment) {
-        while let Some(event) = self.agenda.pop(now.since(self.start)) {
-            self.happen(event.what, now);
-        }
         for outcome in self.ports.links.drain(now) {
             self.settle(outcome, now);
         }
@@ -158,6 +157,13 @@ impl Engine {
         if now >= self.expire_at {
             self.expire_at = now + EXPIRY_EVERY;
             self.udp.expire(now, &mut self.ports);
+            self.tcp.resume(&self.ports);
+        }
+    }
+
+    fn let_happen(&mut self, now: Moment) {
+        while let Some(event) = self.agenda.pop(now.since(self.start)) {
+            self.happen(event.what, now);
         }
     }
 

@@ -26,6 +26,8 @@ pub(super) struct Tcp {
     most_flows: usize,
     pub(super) refused_flows: u64,
     resent_by_closed: u64,
+    /// Listeners that are not watched because the process has no more file descriptors.
+    paused: Vec<usize>,
 }
 
 /// A client's connection and its counterpart upstream.
@@ -57,6 +59,7 @@ impl Tcp {
             most_flows,
             refused_flows: 0,
             resent_by_closed: 0,
+            paused: Vec::new(),
         })
     }
 
@@ -82,7 +85,14 @@ impl Tcp {
 
     /// Accepts clients. Above the limit they are reset.
     pub(super) fn on_listener(&mut self, index: usize, now: Moment, ports: &mut Ports) {
-        while let Ok((client, _)) = self.listeners[index].0.accept() {
+        loop {
+            let client = match self.listeners[index].0.accept() {
+                Ok((client, _)) => client,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+                // It would be announced again at once, and fail again at once.
+                Err(_) => return self.pause(index, ports),
+            };
             if self.connections.len() >= self.most_flows || socket::accepted(&client).is_err() {
                 socket::reset_on_close(&client);
                 self.refused_flows += 1;
@@ -100,6 +110,20 @@ impl Tcp {
             self.connections.insert(id, Connection { client, server: Server::Greeting, upstream, streams });
             self.offer(id, Direction::Up, hello, now, ports);
         }
+    }
+
+    fn pause(&mut self, index: usize, ports: &Ports) {
+        self.refused_flows += 1;
+        self.paused.push(index);
+        ports.unwatch(&self.listeners[index].0);
+    }
+
+    /// Watches paused listeners again.
+    pub(super) fn resume(&mut self, ports: &Ports) {
+        let watch = |index: &usize| {
+            ports.watch(&self.listeners[*index].0, Source::TcpListener(*index), EventFlags::IN)
+        };
+        self.paused.retain(|index| watch(index).is_err());
     }
 
     /// The client's socket changed its readiness.

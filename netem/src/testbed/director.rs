@@ -20,11 +20,15 @@ pub(super) struct Director {
 }
 
 impl Director {
+    /// Returns once everything that is due at the start has happened.
     pub(super) fn start(inner: Arc<Inner>, events: Vec<Event>) -> io::Result<Self> {
         let (stop, stopped) = mpsc::sync_channel(1);
+        let (begun, beginning) = mpsc::sync_channel(1);
         let thread = thread::Builder::new()
             .name("netem-director".into())
-            .spawn(move || direct(&inner, Agenda::new(events), &stopped))?;
+            .spawn(move || direct(&inner, Agenda::new(events), &stopped, &begun))?;
+        // Fails only if the thread is gone, which shows when it is joined.
+        let _ = beginning.recv();
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 
@@ -42,7 +46,7 @@ impl Drop for Director {
     }
 }
 
-fn direct(inner: &Inner, mut agenda: Agenda, stopped: &Receiver<()>) -> Vec<String> {
+fn direct(inner: &Inner, mut agenda: Agenda, stopped: &Receiver<()>, begun: &SyncSender<()>) -> Vec<String> {
     let mut failures = Vec::new();
     loop {
         let elapsed = clock::now().since(inner.start);
@@ -51,6 +55,8 @@ fn direct(inner: &Inner, mut agenda: Agenda, stopped: &Receiver<()>) -> Vec<Stri
                 failures.push(format!("event {} at {:?} failed: {error}", event.what.name(), event.at));
             }
         }
+        // Only the first time there is somebody who waits, and room for it.
+        let _ = begun.try_send(());
         let wait = agenda.next_due().map_or(LONG, |due| due.saturating_sub(clock::now().since(inner.start)));
         match stopped.recv_timeout(wait) {
             Err(RecvTimeoutError::Timeout) => {}

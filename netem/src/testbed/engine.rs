@@ -85,6 +85,8 @@ pub(super) struct Snapshot {
 pub(super) struct Engine {
     poller: Poller,
     wires: Vec<Wire>,
+    /// When something can next arrive on each wire, up and down: looked through far more often than it changes.
+    dues: Vec<Moment>,
     lateness: Lateness,
     log: Option<Log>,
     refused: u64,
@@ -108,6 +110,27 @@ impl Wire {
     }
 }
 
+impl Wire {
+    /// When something can next arrive; `NEVER` if nothing is under way.
+    fn next_arrival(&self, direction: Direction) -> Moment {
+        self.pipes[direction.index()].next_arrival().unwrap_or(Moment::NEVER)
+    }
+
+    /// Writes all copies; gives the number that the kernel did not take.
+    fn hand_over(&mut self, direction: Direction, delivery: &mut Delivery<Box<[u8]>>) -> u64 {
+        let payload = &mut delivery.packet.payload;
+        if direction == Direction::Up && self.nat.outbound(payload) == Verdict::Drop {
+            self.nat_drops += 1;
+            return 0;
+        }
+        if let Some(choice) = delivery.corrupt {
+            packet::corrupt(payload, choice);
+        }
+        let end = &self.ends[direction.opposite().index()];
+        (0..delivery.copies).filter(|_| end.write(payload).is_err()).count() as u64
+    }
+}
+
 impl Which {
     fn is(self, wire: &Wire) -> bool {
         self.vehicle.is_none_or(|vehicle| vehicle == wire.vehicle)
@@ -124,7 +147,8 @@ impl Engine {
             }
         }
         let buffer = vec![0; LARGEST].into();
-        Ok(Self { poller, wires, lateness: Lateness::default(), log, refused: 0, buffer })
+        let dues = vec![Moment::NEVER; wires.len() * 2];
+        Ok(Self { poller, wires, dues, lateness: Lateness::default(), log, refused: 0, buffer })
     }
 
     pub(super) fn waker(&self) -> io::Result<Waker> {
@@ -135,26 +159,23 @@ impl Engine {
     pub(super) fn run(mut self, inbox: &Inbox<Command, Answer>) -> io::Result<()> {
         let mut events = Vec::new();
         loop {
-            self.poller.wait(self.next_due(), &mut events)?;
+            let due = self.dues.iter().copied().min().filter(|due| *due != Moment::NEVER);
+            self.poller.wait(due, &mut events)?;
             for (source, _) in events.drain(..) {
                 self.take((source / 2) as usize, Direction::BOTH[(source % 2) as usize])?;
             }
             if inbox.obey(|command| self.obey(command)).is_err() {
                 return self.log.as_mut().map_or(Ok(()), Log::finish);
             }
-            self.deliver();
+            self.deliver(clock::now());
         }
-    }
-
-    fn next_due(&self) -> Option<Moment> {
-        self.wires.iter().flat_map(|wire| &wire.pipes).filter_map(Pipe::next_due).min()
     }
 
     /// Reads what came in at one end of a wire.
     fn take(&mut self, number: usize, direction: Direction) -> io::Result<()> {
         let wire = &mut self.wires[number];
         for _ in 0..TURN {
-            let Some(length) = wire.ends[direction.index()].read(&mut self.buffer)? else { return Ok(()) };
+            let Some(length) = wire.ends[direction.index()].read(&mut self.buffer)? else { break };
             let bytes = &mut self.buffer[..length];
             // The NAT is on the network's side: what comes from there meets it before the link.
             if direction == Direction::Down && wire.nat.inbound(bytes) == Verdict::Drop {
@@ -167,39 +188,51 @@ impl Engine {
                 note_drop(self.log.as_mut(), wire.vehicle, wire.path, direction, &dropped);
             }
         }
+        self.dues[number * 2 + direction.index()] = wire.next_arrival(direction);
         Ok(())
     }
 
     /// Hands over what is due.
-    fn deliver(&mut self) {
-        for wire in &mut self.wires {
-            let (vehicle, path) = (wire.vehicle, wire.path);
+    fn deliver(&mut self, now: Moment) {
+        for number in 0..self.wires.len() {
             for direction in Direction::BOTH {
-                let end = &wire.ends[direction.opposite().index()];
-                while let Some(event) = wire.pipes[direction.index()].pop(clock::now()) {
-                    match event {
-                        Event::Dropped(dropped) => {
-                            note_drop(self.log.as_mut(), vehicle, path, direction, &dropped);
-                        }
-                        Event::Delivered(mut delivery) => {
-                            let payload = &mut delivery.packet.payload;
-                            let passes =
-                                direction == Direction::Down || wire.nat.outbound(payload) == Verdict::Pass;
-                            wire.nat_drops += u64::from(!passes);
-                            if passes {
-                                self.refused += hand_over(end, &mut delivery);
-                            }
-                            let now = clock::now();
-                            self.lateness.record(now.since(delivery.due));
-                            note_delivery(self.log.as_mut(), vehicle, path, direction, &delivery, now);
-                        }
-                    }
+                let place = number * 2 + direction.index();
+                if self.dues[place] <= now {
+                    self.deliver_on(number, direction);
+                    self.dues[place] = self.wires[number].next_arrival(direction);
+                }
+            }
+        }
+    }
+
+    fn deliver_on(&mut self, number: usize, direction: Direction) {
+        let Self { wires, log, lateness, refused, .. } = self;
+        let wire = &mut wires[number];
+        let (vehicle, path) = (wire.vehicle, wire.path);
+        while let Some(event) = wire.pipes[direction.index()].pop(clock::now()) {
+            match event {
+                Event::Dropped(dropped) => note_drop(log.as_mut(), vehicle, path, direction, &dropped),
+                Event::Delivered(mut delivery) => {
+                    *refused += wire.hand_over(direction, &mut delivery);
+                    let now = clock::now();
+                    lateness.record(now.since(delivery.due));
+                    note_delivery(log.as_mut(), vehicle, path, direction, &delivery, now);
                 }
             }
         }
     }
 
     fn obey(&mut self, command: Command) -> Answer {
+        let answer = self.carry_out(command);
+        for (number, wire) in self.wires.iter().enumerate() {
+            for direction in Direction::BOTH {
+                self.dues[number * 2 + direction.index()] = wire.next_arrival(direction);
+            }
+        }
+        answer
+    }
+
+    fn carry_out(&mut self, command: Command) -> Answer {
         let now = clock::now();
         let done = match command {
             Command::Udp(which, policy) => {
@@ -261,15 +294,6 @@ impl Engine {
             unlogged: self.log.as_ref().map_or(0, Log::missing),
         }
     }
-}
-
-/// Writes all copies; gives the number that the kernel did not take.
-fn hand_over(end: &Tun, delivery: &mut Delivery<Box<[u8]>>) -> u64 {
-    if let Some(choice) = delivery.corrupt {
-        packet::corrupt(&mut delivery.packet.payload, choice);
-    }
-    let failed = |_: &u8| end.write(&delivery.packet.payload).is_err();
-    (0..delivery.copies).filter(failed).count() as u64
 }
 
 fn note_drop(

@@ -30,17 +30,17 @@ mod tun;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 pub use namespace::Namespace;
 pub use plan::{MOST_PATHS, MOST_VEHICLES, SERVER, net_address, vehicle_address};
 
-use crate::clock;
 use crate::core::{Capacity, Moment, OutageMode, Seed, UdpPolicy};
 pub use crate::orders::Gone;
 use crate::orders::Orders;
 use crate::profile::{Path, Profile, Rebinding, Scenario};
+use crate::{clock, realtime};
 use director::Director;
 use engine::{Answer, Command, Engine, Which, Wire};
 use report::{Canary, Report, Stage};
@@ -57,6 +57,8 @@ pub struct Config {
     pub seed: Seed,
     /// Where the fate of every packet goes, as CSV.
     pub log: Option<PathBuf>,
+    /// Whether the emulator's thread runs under `SCHED_FIFO`, ahead of everything that does not.
+    pub realtime: bool,
 }
 
 impl Config {
@@ -67,7 +69,7 @@ impl Config {
 
     /// One vehicle in `scenario`.
     pub const fn scenario(scenario: Scenario) -> Self {
-        Self { scenario, vehicles: 1, seed: Seed(0), log: None }
+        Self { scenario, vehicles: 1, seed: Seed(0), log: None, realtime: false }
     }
 
     /// Adds a path, worse than those before it.
@@ -290,8 +292,18 @@ impl Inner {
         let refused = |what: &str| refused(what.into());
         let engine = Engine::new(wires, log).map_err(refused("watching the devices"))?;
         let waker = engine.waker().map_err(refused("watching the devices"))?;
-        let orders = Orders::start("netem-testbed", waker, move |inbox| engine.run(&inbox))
-            .map_err(refused("starting the emulator's thread"))?;
+        let realtime = config.realtime;
+        let (started, starting) = mpsc::sync_channel(1);
+        let orders = Orders::start("netem-testbed", waker, move |inbox| {
+            let entered = if realtime { realtime::enter() } else { Ok(()) };
+            let failed = entered.is_err();
+            // The starter waits for this.
+            let _ = started.send(entered);
+            if failed { Ok(()) } else { engine.run(&inbox) }
+        });
+        let orders = orders.map_err(refused("starting the emulator's thread"))?;
+        let entered = starting.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()));
+        entered.map_err(refused("running the emulator under SCHED_FIFO"))?;
         Ok(Self { config, start, orders, net, vehicles })
     }
 

@@ -9,8 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use rustix::thread::clock_nanosleep_absolute;
-use rustix::time::{ClockId, Timespec};
+use rustix::time::ClockId;
 use serde_json::{Value, json};
 
 use super::Config;
@@ -55,6 +54,7 @@ impl Report {
             "version": env!("CARGO_PKG_VERSION"),
             "seed": config.seed.0,
             "vehicles": config.vehicles,
+            "realtime": config.realtime,
             "paths": paths,
             "started_unix_ms": stage.wall_clock_ms,
             "took_us": micros(took),
@@ -197,10 +197,7 @@ fn sing(lateness: &Mutex<Lateness>, stop: &AtomicBool) {
     let mut due = clock::now();
     while !stop.load(Ordering::Relaxed) {
         due = due + CANARY_PERIOD;
-        let nanos = due.as_nanos().cast_signed();
-        let at = Timespec { tv_sec: nanos / 1_000_000_000, tv_nsec: nanos % 1_000_000_000 };
-        // Interrupted sleeps count as early, which is no lateness.
-        let _ = clock_nanosleep_absolute(ClockId::Monotonic, &at);
+        clock::sleep_until(due);
         lateness.lock().expect("nobody panics with the canary's song").record(clock::now().since(due));
     }
 }

@@ -23,6 +23,16 @@ fn profiles_are_listed_and_shown() {
 }
 
 #[test]
+fn a_profile_is_drawn_without_privileges() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tunnel.svg");
+    let output = netem(&["plot", "--profile", "tunnel", "--time", "20s", "--output", path.to_str().unwrap()]);
+    assert!(output.status.success());
+    let drawing = std::fs::read_to_string(path).unwrap();
+    assert!(drawing.starts_with("<svg ") && drawing.contains("outage"));
+}
+
+#[test]
 fn mistakes_get_one_clear_line() {
     let forward = ["relay", "--udp", "127.0.0.1:0=127.0.0.1:9"];
     let with = |more: &[&str]| complaint(&[&forward, more].concat());

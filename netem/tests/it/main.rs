@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test may fail like the test")]
 
 mod cli;
+mod crosscheck;
 mod laws;
+mod oracle;
 mod relay;
 mod run;
 mod testbed;

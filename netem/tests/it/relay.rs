@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use carriageway_netem::core::{Cause, Draws, Loss, Probability};
-use carriageway_netem::profile::{Profile, Tweak, units};
+use carriageway_netem::profile::{Profile, Scenario, Tweak, units};
 use carriageway_netem::relay::{Config, Rebinding, Relay, Sharing, Stats};
 
 use crate::wait::{Stopwatch, until};
@@ -301,6 +301,25 @@ fn a_stopped_relay_leaves_its_port() {
     let address = world.relay.udp_addresses()[0];
     world.relay.stop().unwrap();
     UdpSocket::bind(address).unwrap();
+}
+
+#[test]
+fn a_scenario_happens_to_a_relay() {
+    let text =
+        "summary = 'x'\n[[event]]\nat = '0s'\ndo = 'udp-block'\n[[event]]\nat = '300ms'\ndo = 'udp-pass'\n";
+    let scenario = Scenario::parse("test.toml", text, std::path::Path::new("")).unwrap();
+    let server = udp_socket();
+    let relay = Relay::start(Config::scenario(scenario).udp(local(), server.local_addr().unwrap())).unwrap();
+    server.set_nonblocking(true).unwrap();
+    let (client, watch) = (udp_socket(), Stopwatch::start());
+    until(PATIENCE, || {
+        client.send_to(b"x", relay.udp_addresses()[0]).unwrap();
+        server.recv(&mut [0; 8]).ok()
+    });
+    assert!(watch.elapsed() > Duration::from_millis(200), "{:?}", watch.elapsed());
+    let handover = Scenario::find("handover-lte-wifi").unwrap();
+    let refused = Relay::start(Config { events: handover.events, ..Config::new(delayed(1)) }).err().unwrap();
+    assert!(refused.to_string().contains("`carrier-off` cannot happen"), "{refused}");
 }
 
 #[test]

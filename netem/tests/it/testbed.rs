@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_millis(300);
 
 /// A testbed, or `None` where making one is not permitted: then the test says so and passes.
-fn testbed(config: Config) -> Option<Testbed> {
+pub(crate) fn testbed(config: Config) -> Option<Testbed> {
     match Testbed::start(config) {
         Ok(bed) => Some(bed),
         Err(error @ (StartError::Permission { .. } | StartError::NoTun)) => {

@@ -125,4 +125,8 @@ pub struct Measured {
     pub window: Option<u64>,
     /// Address changes of the peer that the connection survived.
     pub migrations: u64,
+    /// Datagrams too large for the path, dropped before they were sent.
+    pub oversized_sent: u64,
+    /// Datagrams larger than any of ours, dropped on arrival.
+    pub oversized_received: u64,
 }

@@ -493,15 +493,28 @@ impl Session {
 
     fn ended(&mut self, connection: ConnectionId, ended: Ended) {
         let Some(index) = self.peers.iter().position(|peer| peer.id == connection) else { return };
+        let must_stop = match &ended {
+            Ended::ByPeer { code, .. } => self.is_told_to_stop(connection, *code),
+            Ended::ByUs | Ended::Failed(_) => false,
+        };
         if !self.peers.remove(index).was_ready {
             self.turned_away += 1;
         }
         self.last_end = Some(ended.clone());
-        if let Ended::ByPeer { code, .. } = &ended
-            && !code.reconnects()
-        {
+        if must_stop {
             self.over(ended);
         }
+    }
+
+    /// Whether a close code of the peer's ends the session and not just its connection. Not where we
+    /// gave the connection up before, nor where another one carries the session. And a connection that
+    /// was never welcomed may have been taken over by our own next one, whose welcome is on its way.
+    fn is_told_to_stop(&self, connection: ConnectionId, code: CloseCode) -> bool {
+        let is_served = self.peers.iter().any(|peer| peer.id != connection && peer.is_ready());
+        let may_speak = |peer: &Peer| {
+            peer.id == connection && !peer.is_closed() && (peer.was_ready || code != CloseCode::TakenOver)
+        };
+        !code.reconnects() && !is_served && self.peers.iter().any(may_speak)
     }
 
     /// The end of the session; its connections may still be saying goodbye.

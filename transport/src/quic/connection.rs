@@ -170,11 +170,6 @@ impl QuicConnection {
         }
     }
 
-    /// Datagrams dropped here: larger than any of ours when received, too large for the path when sent.
-    pub fn dropped_datagrams(&self) -> (u64, u64) {
-        (self.incoming.dropped, self.outgoing.dropped)
-    }
-
     /// Closes at once for what the peer did; the end says what.
     fn violated(&mut self, violation: &Violation) -> Event {
         let why = violation.to_string();
@@ -394,6 +389,8 @@ impl Connection for QuicConnection {
             lost_packets: Some(path.lost_packets),
             window: Some(path.cwnd),
             migrations: self.address.changes,
+            oversized_sent: self.outgoing.dropped,
+            oversized_received: self.incoming.dropped,
         }
     }
 }

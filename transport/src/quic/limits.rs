@@ -78,7 +78,7 @@ impl Limits {
 }
 
 /// Who decides how fast a connection may send.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Congestion {
     /// RFC 9438; fills the link's queue.

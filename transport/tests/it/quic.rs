@@ -365,6 +365,7 @@ async fn oversized_datagrams_are_dropped_alone() {
     stranger.send_datagram(vec![0; MAX_DATAGRAM + 1].into()).unwrap();
     stranger.send_datagram(b"small"[..].into()).unwrap();
     assert_eq!(theirs.frame().await, (Channel::Datagram, Bytes::from_static(b"small")));
+    assert_eq!(theirs.connection.measured().oversized_received, 1, "counted");
 }
 
 /// What a vehicle with these credentials hears, and whether it arrived.

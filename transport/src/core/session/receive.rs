@@ -184,16 +184,16 @@ impl Session {
 
     fn goodbye(&mut self, connection: ConnectionId, goodbye: Goodbye) {
         let Goodbye { code, reason, retry_after_ms } = goodbye;
+        let peer_is_leaving =
+            matches!(code, CloseCode::Normal | CloseCode::GoingAway | CloseCode::Restarting);
+        let ends_session = match self.role {
+            Role::Connecting => self.is_told_to_stop(connection, code),
+            Role::Accepting => peer_is_leaving || !code.reconnects(),
+        };
         if let Some(peer) = self.peer(connection) {
             peer.stage = Stage::Closed;
             self.closes.push_back((connection, CloseCode::Normal, String::new()));
         }
-        let peer_is_leaving =
-            matches!(code, CloseCode::Normal | CloseCode::GoingAway | CloseCode::Restarting);
-        let ends_session = match self.role {
-            Role::Connecting => !code.reconnects(),
-            Role::Accepting => peer_is_leaving || !code.reconnects(),
-        };
         if ends_session {
             self.over(Ended::ByPeer { code, reason });
         } else if retry_after_ms > 0 {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use carriageway_proto::frame::{Heartbeat, Hello};
+use carriageway_proto::frame::{Goodbye, Heartbeat, Hello, Welcome};
 use carriageway_proto::{BootId, Class, CloseCode, Epoch, Frame, Moment, SessionId, Stamp, VERSION, Value};
 use proptest::prelude::*;
 
@@ -389,6 +389,76 @@ fn transmitted(session: &mut Session, now: Moment) -> Vec<u32> {
             Output::Close(..) | Output::Happened(_) => {}
         }
     }
+}
+
+fn said(session: &mut Session, connection: u32, frame: &Frame) {
+    let now = Moment::from_micros(1);
+    session.handle(now, Input::Frame(ConnectionId(connection), Channel::Shared, frame.encode(now)));
+    transmitted(session, now);
+}
+
+fn opened(session: &mut Session, connection: u32) {
+    let (now, connection) = (Moment::from_micros(1), ConnectionId(connection));
+    let (capabilities, why) = (capabilities(Lanes::Shared), "test".into());
+    session.handle(now, Input::Opened { connection, capabilities, why });
+    session.handle(now, Input::Room(connection, Channel::Shared));
+    assert_eq!(transmitted(session, now), [connection.0], "its hello");
+}
+
+fn welcome(epoch: u64) -> Frame {
+    let stamp = Stamp { boot: BootId::from_bytes([3; 16]), clock: Moment::from_micros(1) };
+    let (session, received) = (SessionId::from_bytes([epoch as u8; 16]), Vec::new());
+    let epoch = Epoch::new(epoch);
+    Frame::Welcome(Welcome { version: VERSION, session, epoch, resumed: false, received, stamp })
+}
+
+fn goodbye(code: CloseCode) -> Frame {
+    Frame::Goodbye(Goodbye { code, reason: String::new(), retry_after_ms: 0 })
+}
+
+fn is_over(session: &Session) -> bool {
+    session.connectivity(Moment::from_micros(1)).over.is_some()
+}
+
+/// A welcome is lost, the next hello asks for a session again, and the gateway ends the first: that
+/// is no reason to stop.
+#[test]
+fn being_taken_over_by_oneself_is_no_end() {
+    for welcome_first in [true, false] {
+        let mut session = Session::connecting(Config::default(), BootId::from_bytes([2; 16]), Epoch::NONE);
+        opened(&mut session, 0);
+        opened(&mut session, 1);
+        if welcome_first {
+            said(&mut session, 1, &welcome(2));
+        }
+        said(&mut session, 0, &goodbye(CloseCode::TakenOver));
+        if !welcome_first {
+            said(&mut session, 1, &welcome(2));
+        }
+        assert!(!is_over(&session));
+        said(&mut session, 1, &goodbye(CloseCode::TakenOver));
+        assert!(is_over(&session), "by another one, it is");
+    }
+}
+
+#[test]
+fn a_refusal_that_will_not_change_ends_it_before_any_welcome() {
+    for code in [CloseCode::VersionMismatch, CloseCode::Unauthorized] {
+        let mut session = Session::connecting(Config::default(), BootId::from_bytes([2; 16]), Epoch::NONE);
+        opened(&mut session, 0);
+        said(&mut session, 0, &goodbye(code));
+        assert!(is_over(&session), "{code}");
+    }
+}
+
+/// OWNER: a welcome of an older epoch than one held before is refused.
+#[test]
+fn an_older_epoch_is_not_obeyed() {
+    let mut session = Session::connecting(Config::default(), BootId::from_bytes([2; 16]), Epoch::new(5));
+    opened(&mut session, 0);
+    said(&mut session, 0, &welcome(5));
+    assert_eq!(session.connectivity(Moment::from_micros(1)).carrier, None);
+    assert_eq!(session.id(), None);
 }
 
 /// On a shared stream an urgent frame waits for at most what was handed over already: one frame.
