@@ -62,7 +62,6 @@ async fn commands_retried_across_a_killed_gateway_execute_at_most_once() {
 /// A client that was cut off may come back with its key after the ttl, when the gateway that knew the
 /// answer is gone.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the vehicle forgets a key soon after its ttl, and a new gateway stamps the retry anew: it executes twice"]
 async fn a_key_retried_after_its_ttl_at_a_new_gateway_does_not_execute_again() {
     let mut world = World::start("").await;
     world.vehicle("truck", "quic").await;

@@ -7,9 +7,10 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 /// Bytes not yet sent that the kernel keeps for one socket before it takes no more. They can no
-/// longer be overtaken: 8 KiB take 33 ms at 2 Mbit/s. Two of the bulk lane's 4 KiB chunks, so that
-/// the next is at hand while one is on its way; less would starve faster links.
-pub const NOTSENT_LOWAT: u32 = 8 * 1024;
+/// longer be overtaken: 4 KiB take 16 ms at 2 Mbit/s, and BBR, which slows down for 200 ms every ten
+/// seconds, can take three times that. The kernel asks for more at half of it: some pieces of a file are
+/// at hand while one is on its way; less would starve faster links.
+pub const NOTSENT_LOWAT: u32 = 4 * 1024;
 
 /// The congestion control that is asked for: it neither fills the link's queue nor collapses at
 /// random loss.

@@ -91,13 +91,16 @@ pub struct Limits {
     pub admitted: usize,
     /// Commands of one class that were refused.
     pub refused: usize,
+    /// How long the key of a command that was let in is remembered at the least: a client may come
+    /// back with it long after the ttl, to a gateway that has restarted and stamps it anew.
+    pub remember: Duration,
 }
 
 impl Default for Limits {
-    /// 320 and 64: a burst of 20 and then 10 per second for the 30 s of the comfort class, or a day of
-    /// settings at one in five minutes; some 2,300 records of 300 bytes in all.
+    /// An hour for a key. 16,384 of a class are four and a half per second for all of it, and some
+    /// 5 MB; 64 refusals are told apart from their copies.
     fn default() -> Self {
-        Self { admitted: 320, refused: 64 }
+        Self { admitted: 16_384, refused: 64, remember: Duration::from_hours(1) }
     }
 }
 

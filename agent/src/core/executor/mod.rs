@@ -12,7 +12,8 @@
 //! After a crash a record without a verdict is UNKNOWN and is never executed again. Of one class, `in_flight`
 //! commands are under way at most, and a bounded number is remembered; beyond that a command is
 //! refused, and one that cannot even be remembered as refused is left unanswered and counted: silence promises
-//! nothing. Nothing is forgotten before FRESH refuses every copy that was seen and its outcome has arrived.
+//! nothing. Nothing is forgotten before FRESH refuses every copy that was seen and its outcome has arrived,
+//! and the key of a command that was let in not within the hour: a client may come back with it.
 //!
 //! A clock that goes backwards, which a boot clock should never do, makes every stamp up to its highest reading
 //! worthless. A restart remembers that only as far as the journal's records show it.
@@ -315,7 +316,8 @@ impl Executor {
         self.entries.values().filter(|entry| entry.record.command.class == class && counts(entry)).count()
     }
 
-    fn admit(&mut self, record: Record) {
+    fn admit(&mut self, mut record: Record) {
+        record.keep_for = record.keep_for.max(self.limits.remember);
         let key = record.key().clone();
         self.entries.insert(key.clone(), Entry { record, stage: Stage::Ready, admitted: true });
         let id = self.write(&key);
@@ -340,7 +342,8 @@ impl Executor {
         self.outputs.push_back(Output::Tell { class: lane, outcome });
     }
 
-    fn stop(&mut self, record: Record) {
+    fn stop(&mut self, mut record: Record) {
+        record.keep_for = record.keep_for.max(self.limits.remember);
         let key = record.key().clone();
         let actuation = self.next_actuation();
         self.stops.push_back(actuation);

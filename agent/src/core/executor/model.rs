@@ -281,7 +281,7 @@ impl World {
 }
 
 fn limits() -> Limits {
-    Limits { admitted: 6, refused: 3 }
+    Limits { admitted: 6, refused: 3, remember: Duration::ZERO }
 }
 
 proptest! {

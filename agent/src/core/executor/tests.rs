@@ -59,9 +59,12 @@ struct Bench {
     told: Vec<Outcome>,
 }
 
+/// Keeps a key no longer than its copies could be fresh.
+const FORGETFUL: Limits = Limits { admitted: 320, refused: 64, remember: Duration::ZERO };
+
 impl Bench {
     fn new() -> Self {
-        Self::with(Limits::default(), Vec::new(), BOOT, at(10_000))
+        Self::with(FORGETFUL, Vec::new(), BOOT, at(10_000))
     }
 
     fn with(limits: Limits, journal: Vec<Record>, boot: BootId, now: Moment) -> Self {
@@ -75,7 +78,7 @@ impl Bench {
 
     /// What is left after the power went: only what was durable.
     fn restart(self, boot: BootId, now: Moment) -> Self {
-        let mut next = Self::with(Limits::default(), self.disk.into_values().collect(), boot, now);
+        let mut next = Self::with(FORGETFUL, self.disk.into_values().collect(), boot, now);
         next.run();
         next
     }
@@ -332,6 +335,19 @@ fn a_record_outlives_every_copy_that_was_seen() {
     assert_eq!(bench.executor.remembered(), 0);
 }
 
+/// A client comes back with its key after the ttl, and a gateway that has forgotten stamps it anew.
+#[test]
+fn a_key_is_remembered_for_an_hour_whatever_its_ttl() {
+    let mut bench = Bench::with(Limits::default(), Vec::new(), BOOT, at(10_000));
+    bench.give(command("a", 1, 9_900)).finish();
+    bench.now = at(10_000) + Duration::from_mins(59);
+    bench.give(command("a", 1, 10_000 + 59 * 60_000));
+    assert_eq!((bench.last().0, bench.acted.len()), (Phase::Succeeded, 1));
+    bench.now = bench.now + Duration::from_mins(2);
+    bench.run();
+    assert_eq!(bench.executor.remembered(), 0);
+}
+
 #[test]
 fn a_record_is_kept_until_its_outcome_has_arrived() {
     let mut bench = Bench::new();
@@ -347,7 +363,12 @@ fn a_record_is_kept_until_its_outcome_has_arrived() {
 
 #[test]
 fn a_full_journal_refuses_and_never_evicts() {
-    let mut bench = Bench::with(Limits { admitted: 2, refused: 1 }, Vec::new(), BOOT, at(10_000));
+    let mut bench = Bench::with(
+        Limits { admitted: 2, refused: 1, remember: Duration::ZERO },
+        Vec::new(),
+        BOOT,
+        at(10_000),
+    );
     bench.answer = Applied::Done;
     bench.give(command("a", 1, 9_900)).give(command("b", 2, 9_900)).give(command("c", 3, 9_900));
     assert_eq!(bench.last(), (Phase::Rejected, Some(Reason::Busy)));
@@ -363,7 +384,12 @@ fn a_full_journal_refuses_and_never_evicts() {
 
 #[test]
 fn one_class_cannot_fill_the_journal_of_another() {
-    let mut bench = Bench::with(Limits { admitted: 1, refused: 1 }, Vec::new(), BOOT, at(10_000));
+    let mut bench = Bench::with(
+        Limits { admitted: 1, refused: 1, remember: Duration::ZERO },
+        Vec::new(),
+        BOOT,
+        at(10_000),
+    );
     bench.give(command("a", 1, 9_900)).give(command("b", 2, 9_900));
     bench.give(Command { class: Class::Comfort, ..command("c", 3, 9_900) });
     assert_eq!(bench.acted.len(), 2);
@@ -454,7 +480,12 @@ fn an_intent_that_could_not_be_written_does_not_act() {
 
 #[test]
 fn the_emergency_stop_waits_for_nothing() {
-    let mut bench = Bench::with(Limits { admitted: 3, refused: 0 }, Vec::new(), BOOT, at(10_000));
+    let mut bench = Bench::with(
+        Limits { admitted: 3, refused: 0, remember: Duration::ZERO },
+        Vec::new(),
+        BOOT,
+        at(10_000),
+    );
     bench.holding = true;
     for number in 0..50 {
         bench.give(emergency_stop(&format!("s{number}"), 9_900));
