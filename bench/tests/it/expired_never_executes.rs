@@ -81,7 +81,7 @@ async fn what_was_unknown_in_the_tunnel_is_known_behind_it() {
     world.vehicle("truck", "websocket").await;
     world.link("hold 4s");
     let answer = world.client.order("truck", "late", &Order::window(50.0, TTL_MS)).await;
-    assert_eq!(answer.phase(), "UNKNOWN", "it has left, and the vehicle is silent");
+    assert_eq!(answer.phase(), "UNKNOWN", "it has left, and the vehicle is silent: {answer:?}");
     let path = format!("/v1/commands/{}", answer.body["id"].as_str().unwrap());
     until("the vehicle's word resolves it", async || {
         world.client.get(&path).await.body["phase"] == "EXPIRED"

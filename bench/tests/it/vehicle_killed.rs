@@ -11,7 +11,12 @@ use crate::world::{Answer, CHARGE_LIMIT, Order, WINDOW, World};
 
 const SEED: u64 = 20_261_121;
 const KILLS: u32 = 15;
-const TTL_MS: u64 = 20_000;
+
+/// Where the vehicle had taken a command over but not recorded it, the end of this settles it.
+const TTL_MS: u64 = 5_000;
+
+/// Outlives a restart of everything.
+const LONG_TTL_MS: u64 = 40_000;
 
 /// A command is received, recorded and carried out within this on an idle machine: kills fall before,
 /// in and behind it.
@@ -75,20 +80,20 @@ fn truthful(answer: &Answer, effects: usize) {
 /// A restarted gateway has forgotten everything: what it says of a key comes from the vehicle.
 async fn the_journal_alone_answers(world: &mut World) {
     world.client.until_obeys("truck").await;
-    let known = world.client.insist("truck", "known", &Order::charge_limit(77, TTL_MS)).await;
+    let known = world.client.insist("truck", "known", &Order::charge_limit(77, LONG_TTL_MS)).await;
     assert_eq!(known.phase(), "SUCCEEDED", "{known:?}");
     let mut sending = JoinSet::new();
     let client = world.client.clone();
-    sending.spawn(async move { client.send("truck", "cut", &Order::window(100.0, TTL_MS), 10).await });
+    sending.spawn(async move { client.send("truck", "cut", &Order::window(100.0, LONG_TTL_MS), 10).await });
     until("the window moves", async || world.executed("truck", WINDOW, 100.0) == 1).await;
     world.kill_vehicle("truck");
     world.kill_gateway();
     world.start_gateway().await;
     world.start_vehicle("truck");
     world.client.until_presence("truck", "online").await;
-    let known = world.client.insist("truck", "known", &Order::charge_limit(77, TTL_MS)).await;
+    let known = world.client.insist("truck", "known", &Order::charge_limit(77, LONG_TTL_MS)).await;
     assert_eq!(known.phase(), "SUCCEEDED", "{known:?}");
-    let cut = world.client.insist("truck", "cut", &Order::window(100.0, TTL_MS)).await;
+    let cut = world.client.insist("truck", "cut", &Order::window(100.0, LONG_TTL_MS)).await;
     assert_eq!(cut.phase(), "UNKNOWN", "{cut:?}");
     assert!(cut.body["detail"].as_str().unwrap().contains("restarted"), "{cut:?}");
     assert_eq!(world.executed("truck", CHARGE_LIMIT, 77.0), 1);

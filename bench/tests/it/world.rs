@@ -110,12 +110,13 @@ impl World {
     }
 
     /// A vehicle that reaches the gateway through the relay, over `auto`, `quic` or `websocket`, and is
-    /// online when this returns.
+    /// within reach when this returns.
     pub(crate) async fn vehicle(&mut self, id: &str, transport: &str) {
         self.folder.vehicles([id.parse().unwrap()], unix_now()).unwrap();
         self.vehicles.insert(id.into(), Vehicle { process: None, transport: transport.into() });
         self.start_vehicle(id);
         self.client.until_presence(id, "online").await;
+        self.client.until_carried(id).await;
     }
 
     /// Starts a vehicle (again), on the journal that it has.
@@ -345,6 +346,13 @@ impl Client {
         let path = format!("/v1/vehicles/{vehicle}");
         let what = format!("{vehicle} is {presence}");
         until(&what, async || self.get(&path).await.body["presence"] == *presence).await;
+    }
+
+    /// Waits until something carries the vehicle's lanes: a moment after it is online, since its first
+    /// word after the welcome has to come in.
+    pub(crate) async fn until_carried(&self, vehicle: &str) {
+        let what = format!("something carries {vehicle}'s lanes");
+        until(&what, async || self.link(vehicle).await["transport"].is_string()).await;
     }
 
     pub(crate) async fn link(&self, vehicle: &str) -> Json {
