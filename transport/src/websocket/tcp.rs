@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 /// Bytes not yet sent that the kernel keeps for one socket before it takes no more. They can no
-/// longer be overtaken: 4 KiB take 16 ms at 2 Mbit/s, and BBR, which slows down for 200 ms every ten
-/// seconds, can take three times that. The kernel asks for more at half of it: some pieces of a file are
-/// at hand while one is on its way; less would starve faster links.
-pub const NOTSENT_LOWAT: u32 = 4 * 1024;
+/// longer be overtaken: 2 KiB, and the piece that goes over it, take 14 ms at 2 Mbit/s, and three times that
+/// while BBR slows down for 200 ms every ten seconds. A piece of a file is at hand while one is on its
+/// way; less would starve faster links.
+pub const NOTSENT_LOWAT: u32 = 2 * 1024;
 
 /// The congestion control that is asked for: it neither fills the link's queue nor collapses at
 /// random loss.
