@@ -48,7 +48,12 @@ async fn the_session_moves_to_websocket_and_back_without_losing_or_doubling_a_co
     until("it is back on QUIC", async || below(&client.link("truck").await, "quic")).await;
     let back = passed.elapsed();
     let why = client.link("truck").await["why"].clone();
-    assert!(why.as_str().unwrap().contains("QUIC"), "{why}");
+    // A new connection, or the first one if it has come to life before it was given up.
+    assert!(
+        ["QUIC works again", "QUIC answered after the fallback", "first choice"]
+            .contains(&why.as_str().unwrap()),
+        "{why}"
+    );
     until("signals go on", async || fresh_signals(&client.link("truck").await)).await;
     stop.store(true, Ordering::Relaxed);
     let outcomes = commanding.join_next().await.unwrap().unwrap();
