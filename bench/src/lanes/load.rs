@@ -179,7 +179,7 @@ impl Operator {
 
     /// The phase that the command ended in, or the status that came instead.
     async fn send(&self, number: usize) -> reqwest::Result<String> {
-        let (path, on) = (LIGHTS[number % LIGHTS.len()], number / LIGHTS.len() % 2 == 0);
+        let (path, on) = (LIGHTS[number % LIGHTS.len()], (number / LIGHTS.len()).is_multiple_of(2));
         let answer = self
             .http
             .post(format!("{}/v1/vehicles/{}/commands", self.gateway, self.vehicle))

@@ -183,11 +183,7 @@ fn gateway_config(bed: &Bed, papers: &Papers, congestion: Congestion) -> config:
     config.tls.key = papers.path("server.key");
     config.auth.public_key = papers.path("operator.pub");
     config.quic.secret = None;
-    config.quic.congestion = match congestion {
-        Congestion::Cubic => config::Congestion::Cubic,
-        Congestion::NewReno => config::Congestion::NewReno,
-        Congestion::Bbr => config::Congestion::Bbr,
-    };
+    config.quic.congestion = congestion;
     config.drain.deadline_ms = 3_000;
     let raised = ClassOverride {
         rate_per_second: Some(10_000),
