@@ -7,9 +7,10 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 /// Bytes not yet sent that the kernel keeps for one socket before it takes no more. They can no
-/// longer be overtaken: 8 KiB take 33 ms at 2 Mbit/s. Two of the bulk lane's 4 KiB chunks, so that
-/// the next is at hand while one is on its way; less would starve faster links.
-pub const NOTSENT_LOWAT: u32 = 8 * 1024;
+/// longer be overtaken: 2 KiB, and the piece that goes over it, take 14 ms at 2 Mbit/s, and three times that
+/// while BBR slows down for 200 ms every ten seconds. A piece of a file is at hand while one is on its
+/// way; less would starve faster links.
+pub const NOTSENT_LOWAT: u32 = 2 * 1024;
 
 /// The congestion control that is asked for: it neither fills the link's queue nor collapses at
 /// random loss.
