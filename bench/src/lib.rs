@@ -1,1 +1,9 @@
-//! Carriageway.
+//! Measures Carriageway: the real gateway and the real agent, on an emulated link or by the thousand.
+//!
+//! [`stats`] is pure. The rest drives processes, namespaces and clocks, and says beside each number what
+//! it was measured on, with which seed, and whether the emulator kept its promises meanwhile.
+
+pub mod fleet;
+pub mod lanes;
+pub mod stage;
+pub mod stats;

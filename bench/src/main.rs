@@ -1,3 +1,56 @@
-//! Carriageway.
+//! The benchmark's command line.
 
-fn main() {}
+use std::io::{Write as _, stderr, stdout};
+use std::process::ExitCode;
+
+use carriageway_bench::{fleet, lanes};
+use clap::{Parser, Subcommand};
+
+/// Measures Carriageway: the real gateway and the real agent, not models of them.
+///
+/// The first minute:
+///
+///   carriageway-bench lanes --quick      what a saturating upload does to commands and signals (as root)
+///   carriageway-bench fleet --vehicles 100    connect time, memory and CPU of a gateway with a fleet
+///
+/// Progress goes to stderr, tables to stdout, everything as JSON to --json FILE. Build with --release: a debug
+/// build measures the compiler. Other work on the machine widens every tail; see bench/README.md.
+#[derive(Debug, Parser)]
+#[command(name = "carriageway-bench", version, about, verbatim_doc_comment)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Lanes(lanes::Options),
+    Fleet(fleet::Options),
+    #[command(hide = true)]
+    FleetGateway(fleet::gateway::Options),
+    #[command(hide = true)]
+    FleetVehicles(fleet::vehicles::Options),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "off".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).init();
+    // Fails only where one is installed already, and then there is one.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    let out = &mut stdout();
+    let done = match cli.command {
+        Command::Lanes(options) => lanes::run(&options, out),
+        Command::Fleet(options) => fleet::run(&options, out),
+        Command::FleetGateway(options) => fleet::gateway::run(&options, out),
+        Command::FleetVehicles(options) => fleet::vehicles::run(&options, out),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to be done where even this cannot be written.
+            let _unread = writeln!(stderr(), "carriageway-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
