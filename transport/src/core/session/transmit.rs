@@ -77,7 +77,7 @@ impl Session {
         }
         match peer.capabilities.lanes {
             Lanes::Independent => {
-                self.lane_frame(index, now, |_| true).or_else(|| self.signal_frame(index, now))
+                self.lane_frame(index, now, |_, _| true).or_else(|| self.signal_frame(index, now))
             }
             Lanes::Shared => self.shared_frame(index, now),
         }
@@ -150,11 +150,16 @@ impl Session {
     }
 
     /// The most urgent lane's next frame, of the lanes with room and of `wanted` priority.
-    fn lane_frame(&mut self, index: usize, now: Moment, wanted: fn(i32) -> bool) -> Option<(Channel, Frame)> {
+    fn lane_frame(
+        &mut self,
+        index: usize,
+        now: Moment,
+        wanted: fn(Class, i32) -> bool,
+    ) -> Option<(Channel, Frame)> {
         for class in self.by_priority {
             let peer = &self.peers[index];
             let channel = peer.channel_of(class);
-            let may = wanted(self.config.policies[class].priority)
+            let may = wanted(class, self.config.policies[class].priority)
                 && peer.has_room(channel)
                 && self.carries(peer, class)
                 && self.window_admits(index, class);
@@ -203,14 +208,16 @@ impl Session {
     }
 
     /// One stream for all: urgent lanes first, then signals and the other lanes in turn, so that
-    /// neither starves.
+    /// neither starves; bulk when nothing else waits.
     fn shared_frame(&mut self, index: usize, now: Moment) -> Option<(Channel, Frame)> {
-        if let Some(urgent) = self.lane_frame(index, now, |priority| priority > SIGNAL_PRIORITY) {
+        if let Some(urgent) = self.lane_frame(index, now, |_, priority| priority > SIGNAL_PRIORITY) {
             return Some(urgent);
         }
         let lane_goes_next = self.peers[index].lane_goes_next;
-        let ordinary =
-            |session: &mut Self| session.lane_frame(index, now, |priority| priority <= SIGNAL_PRIORITY);
+        let ordinary = |session: &mut Self| {
+            let wanted = |class, priority| class != Class::Bulk && priority <= SIGNAL_PRIORITY;
+            session.lane_frame(index, now, wanted)
+        };
         let chosen = if lane_goes_next {
             ordinary(self).or_else(|| self.signal_frame(index, now))
         } else {
@@ -219,7 +226,7 @@ impl Session {
         if let Some((_, frame)) = &chosen {
             self.peers[index].lane_goes_next = matches!(frame, Frame::Signals(_));
         }
-        chosen
+        chosen.or_else(|| self.lane_frame(index, now, |class, _| class == Class::Bulk))
     }
 
     /// When signals that wait only for their rate cap may go.
