@@ -1,5 +1,7 @@
 //! Commands over HTTP, to a vehicle and back.
 
+use std::time::Duration;
+
 use carriageway_proto::{CloseCode, Message, Outcome, Phase, Reason};
 use reqwest::Method;
 use serde_json::json;
@@ -58,6 +60,24 @@ async fn who_does_not_wait_is_told_where_to_look() {
     let shown = gateway.get(&location).await;
     assert_eq!(shown.body["reason"], "OUT_OF_RANGE");
     assert_eq!(shown.body["detail"], "0 to 100");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn time_that_the_body_takes_comes_off_the_ttl() {
+    let gateway = Gateway::start().await;
+    let vehicle = gateway.vehicle("truck", Habit::Obey).await;
+    let pause = Duration::from_millis(300);
+    let late = json!({ "class": "body", "path": WINDOW, "value": 1, "ttl_ms": 250 });
+    let late = gateway.slow_order("truck", "late", &late, pause).await;
+    assert_eq!((late.status, &late.body["phase"]), (200, &json!("EXPIRED")), "{late:?}");
+    assert!(late.detail().contains("certainly not executed"), "{late:?}");
+    assert_eq!(vehicle.executed(), 0, "a command that outlived its ttl is never sent");
+
+    let patient = json!({ "class": "body", "path": WINDOW, "value": 2, "ttl_ms": 20_000 });
+    let patient = gateway.slow_order("truck", "patient", &patient, pause).await;
+    assert_eq!((patient.status, &patient.body["phase"]), (200, &json!("SUCCEEDED")), "{patient:?}");
+    let left = vehicle.seen.lock().unwrap().commands[0].ttl;
+    assert!(left <= Duration::from_secs(20) - pause, "{left:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -85,6 +85,9 @@ pub enum Submitted {
     },
     /// The record that this key already has. Nothing is to be sent.
     Repeated(CommandId),
+    /// A new record that ended in EXPIRED at once: its ttl passed before it was all here. Nothing is
+    /// to be sent.
+    Expired(CommandId),
     /// No record, and it will never execute.
     Refused(Refusal),
 }
@@ -199,13 +202,28 @@ impl Commands {
         }
     }
 
-    /// Decides on a command. `fresh` is the id of its record, should there be a new one. A repeat is
-    /// answered from the record whatever the state of the vehicle.
-    pub fn submit(&mut self, now: Moment, fresh: CommandId, request: Request, reach: Reach) -> Submitted {
+    /// Decides on a command. It lives from `arrived`, when it began to come in, however long the rest
+    /// of it took. `fresh` is the id of its record, should there be a new one. A repeat is answered
+    /// from the record whatever the state of the vehicle.
+    pub fn submit(
+        &mut self,
+        now: Moment,
+        arrived: Moment,
+        fresh: CommandId,
+        request: Request,
+        reach: Reach,
+    ) -> Submitted {
         match self.admit(now, &request, reach) {
             Ok(Admitted::Repeat(id)) => Submitted::Repeated(id),
             Ok(Admitted::New { ttl }) => {
-                self.insert(Record::new(now, fresh, request, ttl));
+                let record = Record::new(arrived, fresh, request, ttl);
+                let is_late = record.lives_until() <= now;
+                self.insert(now, record);
+                if is_late {
+                    let detail = "its ttl passed before all of it had arrived; certainly not executed";
+                    self.tell(now, fresh, News::of(Phase::Expired, detail));
+                    return Submitted::Expired(fresh);
+                }
                 Submitted::Accepted { id: fresh, ttl }
             }
             Err(refusal) => Submitted::Refused(refusal),
@@ -264,8 +282,8 @@ impl Commands {
         }
     }
 
-    fn insert(&mut self, record: Record) {
-        let (id, class, now) = (record.id, record.request.class, record.accepted);
+    fn insert(&mut self, now: Moment, record: Record) {
+        let (id, class) = (record.id, record.request.class);
         let policies = &self.policies;
         let vehicle = self.vehicles.entry(record.request.vehicle.clone()).or_insert_with(|| {
             let mut buckets = ClassMap::from_fn(|class| Bucket::full(&policies[class], now));
