@@ -1,6 +1,6 @@
 //! The operators' side of the hub: commands.
 
-use carriageway_proto::{Command, Message, Moment, Stamp, VehicleId};
+use carriageway_proto::{Class, Command, Message, Moment, Stamp, VehicleId};
 use carriageway_transport::link::{Link, SendError};
 use tokio::sync::watch;
 
@@ -22,7 +22,7 @@ pub enum Submission {
     UnknownVehicle,
     /// The class's lane to the vehicle takes no more just now.
     LaneFull,
-    /// The gateway is on its way out.
+    /// The gateway is on its way out, and this is no emergency stop that could still get through.
     Draining,
 }
 
@@ -50,11 +50,11 @@ impl Hub {
     fn try_submit(&self, arrived: Moment, request: Request) -> Submission {
         let mut state = self.state();
         let now = self.now();
-        if self.is_draining() && state.commands.record_of(&request.vehicle, &request.key).is_none() {
-            return Submission::Draining;
-        }
         observe_in(now, &mut state, &request.vehicle);
         let way = way_to(&state, &request.vehicle);
+        if self.is_draining() && !may_go_in_a_drain(&state, &request, way.as_ref()) {
+            return Submission::Draining;
+        }
         let reach = if way.is_some() { Reach::Connected } else { Reach::Offline };
         let is_known = state.registry.knows(&request.vehicle);
         // Read after the vehicle's clock was: what is left of the ttl is never overstated.
@@ -101,6 +101,12 @@ struct Way {
     session: carriageway_proto::SessionId,
     link: Link,
     clock: Stamp,
+}
+
+/// What is known already is answered, and an emergency stop goes for as long as there is a way.
+fn may_go_in_a_drain(state: &State, request: &Request, way: Option<&Way>) -> bool {
+    let is_stop = request.class == Class::Safety && way.is_some();
+    is_stop || state.commands.record_of(&request.vehicle, &request.key).is_some()
 }
 
 fn way_to(state: &State, vehicle: &VehicleId) -> Option<Way> {

@@ -283,7 +283,8 @@ impl Hub {
         self.0.newest.subscribe()
     }
 
-    /// Takes no more sessions and commands from now on.
+    /// Takes no more sessions from now on, and of commands only emergency stops that have a way to their
+    /// vehicle.
     pub fn start_draining(&self) {
         self.0.draining.store(true, Ordering::Release);
     }

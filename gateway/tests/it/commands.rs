@@ -12,6 +12,10 @@ fn window(position: i64) -> serde_json::Value {
     json!({ "class": "body", "path": WINDOW, "value": position })
 }
 
+fn stop() -> serde_json::Value {
+    json!({ "class": "safety", "path": "Vehicle.EmergencyStop", "value": true })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_is_opened_once_and_the_outcome_stays() {
     let gateway = Gateway::start().await;
@@ -139,9 +143,8 @@ async fn too_much_at_once_is_told_to_come_back_but_not_an_emergency_stop() {
     let refused = refused.expect("there is a limit");
     assert_eq!(refused.status, 429, "{refused:?}");
     assert!(refused.headers.contains_key("retry-after"));
-    for n in 0..40 {
-        let stop = json!({ "class": "safety", "path": "Vehicle.EmergencyStop", "value": true });
-        let request = gateway.command("truck", &format!("stop-{n}"), &stop);
+    for n in 0..100 {
+        let request = gateway.command("truck", &format!("stop-{n}"), &stop());
         assert_eq!(request.send().await.unwrap().status(), 202);
     }
 }
@@ -199,6 +202,10 @@ async fn a_drain_lets_commands_finish_and_sends_vehicles_away() {
         assert_eq!(gateway.internal("/readyz").await, (503, "draining\n".into()));
         let refused = gateway.order("busy", "k-2", &window(2)).await;
         assert_eq!(refused.problem(), (503, "draining"));
+        let stop = gateway.command("busy", "stop", &stop()).send().await.unwrap();
+        assert_eq!(stop.status(), 202, "a drain sheds no emergency stop while there is a connection");
+        until(async || busy.executed() == 2).await;
+        busy.says("stop", Phase::Succeeded).await;
         busy.says("k", Phase::Succeeded).await;
     };
     let (drained, (), outcome) = tokio::join!(running.drain(), story, waiting);
