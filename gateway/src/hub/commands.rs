@@ -61,6 +61,7 @@ impl Hub {
         let now = self.now();
         let fresh = CommandId::from_bytes(self.chance());
         let submitted = state.commands.submit(now, arrived, fresh, request, reach);
+        self.0.metrics.dropped("records", "made_room_for_a_stop", state.commands.take_evicted());
         let submission = match (submitted, way) {
             (Submitted::Accepted { id, .. }, Some(way)) => dispatch(now, &mut state, id, &way),
             (Submitted::Accepted { .. }, None) => {

@@ -7,7 +7,8 @@
 //! - A vehicle without a connection gets nothing: the command is refused and leaves no record
 //!   (OFFLINE).
 //! - A record stays until every copy of its command is refused for its age and the answer has been
-//!   there to read for a while (DEDUP-BOUND). Where there is no room, new commands are refused.
+//!   there to read for a while (DEDUP-BOUND). Where there is no room, new commands are refused; an
+//!   emergency stop cuts short the while of the record that would go next.
 //!
 //! Records live in memory: a restarted gateway has forgotten them. What keeps a command from being
 //! executed twice across that is the vehicle's own journal.
@@ -178,6 +179,7 @@ pub struct Commands {
     unfinished: usize,
     changes: VecDeque<Change>,
     heard: VecDeque<Heard>,
+    evicted: u64,
 }
 
 #[derive(Debug)]
@@ -199,6 +201,7 @@ impl Commands {
             unfinished: 0,
             changes: VecDeque::new(),
             heard: VecDeque::new(),
+            evicted: 0,
         }
     }
 
@@ -242,6 +245,9 @@ impl Commands {
         if reach == Reach::Offline {
             return Err(Refusal::Offline);
         }
+        if request.class == Class::Safety {
+            self.make_room(now, &request.vehicle);
+        }
         self.room(request)?;
         self.rate(now, request)?;
         Ok(Admitted::New { ttl })
@@ -256,6 +262,31 @@ impl Commands {
         };
         let ttl = request.ttl.or(default).ok_or(Refusal::TtlMissing)?;
         if ttl.is_zero() || ttl > longest { Err(Refusal::Ttl { longest }) } else { Ok(ttl) }
+    }
+
+    /// Where even the reserve is full, lets go of an ended record that every copy is too old for, of
+    /// the vehicle's own where those are too many. One is there unless all have ended just now.
+    fn make_room(&mut self, now: Moment, vehicle: &VehicleId) {
+        let Limits { records, per_vehicle, reserve, .. } = self.limits;
+        let own = self.vehicles.get(vehicle).map(|vehicle| &vehicle.keys);
+        let victim = if let Some(own) = own.filter(|own| own.len() >= per_vehicle + reserve) {
+            let stale = own.values().filter(|id| self.is_stale(now, **id));
+            stale.min_by_key(|id| self.records[*id].due).copied()
+        } else if self.records.len() >= records + reserve {
+            self.due.iter().map(|(_, id)| *id).find(|id| self.is_stale(now, *id))
+        } else {
+            None
+        };
+        if let Some(victim) = victim {
+            self.remove(victim);
+            self.evicted += 1;
+        }
+    }
+
+    /// Ended, and the vehicle refuses every copy of it for its age.
+    fn is_stale(&self, now: Moment, id: CommandId) -> bool {
+        let record = &self.records[&id];
+        record.phase().is_terminal() && record.lives_until() + self.limits.execution_grace <= now
     }
 
     /// Room for a record and for a command under way. An emergency stop has a reserve, and as many
@@ -330,6 +361,11 @@ impl Commands {
     /// What came of the next outcome that was taken in.
     pub fn poll_heard(&mut self) -> Option<Heard> {
         self.heard.pop_front()
+    }
+
+    /// How many records had to go before their time since this was last asked.
+    pub fn take_evicted(&mut self) -> u64 {
+        std::mem::take(&mut self.evicted)
     }
 
     /// When [`Input::Tick`] has something to do next.

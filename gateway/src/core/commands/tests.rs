@@ -296,6 +296,28 @@ fn full_refuses_and_keeps_every_record_but_lets_emergency_stops_in() {
 }
 
 #[test]
+fn a_stop_takes_the_place_of_a_record_that_has_only_been_kept_to_be_read() {
+    let of_all = Limits { records: 3, reserve: 2, ..Limits::default() };
+    let of_one = Limits { per_vehicle: 3, reserve: 2, ..Limits::default() };
+    for limits in [of_all, of_one] {
+        let mut commands = Commands::new(limits, PolicyTable::defaults());
+        accepted_at_once(&mut commands, 3, |key| window(key, 1));
+        accepted_at_once(&mut commands, 2, stop);
+        while commands.wakes_at().is_some_and(|wake| wake <= at(60_000)) {
+            commands.handle(at(60_000), Input::Tick);
+        }
+        let body = commands.submit(at(60_000), at(60_000), id(7), window("late", 1), Reach::Connected);
+        assert_eq!(body, Submitted::Refused(Refusal::Full));
+        for n in 10..15 {
+            let stopped =
+                commands.submit(at(60_000), at(60_000), id(n), stop(&format!("s{n}")), Reach::Connected);
+            assert!(matches!(stopped, Submitted::Accepted { .. }), "{stopped:?}");
+            assert_eq!((commands.len(), commands.take_evicted()), (5, 1));
+        }
+    }
+}
+
+#[test]
 fn the_ttl_counts_from_when_a_command_began_to_come_in() {
     let mut commands = commands();
     let brief = |key| Request { ttl: Some(Duration::from_secs(1)), ..window(key, 1) };
