@@ -168,6 +168,20 @@ impl Gateway {
         Box::new(self.quic_as(&authority, own).await.unwrap())
     }
 
+    /// Connections of one vehicle that say nothing.
+    pub(crate) async fn silent(
+        &self,
+        vehicle: &str,
+        count: usize,
+    ) -> Vec<Result<quic::QuicConnection, quic::DialError>> {
+        let mut dialed = Vec::new();
+        for _ in 0..count {
+            let (authority, own) = self.credentials(vehicle);
+            dialed.push(self.quic_as(&authority, own).await);
+        }
+        dialed
+    }
+
     pub(crate) async fn quic_as(
         &self,
         authority: &Authority,
