@@ -220,8 +220,15 @@ async fn greet(
     }
 }
 
-/// Drives a session and reads it, until it ends.
+/// Drives a session and reads it, until it ends, or breaks off and is given up.
 async fn live(hub: Hub, mut opened: Opened) {
+    if AssertUnwindSafe(lived(&hub, &mut opened)).catch_unwind().await.is_err() {
+        broke_off(&hub, &opened.vehicle, "session");
+    }
+    hub.closed(&opened);
+}
+
+async fn lived(hub: &Hub, opened: &mut Opened) {
     let driver = std::mem::replace(&mut opened.driver, Box::pin(std::future::ready(())));
     let mut connectivity = opened.link.connectivity();
     let reading = async {
@@ -230,7 +237,7 @@ async fn live(hub: Hub, mut opened: Opened) {
                 happening = opened.happenings.recv() => match happening {
                     Some(happening) => {
                         let last = matches!(happening, Happening::Ended(_));
-                        hub.happened(&opened, happening);
+                        hub.happened(opened, happening);
                         if last {
                             break;
                         }
@@ -242,5 +249,23 @@ async fn live(hub: Hub, mut opened: Opened) {
         }
     };
     tokio::join!(driver, reading);
-    hub.closed(&opened);
+}
+
+#[cfg(test)]
+mod tests {
+    use carriageway_transport::clock::BootClock;
+
+    use super::*;
+    use crate::hub::Settings;
+
+    #[tokio::test]
+    async fn a_session_that_panics_is_over_and_the_hub_knows() {
+        let hub = Hub::new(Settings::default(), BootClock::system().unwrap(), Arc::new(Metrics::new()));
+        let vehicle = "truck".parse().unwrap();
+        let opened = Opened::driven_by(&hub, &vehicle, async { panic!("a broken invariant") });
+        assert_eq!(hub.sessions_open(), 1);
+        live(hub.clone(), opened).await;
+        assert_eq!(hub.sessions_open(), 0, "another session of the vehicle may come");
+        assert!(hub.metrics().text().contains(r#"stage="panic",reason="session"} 1"#));
+    }
 }

@@ -207,7 +207,7 @@ impl Hub {
     /// Tells what the cores have to tell, and wakes the watchers.
     fn pump(&self, now: Moment, state: &mut State) {
         while let Some(output) = state.registry.poll() {
-            told(now, state, output);
+            self.told(now, state, output);
         }
         while let Some(change) = state.commands.poll() {
             let Some(record) = state.commands.record(change.id) else { continue };
@@ -225,6 +225,21 @@ impl Hub {
         }
         let newest = state.ring.newest();
         self.0.newest.send_if_modified(|known| std::mem::replace(known, newest) != newest);
+    }
+
+    fn told(&self, now: Moment, state: &mut State, output: registry::Output) {
+        match output {
+            registry::Output::Presence { vehicle, presence } => {
+                state.ring.push(now, Event::Presence { vehicle, presence });
+            }
+            registry::Output::End { vehicle, session, code } => {
+                let live = state.rooms.get(&vehicle).and_then(Room::live);
+                if let Some(live) = live.filter(|live| live.session == session) {
+                    let reason = "no connection came back in time";
+                    self.survive("link", || live.link.close(code, reason, None));
+                }
+            }
+        }
     }
 
     /// Every vehicle, by id.
@@ -292,20 +307,6 @@ impl Hub {
     /// Whether it is on its way out.
     pub fn is_draining(&self) -> bool {
         self.0.draining.load(Ordering::Acquire)
-    }
-}
-
-fn told(now: Moment, state: &mut State, output: registry::Output) {
-    match output {
-        registry::Output::Presence { vehicle, presence } => {
-            state.ring.push(now, Event::Presence { vehicle, presence });
-        }
-        registry::Output::End { vehicle, session, code } => {
-            let live = state.rooms.get(&vehicle).and_then(Room::live);
-            if let Some(live) = live.filter(|live| live.session == session) {
-                live.link.close(code, "no connection came back in time", None);
-            }
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use carriageway_proto::{Class, ClassMap, Moment, SessionId};
+use carriageway_proto::{Class, ClassMap, Epoch, Moment, SessionId};
 use carriageway_transport::core::connection::{ConnectionId, Transport};
 use carriageway_transport::core::pulse::Health;
 use carriageway_transport::link::{ConnectionStatus, Drop, Link, Network, Status};
@@ -25,6 +25,7 @@ pub(super) struct Room {
 /// A session and its handle.
 pub(super) struct Live {
     pub(super) session: SessionId,
+    pub(super) epoch: Epoch,
     pub(super) link: Link,
     pub(super) transport: Option<Transport>,
     pub(super) meter: Arc<Meter>,
