@@ -24,7 +24,7 @@ use clap::{Parser, Subcommand};
 /// Then open https://localhost:4433/ for the page and https://localhost:4433/docs for the API; health
 /// and metrics are on http://127.0.0.1:9464 (/livez, /readyz, /metrics).
 ///
-/// Configuration comes from a file, then CARRIAGEWAY_GATEWAY_* variables, then --set; `config show`
+/// Configuration comes from a file, then CARRIAGEWAY_GATEWAY__* variables, then --set; `config show`
 /// prints what is in force, `config check` what is wrong with it.
 #[derive(Debug, Parser)]
 #[command(name = "carriageway-gateway", version, about, verbatim_doc_comment)]
@@ -60,9 +60,20 @@ fn main() -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         // Nothing is left to be done where even this cannot be written.
-        let _unread = writeln!(stderr(), "carriageway-gateway: {error:#}");
+        let _unread = writeln!(stderr(), "carriageway-gateway: {}", said_once(&error));
         ExitCode::FAILURE
     })
+}
+
+/// An error and its causes in one line. Our own errors quote their cause already.
+fn said_once(error: &anyhow::Error) -> String {
+    let mut line = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
 }
 
 fn run(source: Source) -> Result<ExitCode> {
@@ -100,4 +111,26 @@ async fn until_told(config: &Config) -> Result<ExitCode> {
 async fn drain(running: Running) -> ExitCode {
     running.drain().await;
     ExitCode::SUCCESS
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let quoted = anyhow!("no such file").context("cannot read x: no such file");
+        assert_eq!(said_once(&quoted), "cannot read x: no such file");
+        let bare = anyhow!("no such file").context("cannot read x");
+        assert_eq!(said_once(&bare), "cannot read x: no such file");
+    }
+
+    #[test]
+    fn the_help_names_the_prefix_that_is_read() {
+        let help = Cli::command().render_long_help().to_string();
+        assert!(help.contains("CARRIAGEWAY_GATEWAY__*"), "{help}");
+        assert!(!help.replace("GATEWAY__", "").contains("GATEWAY_"), "{help}");
+    }
 }
