@@ -192,7 +192,7 @@ pub struct ClassOverride {
     /// Milliseconds that a command lives if it names no ttl.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u32>,
-    /// Milliseconds in which a repeat of the same target is the same wish.
+    /// Reserved, not applied yet: milliseconds in which a repeat of the same target is the same wish.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicate_window_ms: Option<u32>,
     /// Executions per second over time.
