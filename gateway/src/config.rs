@@ -290,5 +290,15 @@ impl Config {
     }
 }
 
+/// Of these variables' names, those that look like settings but are not read: one underscore of
+/// [`ENV_PREFIX`]'s two is missing.
+pub fn unread(names: impl IntoIterator<Item = String>) -> Vec<String> {
+    let looks_alike = |name: &String| {
+        let rest = name.strip_prefix(ENV_PREFIX).and_then(|rest| rest.strip_prefix('_'));
+        rest.is_some_and(|rest| !rest.starts_with('_'))
+    };
+    names.into_iter().filter(looks_alike).collect()
+}
+
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, anyhow};
 use carriageway_gateway::cli::certs::Certs;
 use carriageway_gateway::cli::config::{self, Source};
 use carriageway_gateway::cli::token::Token;
-use carriageway_gateway::config::Config;
+use carriageway_gateway::config::{Config, ENV_PREFIX, unread};
 use carriageway_gateway::serve::{Running, serve};
 use carriageway_transport::daemon::{self, Signals};
 use clap::{Parser, Subcommand};
@@ -83,6 +83,11 @@ fn run(source: Source) -> Result<ExitCode> {
         return Err(anyhow!("the configuration is not good:\n  {}", problems.join("\n  ")));
     }
     config.log.start()?;
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let unread = unread(names);
+    if !unread.is_empty() {
+        tracing::warn!(?unread, "these variables are no settings: settings begin with {ENV_PREFIX}__");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(until_told(&config))?;
     // Whatever still waits for a peer is not waited for.
