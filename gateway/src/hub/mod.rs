@@ -279,11 +279,12 @@ impl Hub {
         Some((changed, board.version()))
     }
 
-    /// Every vehicle with the version of its signals.
-    pub fn versions(&self) -> Vec<(VehicleId, u64)> {
+    /// Every vehicle that `wanted` wants with the version of its signals.
+    pub fn versions(&self, wanted: impl Fn(&VehicleId) -> bool) -> Vec<(VehicleId, u64)> {
         let boards: Vec<_> = {
             let state = self.state();
-            state.rooms.iter().map(|(vehicle, room)| (vehicle.clone(), Arc::clone(&room.board))).collect()
+            let rooms = state.rooms.iter().filter(|(vehicle, _)| wanted(vehicle));
+            rooms.map(|(vehicle, room)| (vehicle.clone(), Arc::clone(&room.board))).collect()
         };
         boards.into_iter().map(|(vehicle, board)| (vehicle, lock(&board).version())).collect()
     }

@@ -181,4 +181,12 @@ mod tests {
         assert_eq!(lives(&broken), answers, "a session that cannot be asked is given up");
         assert!(hub.metrics().text().contains(r#"stage="panic",reason="test"} "#));
     }
+
+    #[test]
+    fn only_the_vehicles_that_are_wanted_are_looked_at() {
+        let hub = Hub::new(Settings::default(), BootClock::system().unwrap(), Arc::new(Metrics::new()));
+        let [one, _other] = ["one", "other"]
+            .map(|vehicle| Opened::driven_by(&hub, &vehicle.parse().unwrap(), std::future::pending()));
+        assert_eq!(hub.versions(|vehicle| *vehicle == one.vehicle), [(one.vehicle.clone(), 0)]);
+    }
 }
