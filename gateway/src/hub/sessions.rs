@@ -154,8 +154,23 @@ impl Hub {
     fn tell(&self, event: Event) {
         let now = self.now();
         let mut state = self.state();
-        state.ring.push(now, event);
+        self.pace(now, &mut state, event);
         self.pump(now, &mut state);
+    }
+
+    /// Tells of a session or a link, at the vehicle's pace.
+    fn pace(&self, now: Moment, state: &mut State, event: Event) {
+        let State { rooms, ring, .. } = state;
+        let Some(room) = rooms.get_mut(event.vehicle()) else {
+            ring.push(now, event);
+            return;
+        };
+        let is_link = matches!(event, Event::Link { .. });
+        let (event, gave_up) = room.pacers[usize::from(is_link)].offer(now, event);
+        self.0.metrics.dropped("events", "superseded", u64::from(gave_up));
+        if let Some(event) = event {
+            ring.push(now, event);
+        }
     }
 
     fn moved(
@@ -265,7 +280,7 @@ impl Hub {
         let input = registry::Input::Ended { vehicle: vehicle.clone(), session };
         state.registry.handle(now, input);
         let change = SessionChange::Ended(why.into());
-        state.ring.push(now, Event::Session { vehicle: vehicle.clone(), session, epoch, change });
+        self.pace(now, &mut state, Event::Session { vehicle: vehicle.clone(), session, epoch, change });
         self.pump(now, &mut state);
     }
 

@@ -85,6 +85,10 @@ impl Hub {
             state.registry.handle(now, input);
         }
         state.registry.handle(now, registry::Input::Tick);
+        let State { rooms, ring, .. } = &mut *state;
+        for event in rooms.values_mut().flat_map(|room| &mut room.pacers).filter_map(|pacer| pacer.due(now)) {
+            ring.push(now, event);
+        }
         self.pump(now, &mut state);
         let State { rooms, registry, .. } = &mut *state;
         rooms.retain(|vehicle, _| registry.knows(vehicle));
