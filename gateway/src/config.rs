@@ -192,7 +192,7 @@ pub struct ClassOverride {
     /// Milliseconds that a command lives if it names no ttl.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u32>,
-    /// Milliseconds in which a repeat of the same target is the same wish.
+    /// Reserved, not applied yet: milliseconds in which a repeat of the same target is the same wish.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicate_window_ms: Option<u32>,
     /// Executions per second over time.
@@ -288,6 +288,16 @@ impl Config {
         let written = |class: Class| (class.name().to_owned(), ClassOverride::of(&policies[class]));
         Self { classes: Class::ALL.map(written).into(), ..self.clone() }
     }
+}
+
+/// Of these variables' names, those that look like settings but are not read: one underscore of
+/// [`ENV_PREFIX`]'s two is missing.
+pub fn unread(names: impl IntoIterator<Item = String>) -> Vec<String> {
+    let looks_alike = |name: &String| {
+        let rest = name.strip_prefix(ENV_PREFIX).and_then(|rest| rest.strip_prefix('_'));
+        rest.is_some_and(|rest| !rest.starts_with('_'))
+    };
+    names.into_iter().filter(looks_alike).collect()
 }
 
 #[cfg(test)]

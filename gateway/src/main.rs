@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, anyhow};
 use carriageway_gateway::cli::certs::Certs;
 use carriageway_gateway::cli::config::{self, Source};
 use carriageway_gateway::cli::token::Token;
-use carriageway_gateway::config::Config;
+use carriageway_gateway::config::{Config, ENV_PREFIX, unread};
 use carriageway_gateway::serve::{Running, serve};
 use carriageway_transport::daemon::{self, Signals};
 use clap::{Parser, Subcommand};
@@ -24,7 +24,7 @@ use clap::{Parser, Subcommand};
 /// Then open https://localhost:4433/ for the page and https://localhost:4433/docs for the API; health
 /// and metrics are on http://127.0.0.1:9464 (/livez, /readyz, /metrics).
 ///
-/// Configuration comes from a file, then CARRIAGEWAY_GATEWAY_* variables, then --set; `config show`
+/// Configuration comes from a file, then CARRIAGEWAY_GATEWAY__* variables, then --set; `config show`
 /// prints what is in force, `config check` what is wrong with it.
 #[derive(Debug, Parser)]
 #[command(name = "carriageway-gateway", version, about, verbatim_doc_comment)]
@@ -60,9 +60,20 @@ fn main() -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         // Nothing is left to be done where even this cannot be written.
-        let _unread = writeln!(stderr(), "carriageway-gateway: {error:#}");
+        let _unread = writeln!(stderr(), "carriageway-gateway: {}", said_once(&error));
         ExitCode::FAILURE
     })
+}
+
+/// An error and its causes in one line. Our own errors quote their cause already.
+fn said_once(error: &anyhow::Error) -> String {
+    let mut line = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
 }
 
 fn run(source: Source) -> Result<ExitCode> {
@@ -72,6 +83,11 @@ fn run(source: Source) -> Result<ExitCode> {
         return Err(anyhow!("the configuration is not good:\n  {}", problems.join("\n  ")));
     }
     config.log.start()?;
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let unread = unread(names);
+    if !unread.is_empty() {
+        tracing::warn!(?unread, "these variables are no settings: settings begin with {ENV_PREFIX}__");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(until_told(&config))?;
     // Whatever still waits for a peer is not waited for.
@@ -100,4 +116,26 @@ async fn until_told(config: &Config) -> Result<ExitCode> {
 async fn drain(running: Running) -> ExitCode {
     running.drain().await;
     ExitCode::SUCCESS
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let quoted = anyhow!("no such file").context("cannot read x: no such file");
+        assert_eq!(said_once(&quoted), "cannot read x: no such file");
+        let bare = anyhow!("no such file").context("cannot read x");
+        assert_eq!(said_once(&bare), "cannot read x: no such file");
+    }
+
+    #[test]
+    fn the_help_names_the_prefix_that_is_read() {
+        let help = Cli::command().render_long_help().to_string();
+        assert!(help.contains("CARRIAGEWAY_GATEWAY__*"), "{help}");
+        assert!(!help.replace("GATEWAY__", "").contains("GATEWAY_"), "{help}");
+    }
 }

@@ -12,7 +12,7 @@ use carriageway_proto::{CommandKey, VehicleId};
 use super::caller::{Caller, vehicle_id};
 use super::problem::Problem;
 use super::types::{CommandRequest, CommandView};
-use super::{Api, body};
+use super::{Api, Arrival, body};
 use crate::auth::Permission;
 use crate::core::commands::{self, CommandId, Record, Refusal};
 use crate::hub::Submission;
@@ -32,6 +32,12 @@ const MAX_WAIT: Duration = Duration::from_mins(1);
 /// the outcome: 200 with it, else 202. A vehicle that is not connected answers 404 at once, and the
 /// command is never executed. Records live in this gateway's memory; after a restart of the gateway
 /// it is the vehicle's own journal that keeps a command from being executed twice.
+///
+/// The ttl counts from when the gateway had read the request's head: time that the body takes comes
+/// off it, and a command whose ttl is over before its body is here ends in EXPIRED, certainly not
+/// executed. What the request spent before that is not known to the gateway: on the network, or
+/// behind another request on the same connection. Do not pipeline commands, and choose the ttl
+/// accordingly.
 #[utoipa::path(
     post,
     path = "/v1/vehicles/{id}/commands",
@@ -58,6 +64,7 @@ const MAX_WAIT: Duration = Duration::from_mins(1);
 )]
 pub(crate) async fn submit(
     State(api): State<Api>,
+    Arrival(arrived): Arrival,
     caller: Caller,
     Path(vehicle): Path<String>,
     request: Request,
@@ -77,7 +84,7 @@ pub(crate) async fn submit(
         operator: caller.0.name,
     };
     let vehicle = request.vehicle.clone();
-    let (id, replayed) = match api.hub().submit(request) {
+    let (id, replayed) = match api.hub().submit(arrived, request) {
         Submission::Accepted(id) => (id, false),
         Submission::Repeated(id) => (id, true),
         refused => return Err(refusal(&refused, &vehicle)),

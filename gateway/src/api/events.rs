@@ -248,12 +248,14 @@ impl Stream {
         if !self.filter.name("signals") {
             return;
         }
-        let versions = self.api.hub().versions();
+        let (filter, operator) = (&self.filter, &self.operator);
+        let is_visible =
+            |vehicle: &VehicleId| filter.vehicle(vehicle) && operator.may(Permission::Observe, vehicle);
+        let versions = self.api.hub().versions(is_visible);
         self.seen.retain(|vehicle, _| versions.binary_search_by(|(known, _)| known.cmp(vehicle)).is_ok());
         for (vehicle, version) in versions {
             let seen = self.seen.get(&vehicle).copied().unwrap_or(0);
-            let visible = self.filter.vehicle(&vehicle) && self.operator.may(Permission::Observe, &vehicle);
-            if version == seen || !visible {
+            if version == seen {
                 continue;
             }
             let Some((shown, version)) = self.api.hub().signals(&vehicle, seen) else { continue };

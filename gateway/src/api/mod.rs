@@ -14,12 +14,14 @@ pub mod wall;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
+use carriageway_proto::Moment;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::auth::Verifier;
@@ -118,11 +120,25 @@ async fn uncached(mut response: Response) -> Response {
     response
 }
 
-/// Counts and times each request by the pattern of its route.
-async fn measured(State(api): State<Api>, request: Request, next: Next) -> Response {
+/// When the gateway had read a request's head: what the request asks for is at least this old.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival(pub(crate) Moment);
+
+impl FromRequestParts<Api> for Arrival {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Self::Rejection> {
+        let noted = parts.extensions.get().copied();
+        Ok(noted.unwrap_or_else(|| Self(api.hub().clock().now())))
+    }
+}
+
+/// Notes when each request arrived; counts and times it by the pattern of its route.
+async fn measured(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
     let clock = api.hub().clock().clone();
     let begun = clock.now();
+    request.extensions_mut().insert(Arrival(begun));
     let response = next.run(request).await;
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
     api.hub().metrics().http(route, response.status().as_u16(), clock.now().since(begun));

@@ -62,7 +62,8 @@ pub struct CommandRequest {
     /// The state to reach: boolean, number or text.
     #[schema(example = 50)]
     pub value: JsonValue,
-    /// How long the command may wait to take effect, in milliseconds from now. Absent: the class's own
+    /// How long the command may wait to take effect, in milliseconds from when the
+    /// gateway had read the request's head. Absent: the class's own
     /// (body 5000, safety 2000, drive 500). At most ten times that.
     #[schema(example = 5000)]
     pub ttl_ms: Option<u64>,

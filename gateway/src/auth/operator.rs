@@ -68,6 +68,11 @@ impl Scopes {
         }
     }
 
+    /// Whether there is any.
+    pub fn grant_any(&self) -> bool {
+        self.observe || self.commands.iter().any(|(_, granted)| *granted)
+    }
+
     fn with(mut self, word: &str) -> Self {
         if word == "observe" {
             self.observe = true;

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use carriageway_proto::VehicleId;
 use clap::{Args, Subcommand};
 
-use crate::auth::{Grant, mint, unix_now};
+use crate::auth::{Grant, Scopes, mint, unix_now};
 
 /// Tokens for operators.
 #[derive(Debug, Args)]
@@ -34,12 +34,12 @@ struct New {
     #[arg(long)]
     sub: String,
     /// Space-separated: observe, command:<class>, command:*
-    #[arg(long, default_value = "observe")]
+    #[arg(long, default_value = "observe", value_parser = scope)]
     scope: String,
     /// Vehicle ids, separated by commas, or '*' for all
     #[arg(long, value_delimiter = ',', required = true, value_parser = vehicle)]
     vehicles: Vec<String>,
-    /// How long it is good: a number with s, m, h or d
+    /// How long it is good: a number with s, m, h or d, at most 3650d
     #[arg(long, default_value = "12h", value_parser = duration)]
     ttl: Duration,
     /// The gateway's auth.audience
@@ -78,6 +78,22 @@ fn vehicle(text: &str) -> Result<String, String> {
     }
 }
 
+/// A list of scopes that each grant something.
+fn scope(text: &str) -> Result<String, String> {
+    let known =
+        "observe, command:* and command:<class> with safety, drive, body, comfort, config or diagnostics";
+    if let Some(word) = text.split_ascii_whitespace().find(|word| !Scopes::parse(word).grant_any()) {
+        return Err(format!("{word:?} is no scope; there are {known}"));
+    }
+    if text.trim().is_empty() {
+        return Err(format!("a token without a scope is good for nothing; there are {known}"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Longer than any key should stay in use.
+const LONGEST: Duration = Duration::from_hours(3_650 * 24);
+
 /// Reads `90s`, `30m`, `12h` or `7d`.
 fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no duration; write a number above 0 with s, m, h or d, such as 12h");
@@ -93,7 +109,11 @@ fn duration(text: &str) -> Result<Duration, String> {
     if number == 0 {
         return Err(wrong());
     }
-    Ok(Duration::from_secs(u64::from(number) * u64::from(seconds)))
+    let duration = Duration::from_secs(u64::from(number) * u64::from(seconds));
+    if duration > LONGEST {
+        return Err(format!("{text:?} is too long; a token is good for at most 3650d"));
+    }
+    Ok(duration)
 }
 
 #[cfg(test)]
@@ -101,11 +121,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_scopes_that_grant_something_are_minted() {
+        for good in ["observe", "observe command:*", "command:safety command:body"] {
+            assert_eq!(scope(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "bogus", "observe comand:*", "command:", "command:bulk", "command:windows", "Observe"]
+        {
+            let why = scope(bad).unwrap_err();
+            assert!(why.contains("command:*") && why.contains("observe"), "{why}");
+        }
+    }
+
+    #[test]
     fn durations_have_a_unit_and_are_never_nothing() {
         assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("12h"), Ok(Duration::from_hours(12)));
         assert_eq!(duration("7d"), Ok(Duration::from_hours(168)));
-        for bad in ["", "h", "12", "0h", "-1h", "1.5h", "12hh ", "99999999999d", "1ä"] {
+        for bad in ["", "h", "12", "0h", "-1h", "1.5h", "12hh ", "99999999999d", "3651d", "1ä"] {
             assert!(duration(bad).is_err(), "{bad:?}");
         }
     }

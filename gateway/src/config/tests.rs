@@ -191,3 +191,9 @@ fn what_is_shown_can_be_loaded_again_and_means_the_same() {
     assert_eq!(again.listen, config.listen);
     assert_eq!(again.check(), Ok(()));
 }
+
+#[test]
+fn a_variable_that_lacks_an_underscore_is_noticed() {
+    let names = ["CARRIAGEWAY_GATEWAY_LISTEN__TCP", "CARRIAGEWAY_GATEWAY__LISTEN__TCP", "CARRIAGEWAY_CONFIG"];
+    assert_eq!(unread(names.map(String::from)), ["CARRIAGEWAY_GATEWAY_LISTEN__TCP"]);
+}

@@ -207,7 +207,7 @@ impl Hub {
     /// Tells what the cores have to tell, and wakes the watchers.
     fn pump(&self, now: Moment, state: &mut State) {
         while let Some(output) = state.registry.poll() {
-            told(now, state, output);
+            self.told(now, state, output);
         }
         while let Some(change) = state.commands.poll() {
             let Some(record) = state.commands.record(change.id) else { continue };
@@ -225,6 +225,21 @@ impl Hub {
         }
         let newest = state.ring.newest();
         self.0.newest.send_if_modified(|known| std::mem::replace(known, newest) != newest);
+    }
+
+    fn told(&self, now: Moment, state: &mut State, output: registry::Output) {
+        match output {
+            registry::Output::Presence { vehicle, presence } => {
+                state.ring.push(now, Event::Presence { vehicle, presence });
+            }
+            registry::Output::End { vehicle, session, code } => {
+                let live = state.rooms.get(&vehicle).and_then(Room::live);
+                if let Some(live) = live.filter(|live| live.session == session) {
+                    let reason = "no connection came back in time";
+                    self.survive("link", || live.link.close(code, reason, None));
+                }
+            }
+        }
     }
 
     /// Every vehicle, by id.
@@ -264,11 +279,12 @@ impl Hub {
         Some((changed, board.version()))
     }
 
-    /// Every vehicle with the version of its signals.
-    pub fn versions(&self) -> Vec<(VehicleId, u64)> {
+    /// Every vehicle that `wanted` wants with the version of its signals.
+    pub fn versions(&self, wanted: impl Fn(&VehicleId) -> bool) -> Vec<(VehicleId, u64)> {
         let boards: Vec<_> = {
             let state = self.state();
-            state.rooms.iter().map(|(vehicle, room)| (vehicle.clone(), Arc::clone(&room.board))).collect()
+            let rooms = state.rooms.iter().filter(|(vehicle, _)| wanted(vehicle));
+            rooms.map(|(vehicle, room)| (vehicle.clone(), Arc::clone(&room.board))).collect()
         };
         boards.into_iter().map(|(vehicle, board)| (vehicle, lock(&board).version())).collect()
     }
@@ -283,7 +299,8 @@ impl Hub {
         self.0.newest.subscribe()
     }
 
-    /// Takes no more sessions and commands from now on.
+    /// Takes no more sessions from now on, and of commands only emergency stops that have a way to their
+    /// vehicle.
     pub fn start_draining(&self) {
         self.0.draining.store(true, Ordering::Release);
     }
@@ -291,20 +308,6 @@ impl Hub {
     /// Whether it is on its way out.
     pub fn is_draining(&self) -> bool {
         self.0.draining.load(Ordering::Acquire)
-    }
-}
-
-fn told(now: Moment, state: &mut State, output: registry::Output) {
-    match output {
-        registry::Output::Presence { vehicle, presence } => {
-            state.ring.push(now, Event::Presence { vehicle, presence });
-        }
-        registry::Output::End { vehicle, session, code } => {
-            let live = state.rooms.get(&vehicle).and_then(Room::live);
-            if let Some(live) = live.filter(|live| live.session == session) {
-                live.link.close(code, "no connection came back in time", None);
-            }
-        }
     }
 }
 

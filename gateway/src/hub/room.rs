@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use carriageway_proto::{Class, ClassMap, Moment, SessionId};
+use carriageway_proto::{Class, ClassMap, Epoch, Moment, SessionId};
 use carriageway_transport::core::connection::{ConnectionId, Transport};
 use carriageway_transport::core::pulse::Health;
 use carriageway_transport::link::{ConnectionStatus, Drop, Link, Network, Status};
 
-use super::{Glance, SIGNAL_PATHS};
+use super::{Event, Glance, SIGNAL_PATHS};
 use crate::api::types::{ConnectionView, DropView, LaneView, age_ms, fine_millis, millis};
 use crate::api::wall::Wall;
 use crate::core::board::Board;
@@ -19,12 +20,41 @@ pub(super) struct Room {
     pub(super) board: Arc<Mutex<Board>>,
     /// When its last message of each class came.
     pub(super) heard: ClassMap<Option<Moment>>,
+    /// Its session's events, and its links'.
+    pub(super) pacers: [Pacer; 2],
     live: Option<Live>,
+}
+
+/// Lets one event through per [`Pacer::PACE`] and keeps the newest of the others for later: one
+/// vehicle that comes and goes must not push everybody's events out of the backlog.
+#[derive(Default)]
+pub(super) struct Pacer {
+    told: Option<Moment>,
+    held: Option<Event>,
+}
+
+impl Pacer {
+    const PACE: Duration = Duration::from_secs(1);
+
+    /// The event, if it may go now. True with it where an older one was given up for it.
+    pub(super) fn offer(&mut self, now: Moment, event: Event) -> (Option<Event>, bool) {
+        let gave_up = self.held.replace(event).is_some();
+        (self.due(now), gave_up)
+    }
+
+    /// The event that was kept, once it may go.
+    pub(super) fn due(&mut self, now: Moment) -> Option<Event> {
+        let may_go = self.told.is_none_or(|told| now.since(told) >= Self::PACE);
+        let event = self.held.take_if(|_| may_go)?;
+        self.told = Some(now);
+        Some(event)
+    }
 }
 
 /// A session and its handle.
 pub(super) struct Live {
     pub(super) session: SessionId,
+    pub(super) epoch: Epoch,
     pub(super) link: Link,
     pub(super) transport: Option<Transport>,
     pub(super) meter: Arc<Meter>,
@@ -32,7 +62,12 @@ pub(super) struct Live {
 
 impl Room {
     pub(super) fn new() -> Self {
-        Self { board: Arc::new(Mutex::new(Board::new(SIGNAL_PATHS))), heard: ClassMap::default(), live: None }
+        Self {
+            board: Arc::new(Mutex::new(Board::new(SIGNAL_PATHS))),
+            heard: ClassMap::default(),
+            pacers: Default::default(),
+            live: None,
+        }
     }
 
     pub(super) fn live(&self) -> Option<&Live> {
@@ -136,5 +171,26 @@ fn connection_view(connection: &ConnectionStatus, network: Network) -> Connectio
         migrations: network.measured.migrations,
         age_ms: millis(connection.lived),
         silent_ms: millis(connection.silent_for),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_events_in_a_second_the_first_and_the_newest_are_told() {
+        let event = |why: &str| {
+            let (vehicle, transport) = ("truck".parse().unwrap(), Transport::Quic);
+            Event::Link { vehicle, transport, why: why.into() }
+        };
+        let at = |ms: u64| Moment::ZERO + Duration::from_millis(ms);
+        let mut pacer = Pacer::default();
+        assert_eq!(pacer.offer(at(0), event("first")), (Some(event("first")), false));
+        assert_eq!(pacer.offer(at(1), event("second")), (None, false));
+        assert_eq!(pacer.offer(at(2), event("newest")), (None, true));
+        assert_eq!(pacer.due(at(999)), None);
+        assert_eq!(pacer.due(at(1_000)), Some(event("newest")));
+        assert_eq!(pacer.due(at(5_000)), None);
     }
 }

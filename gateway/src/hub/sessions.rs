@@ -110,7 +110,7 @@ impl Hub {
         let (link, happenings, driver) = link::accept(config, self.0.clock.clone(), session, epoch, greeted);
         let room = state.rooms.entry(vehicle.clone()).or_insert_with(Room::new);
         let meter = Arc::new(Meter::default());
-        let live = Live { session, link: link.clone(), transport: None, meter: Arc::clone(&meter) };
+        let live = Live { session, epoch, link: link.clone(), transport: None, meter: Arc::clone(&meter) };
         if let Some(older) = room.move_in(live) {
             older.link.close(CloseCode::TakenOver, "a newer session of this vehicle was opened", None);
         }
@@ -154,8 +154,23 @@ impl Hub {
     fn tell(&self, event: Event) {
         let now = self.now();
         let mut state = self.state();
-        state.ring.push(now, event);
+        self.pace(now, &mut state, event);
         self.pump(now, &mut state);
+    }
+
+    /// Tells of a session or a link, at the vehicle's pace.
+    fn pace(&self, now: Moment, state: &mut State, event: Event) {
+        let State { rooms, ring, .. } = state;
+        let Some(room) = rooms.get_mut(event.vehicle()) else {
+            ring.push(now, event);
+            return;
+        };
+        let is_link = matches!(event, Event::Link { .. });
+        let (event, gave_up) = room.pacers[usize::from(is_link)].offer(now, event);
+        self.0.metrics.dropped("events", "superseded", u64::from(gave_up));
+        if let Some(event) = event {
+            ring.push(now, event);
+        }
     }
 
     fn moved(
@@ -232,14 +247,27 @@ impl Hub {
 
     /// The session is over: whatever it had not settled may have left.
     fn ended(&self, opened: &Opened, why: &str) {
-        let Opened { vehicle, session, .. } = opened;
+        if let Some(status) = self.survive("link", || opened.link.status()) {
+            opened.meter.count(&status.session.drops, &self.0.metrics);
+        }
+        self.over(&opened.vehicle, (opened.session, opened.epoch), why);
+    }
+
+    /// Ends a session whose handle panics: its lock is poisoned, nothing more can come of it.
+    pub(super) fn give_up(&self, vehicle: &VehicleId, session: (SessionId, Epoch), link: &Link) {
+        tracing::error!(%vehicle, "a session is given up after a panic");
+        let reason = "the session broke at the gateway";
+        self.survive("link", || link.close(CloseCode::GoingAway, reason, None));
+        self.over(vehicle, session, reason);
+    }
+
+    fn over(&self, vehicle: &VehicleId, (session, epoch): (SessionId, Epoch), why: &str) {
         tracing::info!(%vehicle, why, "session ended");
-        opened.meter.count(&opened.link.status().session.drops, &self.0.metrics);
         let now = self.now();
         let mut state = self.state();
         let unsettled: Vec<_> = state
             .tickets
-            .range((*session, Ticket(0))..=(*session, Ticket(u64::MAX)))
+            .range((session, Ticket(0))..=(session, Ticket(u64::MAX)))
             .map(|(place, id)| (*place, *id))
             .collect();
         for (place, id) in unsettled {
@@ -247,12 +275,12 @@ impl Hub {
             state.commands.handle(now, commands::Input::Delivery(id, Delivery::LostSent));
         }
         if let Some(room) = state.rooms.get_mut(vehicle) {
-            room.move_out(*session);
+            room.move_out(session);
         }
-        let input = registry::Input::Ended { vehicle: vehicle.clone(), session: *session };
+        let input = registry::Input::Ended { vehicle: vehicle.clone(), session };
         state.registry.handle(now, input);
-        let (session, epoch, change) = (*session, opened.epoch, SessionChange::Ended(why.into()));
-        state.ring.push(now, Event::Session { vehicle: vehicle.clone(), session, epoch, change });
+        let change = SessionChange::Ended(why.into());
+        self.pace(now, &mut state, Event::Session { vehicle: vehicle.clone(), session, epoch, change });
         self.pump(now, &mut state);
     }
 
@@ -287,6 +315,32 @@ impl Hub {
 
     fn sessions(&self) -> u32 {
         u32::try_from(self.0.metrics.sessions.get()).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+impl Opened {
+    /// A session at `hub` that has no connection, and does what `driver` does.
+    pub(crate) fn driven_by(
+        hub: &Hub,
+        vehicle: &VehicleId,
+        driver: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        let (link, happenings, _) = link::connect(link::Config::default(), hub.0.clock.clone(), Epoch::NONE);
+        let request =
+            registry::Request { version: carriageway_proto::VERSION, session: None, epoch: Epoch::NONE };
+        let mut state = hub.state();
+        let fresh = SessionId::from_bytes(hub.chance());
+        let Admission::New { session, epoch, .. } = state.registry.admit(hub.now(), vehicle, request, fresh)
+        else {
+            unreachable!("the first session of a vehicle is new")
+        };
+        let room = state.rooms.entry(vehicle.clone()).or_insert_with(Room::new);
+        let (board, meter) = (Arc::clone(&room.board), Arc::new(Meter::default()));
+        let live = Live { session, epoch, link: link.clone(), transport: None, meter: Arc::clone(&meter) };
+        room.move_in(live);
+        let (vehicle, driver) = (vehicle.clone(), Box::pin(driver));
+        Self { vehicle, session, epoch, link, happenings, driver, board, meter }
     }
 }
 

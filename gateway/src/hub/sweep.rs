@@ -1,9 +1,10 @@
 //! What the hub does by itself as time passes: deadlines, presence, figures; and the drain.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use carriageway_proto::{Class, ClassMap, CloseCode, Moment, SessionId, VehicleId};
+use carriageway_proto::{Class, ClassMap, CloseCode, Epoch, Moment, SessionId, VehicleId};
 use carriageway_transport::core::connection::Transport;
 use carriageway_transport::link::{Link, Status};
 
@@ -23,22 +24,34 @@ const SWEEP_EVERY: u32 = 5;
 struct Watched {
     vehicle: VehicleId,
     session: SessionId,
+    epoch: Epoch,
     link: Link,
     meter: Arc<Meter>,
 }
 
 impl Hub {
-    /// Keeps time for the hub; never returns.
+    /// Keeps time for the hub; never returns, whatever breaks.
     pub async fn keep_time(self) {
         let mut round = 0_u32;
         loop {
             self.0.clock.sleep_until(self.now() + TICK).await;
-            self.tick();
+            self.survive("tick", || self.tick());
             round = round.wrapping_add(1);
             if round.is_multiple_of(SWEEP_EVERY) {
-                self.sweep();
+                self.survive("sweep", || self.sweep());
             }
         }
+    }
+
+    /// Does it. A panic is a broken invariant of ours, which was logged where it happened: it is
+    /// counted, and the others go on.
+    pub(super) fn survive<T>(&self, task: &'static str, act: impl FnOnce() -> T) -> Option<T> {
+        let done = catch_unwind(AssertUnwindSafe(act));
+        if done.is_err() {
+            tracing::error!(task, "the hub goes on after a panic");
+            self.0.metrics.dropped("panic", task, 1);
+        }
+        done.ok()
     }
 
     fn tick(&self) {
@@ -53,23 +66,34 @@ impl Hub {
     /// Reads every link outside the lock, then takes in what was seen.
     fn sweep(&self) {
         let watched = self.state().watched();
-        let seen: Vec<_> = watched.iter().map(|watched| watched.link.status()).collect();
-        let silences: Vec<_> = watched.iter().map(|watched| watched.link.silent_for()).collect();
+        let mut seen = Vec::with_capacity(watched.len());
+        let mut silences = Vec::with_capacity(watched.len());
+        for watched in &watched {
+            let read = self.survive("link", || (watched.link.status(), watched.link.silent_for()));
+            let Some((status, silent)) = read else {
+                self.give_up(&watched.vehicle, (watched.session, watched.epoch), &watched.link);
+                continue;
+            };
+            watched.meter.count(&status.session.drops, &self.0.metrics);
+            silences.push((watched, silent));
+            seen.push(status);
+        }
         let now = self.now();
         let mut state = self.state();
-        for (watched, silent) in watched.iter().zip(silences) {
+        for (watched, silent) in silences {
             let input = observation(now, &watched.vehicle, watched.session, silent);
             state.registry.handle(now, input);
         }
         state.registry.handle(now, registry::Input::Tick);
+        let State { rooms, ring, .. } = &mut *state;
+        for event in rooms.values_mut().flat_map(|room| &mut room.pacers).filter_map(|pacer| pacer.due(now)) {
+            ring.push(now, event);
+        }
         self.pump(now, &mut state);
         let State { rooms, registry, .. } = &mut *state;
         rooms.retain(|vehicle, _| registry.knows(vehicle));
         self.figures(now, &state);
         drop(state);
-        for (watched, status) in watched.iter().zip(&seen) {
-            watched.meter.count(&status.session.drops, &self.0.metrics);
-        }
         self.link_figures(&seen);
     }
 
@@ -115,7 +139,8 @@ impl Hub {
         tracing::debug!(%now, leaving = leaving.len(), staying = staying.len(), "sending sessions away");
         for watched in leaving {
             let wait = self.jittered(self.0.settings.retry_after);
-            watched.link.close(CloseCode::Restarting, "the gateway restarts", Some(wait));
+            let reason = "the gateway restarts";
+            self.survive("link", || watched.link.close(CloseCode::Restarting, reason, Some(wait)));
         }
         staying.len()
     }
@@ -131,8 +156,41 @@ impl State {
         let live = |(vehicle, room): (&VehicleId, &Room)| {
             let live = room.live()?;
             let (session, link, meter) = (live.session, live.link.clone(), Arc::clone(&live.meter));
-            Some(Watched { vehicle: vehicle.clone(), session, link, meter })
+            Some(Watched { vehicle: vehicle.clone(), session, epoch: live.epoch, link, meter })
         };
         self.rooms.iter().filter_map(live).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use carriageway_transport::clock::BootClock;
+
+    use super::super::{Opened, Settings};
+    use super::*;
+    use crate::metrics::Metrics;
+
+    #[test]
+    fn one_broken_session_does_not_end_the_sweep_of_the_others() {
+        let hub = Hub::new(Settings::default(), BootClock::system().unwrap(), Arc::new(Metrics::new()));
+        let [broken, sound] = ["broken", "sound"]
+            .map(|vehicle| Opened::driven_by(&hub, &vehicle.parse().unwrap(), std::future::pending()));
+        // A panic while the session's lock is held.
+        hub.survive("test", || broken.link.signals(std::iter::from_fn(|| panic!("a broken invariant"))));
+        hub.sweep();
+        let state = hub.state();
+        let lives = |opened: &Opened| state.rooms[&opened.vehicle].live().is_some();
+        assert!(lives(&sound));
+        let answers = hub.survive("test", || broken.link.status()).is_some();
+        assert_eq!(lives(&broken), answers, "a session that cannot be asked is given up");
+        assert!(hub.metrics().text().contains(r#"stage="panic",reason="test"} "#));
+    }
+
+    #[test]
+    fn only_the_vehicles_that_are_wanted_are_looked_at() {
+        let hub = Hub::new(Settings::default(), BootClock::system().unwrap(), Arc::new(Metrics::new()));
+        let [one, _other] = ["one", "other"]
+            .map(|vehicle| Opened::driven_by(&hub, &vehicle.parse().unwrap(), std::future::pending()));
+        assert_eq!(hub.versions(|vehicle| *vehicle == one.vehicle), [(one.vehicle.clone(), 0)]);
     }
 }

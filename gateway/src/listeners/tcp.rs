@@ -133,7 +133,7 @@ async fn secured(public: Arc<Public>, stream: TcpStream, remote: SocketAddr, pla
     let served = http::serve(stream, peer, public.router.clone(), public.limits.request, closing).await;
     if let (Some(upgraded), Ok(identity)) = (served, identity) {
         let connection = Box::new(WebSocketConnection::accepted(upgraded, Some(remote)).await);
-        // An error means that the gateway is on its way out.
-        let _gone = public.arrivals.send(Arrived { connection, identity }).await;
+        // Where nobody takes it the gateway is on its way out.
+        let _taken = public.arrivals.offer(Arrived { connection, identity });
     }
 }

@@ -28,7 +28,7 @@ pub async fn vehicles(
             arrival = listener.accept() => {
                 let Some(arrival) = arrival else { return };
                 let arrived = Arrived { connection: arrival.connection, identity: arrival.identity };
-                if arrivals.send(arrived).await.is_err() {
+                if !arrivals.offer(arrived) {
                     break;
                 }
             }

@@ -1,5 +1,7 @@
 //! Commands over HTTP, to a vehicle and back.
 
+use std::time::Duration;
+
 use carriageway_proto::{CloseCode, Message, Outcome, Phase, Reason};
 use reqwest::Method;
 use serde_json::json;
@@ -8,6 +10,10 @@ use crate::support::{Act, Answer, Gateway, Habit, Vehicle, WINDOW, until};
 
 fn window(position: i64) -> serde_json::Value {
     json!({ "class": "body", "path": WINDOW, "value": position })
+}
+
+fn stop() -> serde_json::Value {
+    json!({ "class": "safety", "path": "Vehicle.EmergencyStop", "value": true })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,6 +64,24 @@ async fn who_does_not_wait_is_told_where_to_look() {
     let shown = gateway.get(&location).await;
     assert_eq!(shown.body["reason"], "OUT_OF_RANGE");
     assert_eq!(shown.body["detail"], "0 to 100");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn time_that_the_body_takes_comes_off_the_ttl() {
+    let gateway = Gateway::start().await;
+    let vehicle = gateway.vehicle("truck", Habit::Obey).await;
+    let pause = Duration::from_millis(300);
+    let late = json!({ "class": "body", "path": WINDOW, "value": 1, "ttl_ms": 250 });
+    let late = gateway.slow_order("truck", "late", &late, pause).await;
+    assert_eq!((late.status, &late.body["phase"]), (200, &json!("EXPIRED")), "{late:?}");
+    assert!(late.detail().contains("certainly not executed"), "{late:?}");
+    assert_eq!(vehicle.executed(), 0, "a command that outlived its ttl is never sent");
+
+    let patient = json!({ "class": "body", "path": WINDOW, "value": 2, "ttl_ms": 20_000 });
+    let patient = gateway.slow_order("truck", "patient", &patient, pause).await;
+    assert_eq!((patient.status, &patient.body["phase"]), (200, &json!("SUCCEEDED")), "{patient:?}");
+    let left = vehicle.seen.lock().unwrap().commands[0].ttl;
+    assert!(left + pause <= Duration::from_secs(20), "{left:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,9 +143,8 @@ async fn too_much_at_once_is_told_to_come_back_but_not_an_emergency_stop() {
     let refused = refused.expect("there is a limit");
     assert_eq!(refused.status, 429, "{refused:?}");
     assert!(refused.headers.contains_key("retry-after"));
-    for n in 0..40 {
-        let stop = json!({ "class": "safety", "path": "Vehicle.EmergencyStop", "value": true });
-        let request = gateway.command("truck", &format!("stop-{n}"), &stop);
+    for n in 0..100 {
+        let request = gateway.command("truck", &format!("stop-{n}"), &stop());
         assert_eq!(request.send().await.unwrap().status(), 202);
     }
 }
@@ -179,6 +202,10 @@ async fn a_drain_lets_commands_finish_and_sends_vehicles_away() {
         assert_eq!(gateway.internal("/readyz").await, (503, "draining\n".into()));
         let refused = gateway.order("busy", "k-2", &window(2)).await;
         assert_eq!(refused.problem(), (503, "draining"));
+        let stop = gateway.command("busy", "stop", &stop()).send().await.unwrap();
+        assert_eq!(stop.status(), 202, "a drain sheds no emergency stop while there is a connection");
+        until(async || busy.executed() == 2).await;
+        busy.says("stop", Phase::Succeeded).await;
         busy.says("k", Phase::Succeeded).await;
     };
     let (drained, (), outcome) = tokio::join!(running.drain(), story, waiting);

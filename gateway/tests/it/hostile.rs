@@ -1,14 +1,19 @@
 //! Bad input on every port: clear refusals, and everybody else unaffected.
 
+use std::future::poll_fn;
 use std::time::Duration;
 
 use carriageway_gateway::auth::unix_now;
+use carriageway_proto::CloseCode;
+use carriageway_transport::Connection;
+use carriageway_transport::core::connection::{Ended, Event};
+use carriageway_transport::quic::{DialError, QuicConnection};
 use reqwest::Method;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 
-use crate::support::{Answer, Gateway, Habit, PATIENCE};
+use crate::support::{Answer, Gateway, Habit, PATIENCE, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_is_wrong_in_any_way_is_refused_and_told_why() {
@@ -122,4 +127,48 @@ async fn connections_beyond_the_limit_are_let_go_and_places_come_free() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_connects_and_says_nothing_holds_up_nobody() {
+    let gateway = Gateway::start_with(|config| {
+        config.limits.pending_handshakes = 6;
+        // Nobody comes free by waiting.
+        config.limits.handshake_ms = 600_000;
+    })
+    .await;
+    let mut silent = gateway.silent("noisy", 6).await;
+    let _truck = gateway.vehicle("truck", Habit::Obey).await;
+    until_counted(&gateway, r#"stage="lobby",reason="too_many_of_one_vehicle"} 2"#).await;
+    let newest = silent.pop().unwrap();
+    let turned_away = tokio::time::timeout(PATIENCE, overloaded(newest)).await;
+    assert!(turned_away.unwrap(), "the newest is told to come back later");
+
+    for other in ["other-1", "other-2", "other-3"] {
+        silent.extend(gateway.silent(other, 1).await);
+    }
+    until_counted(&gateway, r#"stage="lobby",reason="full"} 1"#).await;
+    let order = gateway.order("truck", "k", &json!({ "class": "body", "path": "A.B", "value": 1 })).await;
+    assert_eq!(order.status, 200);
+    silent.clear();
+    let _van = gateway.vehicle("van", Habit::Obey).await;
+}
+
+async fn until_counted(gateway: &Gateway, line: &str) {
+    until(async || gateway.internal("/metrics").await.1.contains(line)).await;
+}
+
+/// Whether the gateway closes the connection because it has too many.
+async fn overloaded(dialed: Result<QuicConnection, DialError>) -> bool {
+    let mut connection = match dialed {
+        Ok(connection) => connection,
+        Err(refused) => return refused.to_string().contains("overloaded"),
+    };
+    loop {
+        match poll_fn(|context| connection.poll_event(context)).await {
+            Event::Ended(Ended::ByPeer { code, .. }) => return code == CloseCode::Overloaded,
+            Event::Ended(Ended::ByUs | Ended::Failed(_)) => return false,
+            Event::Room(_) | Event::Frame(..) => {}
+        }
+    }
 }

@@ -16,11 +16,15 @@ use carriageway_transport::core::connection::{ConnectionId, Ended, Event};
 use carriageway_transport::core::session::{Config as SessionConfig, Happening, Input, Output};
 use carriageway_transport::tls::{self, Authority, Credentials, Pem};
 use carriageway_transport::{Connection, quic, websocket};
+use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value as Json;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
 
 /// Longer than anything here takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -113,6 +117,35 @@ impl Gateway {
         Answer::of(request.send().await.unwrap()).await
     }
 
+    /// Likewise, but `pause` passes between the request's head and the second half of its body.
+    pub(crate) async fn slow_order(&self, vehicle: &str, key: &str, body: &Json, pause: Duration) -> Answer {
+        let body = body.to_string();
+        let (token, length) = (self.token(), body.len());
+        let head = format!(
+            "POST /v1/vehicles/{vehicle}/commands HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {token}\r\n\
+             Idempotency-Key: {key}\r\nPrefer: wait=15\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+        );
+        let (authority, own) = self.credentials(vehicle);
+        let tls = TlsConnector::from(Arc::new(tls::tcp_client(&authority, own).unwrap()));
+        let stream = TcpStream::connect(self.tcp).await.unwrap();
+        let mut stream = tls.connect("127.0.0.1".try_into().unwrap(), stream).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // What it says when it reads on: the head is there.
+        let mut go_on = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+        stream.read_exact(&mut go_on).await.unwrap();
+        let clock = BootClock::system().unwrap();
+        let (first, second) = body.split_at(length / 2);
+        stream.write_all(first.as_bytes()).await.unwrap();
+        clock.sleep_until(clock.now() + pause).await;
+        stream.write_all(second.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Answer { status, headers: HeaderMap::new(), body: serde_json::from_str(body).unwrap() }
+    }
+
     pub(crate) async fn internal(&self, path: &str) -> (u16, String) {
         let response = self.http.get(format!("http://{}{path}", self.internal)).send().await.unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
@@ -133,6 +166,20 @@ impl Gateway {
     pub(crate) async fn quic(&self, vehicle: &str) -> Box<dyn Connection> {
         let (authority, own) = self.credentials(vehicle);
         Box::new(self.quic_as(&authority, own).await.unwrap())
+    }
+
+    /// Connections of one vehicle that say nothing.
+    pub(crate) async fn silent(
+        &self,
+        vehicle: &str,
+        count: usize,
+    ) -> Vec<Result<quic::QuicConnection, quic::DialError>> {
+        let mut dialed = Vec::new();
+        for _ in 0..count {
+            let (authority, own) = self.credentials(vehicle);
+            dialed.push(self.quic_as(&authority, own).await);
+        }
+        dialed
     }
 
     pub(crate) async fn quic_as(
@@ -196,7 +243,7 @@ pub(crate) fn install_provider() {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Json,
 }
 

@@ -7,7 +7,8 @@
 //! - A vehicle without a connection gets nothing: the command is refused and leaves no record
 //!   (OFFLINE).
 //! - A record stays until every copy of its command is refused for its age and the answer has been
-//!   there to read for a while (DEDUP-BOUND). Where there is no room, new commands are refused.
+//!   there to read for a while (DEDUP-BOUND). Where there is no room, new commands are refused; an
+//!   emergency stop cuts short the while of the record that would go next.
 //!
 //! Records live in memory: a restarted gateway has forgotten them. What keeps a command from being
 //! executed twice across that is the vehicle's own journal.
@@ -85,6 +86,9 @@ pub enum Submitted {
     },
     /// The record that this key already has. Nothing is to be sent.
     Repeated(CommandId),
+    /// A new record that ended in EXPIRED at once: its ttl passed before it was all here. Nothing is
+    /// to be sent.
+    Expired(CommandId),
     /// No record, and it will never execute.
     Refused(Refusal),
 }
@@ -175,6 +179,7 @@ pub struct Commands {
     unfinished: usize,
     changes: VecDeque<Change>,
     heard: VecDeque<Heard>,
+    evicted: u64,
 }
 
 #[derive(Debug)]
@@ -196,16 +201,32 @@ impl Commands {
             unfinished: 0,
             changes: VecDeque::new(),
             heard: VecDeque::new(),
+            evicted: 0,
         }
     }
 
-    /// Decides on a command. `fresh` is the id of its record, should there be a new one. A repeat is
-    /// answered from the record whatever the state of the vehicle.
-    pub fn submit(&mut self, now: Moment, fresh: CommandId, request: Request, reach: Reach) -> Submitted {
+    /// Decides on a command. It lives from `arrived`, when it began to come in, however long the rest
+    /// of it took. `fresh` is the id of its record, should there be a new one. A repeat is answered
+    /// from the record whatever the state of the vehicle.
+    pub fn submit(
+        &mut self,
+        now: Moment,
+        arrived: Moment,
+        fresh: CommandId,
+        request: Request,
+        reach: Reach,
+    ) -> Submitted {
         match self.admit(now, &request, reach) {
             Ok(Admitted::Repeat(id)) => Submitted::Repeated(id),
             Ok(Admitted::New { ttl }) => {
-                self.insert(Record::new(now, fresh, request, ttl));
+                let record = Record::new(arrived, fresh, request, ttl);
+                let is_late = record.lives_until() <= now;
+                self.insert(now, record);
+                if is_late {
+                    let detail = "its ttl passed before all of it had arrived; certainly not executed";
+                    self.tell(now, fresh, News::of(Phase::Expired, detail));
+                    return Submitted::Expired(fresh);
+                }
                 Submitted::Accepted { id: fresh, ttl }
             }
             Err(refusal) => Submitted::Refused(refusal),
@@ -224,6 +245,9 @@ impl Commands {
         if reach == Reach::Offline {
             return Err(Refusal::Offline);
         }
+        if request.class == Class::Safety {
+            self.make_room(now, &request.vehicle);
+        }
         self.room(request)?;
         self.rate(now, request)?;
         Ok(Admitted::New { ttl })
@@ -238,6 +262,31 @@ impl Commands {
         };
         let ttl = request.ttl.or(default).ok_or(Refusal::TtlMissing)?;
         if ttl.is_zero() || ttl > longest { Err(Refusal::Ttl { longest }) } else { Ok(ttl) }
+    }
+
+    /// Where even the reserve is full, lets go of an ended record that every copy is too old for, of
+    /// the vehicle's own where those are too many. One is there unless all have ended just now.
+    fn make_room(&mut self, now: Moment, vehicle: &VehicleId) {
+        let Limits { records, per_vehicle, reserve, .. } = self.limits;
+        let own = self.vehicles.get(vehicle).map(|vehicle| &vehicle.keys);
+        let victim = if let Some(own) = own.filter(|own| own.len() >= per_vehicle + reserve) {
+            let stale = own.values().filter(|id| self.is_stale(now, **id));
+            stale.min_by_key(|id| self.records[*id].due).copied()
+        } else if self.records.len() >= records + reserve {
+            self.due.iter().map(|(_, id)| *id).find(|id| self.is_stale(now, *id))
+        } else {
+            None
+        };
+        if let Some(victim) = victim {
+            self.remove(victim);
+            self.evicted += 1;
+        }
+    }
+
+    /// Ended, and the vehicle refuses every copy of it for its age.
+    fn is_stale(&self, now: Moment, id: CommandId) -> bool {
+        let record = &self.records[&id];
+        record.phase().is_terminal() && record.lives_until() + self.limits.execution_grace <= now
     }
 
     /// Room for a record and for a command under way. An emergency stop has a reserve, and as many
@@ -264,8 +313,8 @@ impl Commands {
         }
     }
 
-    fn insert(&mut self, record: Record) {
-        let (id, class, now) = (record.id, record.request.class, record.accepted);
+    fn insert(&mut self, now: Moment, record: Record) {
+        let (id, class) = (record.id, record.request.class);
         let policies = &self.policies;
         let vehicle = self.vehicles.entry(record.request.vehicle.clone()).or_insert_with(|| {
             let mut buckets = ClassMap::from_fn(|class| Bucket::full(&policies[class], now));
@@ -312,6 +361,11 @@ impl Commands {
     /// What came of the next outcome that was taken in.
     pub fn poll_heard(&mut self) -> Option<Heard> {
         self.heard.pop_front()
+    }
+
+    /// How many records had to go before their time since this was last asked.
+    pub fn take_evicted(&mut self) -> u64 {
+        std::mem::take(&mut self.evicted)
     }
 
     /// When [`Input::Tick`] has something to do next.

@@ -87,7 +87,7 @@ pub struct Record {
     pub request: Request,
     /// How long it lives from its acceptance.
     pub ttl: Duration,
-    /// When it was accepted.
+    /// When it began to come in: its ttl counts from here.
     pub accepted: Moment,
     /// Every phase it reached, in order.
     pub timeline: Vec<Step>,
@@ -114,15 +114,20 @@ impl News {
 }
 
 impl Record {
-    pub(super) fn new(now: Moment, id: CommandId, request: Request, ttl: Duration) -> Self {
-        let timeline = vec![Step { phase: Phase::Created, at: now }];
-        let due = now + ttl;
-        Self { id, request, ttl, accepted: now, timeline, reason: None, detail: String::new(), due }
+    pub(super) fn new(accepted: Moment, id: CommandId, request: Request, ttl: Duration) -> Self {
+        let timeline = vec![Step { phase: Phase::Created, at: accepted }];
+        let due = accepted + ttl;
+        Self { id, request, ttl, accepted, timeline, reason: None, detail: String::new(), due }
     }
 
     /// How far it came.
     pub fn phase(&self) -> Phase {
         self.timeline.last().expect("a record begins with CREATED").phase
+    }
+
+    /// The end of its ttl: from here on it must not take effect.
+    pub fn lives_until(&self) -> Moment {
+        self.accepted + self.ttl
     }
 
     /// The record as it was when it reached `phase`.
@@ -168,7 +173,7 @@ impl Record {
     /// been carried out, so its silence ends in UNKNOWN, a little after the ttl; one that it said
     /// it is executing gets the longer grace, for actuators take their time.
     fn next_due(&self, now: Moment, limits: &Limits) -> Moment {
-        let lives_until = self.accepted + self.ttl;
+        let lives_until = self.lives_until();
         match self.phase() {
             Phase::Created => lives_until,
             Phase::Queued | Phase::Dispatched => lives_until + limits.silence_grace,

@@ -40,7 +40,7 @@ fn commands() -> Commands {
 /// With one body command in the lane, ttl 5 s.
 fn with_one() -> Commands {
     let mut commands = commands();
-    let submitted = commands.submit(at(0), id(1), window("k", 50), Reach::Connected);
+    let submitted = commands.submit(at(0), at(0), id(1), window("k", 50), Reach::Connected);
     assert_eq!(submitted, Submitted::Accepted { id: id(1), ttl: Duration::from_secs(5) });
     commands.queued(at(0), id(1));
     commands
@@ -80,14 +80,14 @@ fn a_command_goes_through_its_phases_and_tells_each_once() {
 #[test]
 fn the_same_key_is_the_same_command_even_when_the_vehicle_is_gone() {
     let mut commands = with_one();
-    let again = commands.submit(at(9), id(2), window("k", 50), Reach::Offline);
+    let again = commands.submit(at(9), at(9), id(2), window("k", 50), Reach::Offline);
     assert_eq!(again, Submitted::Repeated(id(1)));
     for other in [
         window("k", 51),
         Request { class: Class::Comfort, ..window("k", 50) },
         Request { ttl: Some(Duration::from_secs(4)), ..window("k", 50) },
     ] {
-        let conflict = commands.submit(at(9), id(2), other, Reach::Connected);
+        let conflict = commands.submit(at(9), at(9), id(2), other, Reach::Connected);
         assert_eq!(conflict, Submitted::Refused(Refusal::KeyConflict(id(1))));
     }
     assert_eq!(commands.len(), 1);
@@ -96,10 +96,10 @@ fn the_same_key_is_the_same_command_even_when_the_vehicle_is_gone() {
 #[test]
 fn an_offline_vehicle_gets_nothing_and_the_key_stays_free() {
     let mut commands = commands();
-    let refused = commands.submit(at(0), id(1), window("k", 50), Reach::Offline);
+    let refused = commands.submit(at(0), at(0), id(1), window("k", 50), Reach::Offline);
     assert_eq!(refused, Submitted::Refused(Refusal::Offline));
     assert!(commands.is_empty());
-    let later = commands.submit(at(1), id(2), window("k", 99), Reach::Connected);
+    let later = commands.submit(at(1), at(1), id(2), window("k", 99), Reach::Connected);
     assert!(matches!(later, Submitted::Accepted { .. }));
 }
 
@@ -207,7 +207,7 @@ fn a_record_stays_ten_minutes_after_its_end_and_never_less_than_its_ttl() {
     assert_eq!(commands.wakes_at(), None);
 
     let day = Request { class: Class::Config, ..window("d", 1) };
-    commands.submit(at(0), id(1), day, Reach::Connected);
+    commands.submit(at(0), at(0), id(1), day, Reach::Connected);
     commands.queued(at(0), id(1));
     let outcome = Outcome {
         key: "d".parse().unwrap(),
@@ -226,12 +226,12 @@ fn a_ttl_of_nothing_or_of_ages_is_refused() {
     let mut commands = commands();
     for ttl in [0, 51_000] {
         let request = Request { ttl: Some(Duration::from_millis(ttl)), ..window("k", 1) };
-        let refused = commands.submit(at(0), id(1), request, Reach::Connected);
+        let refused = commands.submit(at(0), at(0), id(1), request, Reach::Connected);
         let longest = Duration::from_secs(50);
         assert_eq!(refused, Submitted::Refused(Refusal::Ttl { longest }), "{ttl} ms");
     }
     let bulk = Request { class: Class::Bulk, ..window("k", 1) };
-    let refused = commands.submit(at(0), id(1), bulk, Reach::Connected);
+    let refused = commands.submit(at(0), at(0), id(1), bulk, Reach::Connected);
     assert_eq!(refused, Submitted::Refused(Refusal::NoCommandClass));
 }
 
@@ -246,6 +246,7 @@ fn accepted_at_once(
         .filter(|n| {
             match commands.submit(
                 at(0),
+                at(0),
                 id(1_000 * commands.len() as u64 + 1_000 + n),
                 make(&format!("{}{n}", commands.len())),
                 Reach::Connected,
@@ -254,7 +255,7 @@ fn accepted_at_once(
                     commands.queued(at(0), id);
                     true
                 }
-                Submitted::Repeated(_) => false,
+                Submitted::Repeated(_) | Submitted::Expired(_) => false,
                 Submitted::Refused(why) => {
                     refusal = Some(why);
                     false
@@ -280,7 +281,7 @@ fn too_fast_is_told_when_to_come_back() {
     let mut commands = Commands::new(Limits::default(), policies);
     let body = accepted_at_once(&mut commands, 30, |key| window(key, 1));
     assert_eq!(body, (20, Some(Refusal::RateLimited(Duration::from_millis(100)))));
-    let later = commands.submit(at(100), id(1), window("late", 1), Reach::Connected);
+    let later = commands.submit(at(100), at(100), id(1), window("late", 1), Reach::Connected);
     assert!(matches!(later, Submitted::Accepted { .. }));
 }
 
@@ -295,9 +296,46 @@ fn full_refuses_and_keeps_every_record_but_lets_emergency_stops_in() {
 }
 
 #[test]
+fn a_stop_takes_the_place_of_a_record_that_has_only_been_kept_to_be_read() {
+    let of_all = Limits { records: 3, reserve: 2, ..Limits::default() };
+    let of_one = Limits { per_vehicle: 3, reserve: 2, ..Limits::default() };
+    for limits in [of_all, of_one] {
+        let mut commands = Commands::new(limits, PolicyTable::defaults());
+        accepted_at_once(&mut commands, 3, |key| window(key, 1));
+        accepted_at_once(&mut commands, 2, stop);
+        while commands.wakes_at().is_some_and(|wake| wake <= at(60_000)) {
+            commands.handle(at(60_000), Input::Tick);
+        }
+        let body = commands.submit(at(60_000), at(60_000), id(7), window("late", 1), Reach::Connected);
+        assert_eq!(body, Submitted::Refused(Refusal::Full));
+        for n in 10..15 {
+            let stopped =
+                commands.submit(at(60_000), at(60_000), id(n), stop(&format!("s{n}")), Reach::Connected);
+            assert!(matches!(stopped, Submitted::Accepted { .. }), "{stopped:?}");
+            assert_eq!((commands.len(), commands.take_evicted()), (5, 1));
+        }
+    }
+}
+
+#[test]
+fn the_ttl_counts_from_when_a_command_began_to_come_in() {
+    let mut commands = commands();
+    let brief = |key| Request { ttl: Some(Duration::from_secs(1)), ..window(key, 1) };
+    let late = commands.submit(at(1_000), at(0), id(1), brief("k"), Reach::Connected);
+    assert_eq!(late, Submitted::Expired(id(1)));
+    assert_eq!(phases(&commands), [Created, Expired]);
+    assert_eq!(commands.unfinished(), 0);
+    let again = commands.submit(at(1_001), at(1_001), id(2), brief("k"), Reach::Connected);
+    assert_eq!(again, Submitted::Repeated(id(1)), "a repeat is answered, not sent");
+    let in_time = commands.submit(at(1_999), at(1_000), id(3), brief("k-2"), Reach::Connected);
+    assert_eq!(in_time, Submitted::Accepted { id: id(3), ttl: Duration::from_secs(1) });
+    assert_eq!(commands.record(id(3)).unwrap().lives_until(), at(2_000));
+}
+
+#[test]
 fn a_command_the_lane_refused_leaves_nothing() {
     let mut commands = commands();
-    commands.submit(at(0), id(1), window("k", 1), Reach::Connected);
+    commands.submit(at(0), at(0), id(1), window("k", 1), Reach::Connected);
     commands.withdraw(id(1));
     assert!(commands.is_empty());
     assert_eq!((commands.poll(), commands.unfinished(), commands.wakes_at()), (None, 0, None));
@@ -390,7 +428,7 @@ impl World {
     fn submit(&mut self, fresh: CommandId, request: &Request, connected: bool, taken: bool) {
         let reach = if connected { Reach::Connected } else { Reach::Offline };
         let before = self.commands.len();
-        match self.commands.submit(self.now, fresh, request.clone(), reach) {
+        match self.commands.submit(self.now, self.now, fresh, request.clone(), reach) {
             Submitted::Accepted { id, ttl } if taken => {
                 assert!(connected, "OFFLINE");
                 // ONCE, at the gateway: no second dispatch while a copy of the first could be fresh.
@@ -405,6 +443,7 @@ impl World {
                 let record = self.commands.record(id).unwrap();
                 assert!(record.request == *request, "KEY");
             }
+            Submitted::Expired(_) => unreachable!("everything here arrives at once"),
             Submitted::Refused(_) => assert_eq!(before, self.commands.len()),
         }
     }
