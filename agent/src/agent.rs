@@ -321,7 +321,7 @@ impl<V: Vehicle> Agent<V> {
             Happening::Moved { transport, why } => info!(%transport, why, "carried by"),
             Happening::Message { class, payload } => self.on_message(class, Message::decode(payload)),
             Happening::Gap { class, frames } => {
-                self.strays.expired += frames;
+                self.strays.expired = self.strays.expired.saturating_add(frames);
                 info!(%class, frames, "messages expired on their way here");
             }
             // Control comes with its own guards in a later version; until then nothing is applied.
@@ -351,11 +351,15 @@ impl<V: Vehicle> Agent<V> {
 
     fn on_settled(&mut self, ticket: Ticket, fate: Fate) {
         let arrived = fate == Fate::Acknowledged;
-        if self.bulk.settled(ticket, arrived) {
-            if let Some(piece) = self.bulk.stuck.take() {
-                self.on_piece(Some(piece));
-            }
-        } else if arrived {
+        let is_bulk = self.bulk.settled(ticket, arrived);
+        // Whoever's piece it was, an upload given up included: there may be room now.
+        if let Some(piece) = self.bulk.stuck.take() {
+            self.on_piece(Some(piece));
+        }
+        if is_bulk {
+            return;
+        }
+        if arrived {
             if let Some(key) = self.outbox.arrived(&ticket) {
                 self.executor.handle(self.clock.now(), Input::Arrived(key));
             }

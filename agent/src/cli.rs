@@ -49,7 +49,7 @@ pub(crate) enum Command {
     ///   comfort  Vehicle.Cabin.HVAC.Station.Row1.Driver.Temperature    16 to 28
     ///   config   Vehicle.Powertrain.TractionBattery.Charging.ChargeLimit  20 to 100
     ///   drive    Vehicle.Powertrain.Transmission.SelectedGear          0, 126, 127, standing only
-    ///   safety   Vehicle.Carriageway.EmergencyStop                     true; latched until restarted
+    ///   safety   Vehicle.Carriageway.EmergencyStop                     true; latched, restarts included
     #[command(verbatim_doc_comment)]
     Simulate(Simulate),
     /// Check or show the configuration

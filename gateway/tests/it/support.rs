@@ -249,10 +249,15 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) async fn of(response: Response) -> Self {
+        Self::whole(response).await.expect("the connection holds until the answer is read")
+    }
+
+    /// The answer; `None` where the connection ended within it.
+    pub(crate) async fn whole(response: Response) -> Option<Self> {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let text = response.text().await.unwrap();
+        let text = response.text().await.ok()?;
         let body = serde_json::from_str(&text).unwrap_or(Json::String(text));
-        Self { status, headers, body }
+        Some(Self { status, headers, body })
     }
 
     /// The status and slug of a problem, which must say it is one.

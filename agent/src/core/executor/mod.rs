@@ -44,6 +44,9 @@ pub use record::{Record, Verdict};
 use crate::core::rate::{Bucket, refill_time};
 use crate::core::vehicle::{Actuation, Applied, Refusal, Target};
 
+/// How long the record of the emergency stop that latches the vehicle is kept: for good.
+const LATCHED: Duration = Duration::from_hours(100 * 365 * 24);
+
 /// Where a remembered command stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -124,7 +127,19 @@ impl Executor {
         for record in journal {
             executor.take_up(record);
         }
+        // Before anything else: a crash of ours must not make a stopped vehicle drive.
+        if executor.is_latched() {
+            let actuation = executor.next_actuation();
+            executor.stops.push_back(actuation);
+        }
         executor
+    }
+
+    /// True while the journal holds an emergency stop that was let in. Nothing clears it but another
+    /// journal: re-arming takes a lease, which this version does not have.
+    pub fn is_latched(&self) -> bool {
+        let stops = |entry: &Entry| entry.admitted && Target::from(&entry.record.command).is_emergency_stop();
+        self.entries.values().any(stops)
     }
 
     /// Takes in what happened.
@@ -343,7 +358,8 @@ impl Executor {
     }
 
     fn stop(&mut self, mut record: Record) {
-        record.keep_for = record.keep_for.max(self.limits.remember);
+        let at_least = if self.is_latched() { self.limits.remember } else { LATCHED };
+        record.keep_for = record.keep_for.max(at_least);
         let key = record.key().clone();
         let actuation = self.next_actuation();
         self.stops.push_back(actuation);

@@ -336,6 +336,24 @@ fn a_record_outlives_every_copy_that_was_seen() {
 }
 
 /// A client comes back with its key after the ttl, and a gateway that has forgotten stamps it anew.
+/// A crash, an update, a reboot: a vehicle that was stopped stays stopped.
+#[test]
+fn an_emergency_stop_holds_across_restarts() {
+    let mut bench = Bench::new();
+    bench.give(emergency_stop("halt", 9_900));
+    let actuation = bench.stops[0];
+    bench.put(Input::Finished { actuation, result: Ok(()) });
+    assert_eq!((bench.stops.len(), bench.executor.is_latched()), (1, true));
+    for days in [1, 400] {
+        let later = at(10_000) + Duration::from_hours(24 * days);
+        bench = bench.restart(BOOT, later);
+        assert_eq!(bench.stops.len(), 1, "stopped again before anything else, {days} days later");
+        assert!(bench.executor.is_latched());
+    }
+    let other = Bench::new().restart(BOOT, at(20_000));
+    assert_eq!((other.stops.len(), other.executor.is_latched()), (0, false));
+}
+
 #[test]
 fn a_key_is_remembered_for_an_hour_whatever_its_ttl() {
     let mut bench = Bench::with(Limits::default(), Vec::new(), BOOT, at(10_000));
