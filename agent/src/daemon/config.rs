@@ -27,7 +27,7 @@ pub struct Config {
     pub tls: Tls,
     /// How to get there.
     pub transport: Choice,
-    /// The congestion controller of QUIC: `cubic`, `newreno` or `bbr`. On TCP the kernel's is used.
+    /// The congestion controller of QUIC: `cubic`, `newreno` or `bbr`. On TCP it is cubic.
     pub congestion: Congestion,
     /// Milliseconds that QUIC is tried alone before WebSocket joins the race.
     pub head_start_ms: u32,
