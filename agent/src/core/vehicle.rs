@@ -32,7 +32,8 @@ pub trait Vehicle: Send {
 
     /// Enters the safe state and latches it: halt, hold, ignore what would move the vehicle. It cannot be
     /// refused. Reports from [`Vehicle::progress`] under this `actuation` when the vehicle stands.
-    /// Called for every emergency stop, so more than once while it halts: each actuation is reported.
+    /// Called for every emergency stop, so more than once while it halts: each actuation is reported. Called
+    /// also at every start of the agent, before anything else, while its journal holds such a stop.
     fn stop(&mut self, now: Moment, actuation: Actuation);
 
     /// The end of one actuation that [`Vehicle::apply`] called moving or that [`Vehicle::stop`] began.

@@ -203,6 +203,28 @@ async fn a_restarted_agent_answers_from_its_journal() {
     assert_eq!(world.handle.status().commands.acted, 0);
 }
 
+// In real time: the journal's thread does not know of tokio's.
+#[tokio::test]
+async fn a_restarted_agent_keeps_its_vehicle_stopped() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal.db");
+    let clock = clock();
+    let vehicle = || "car".parse().unwrap();
+
+    let keeper = Keeper::start(Sqlite::open(&path).unwrap()).unwrap();
+    let mut world = World::with(clock.clone(), keeper.open(vehicle()).await.unwrap()).await;
+    let body = world.window("stop", 0).await;
+    let stop = Command { class: Class::Safety, path: EMERGENCY_STOP.parse().unwrap(), ..body };
+    world.send(&Command { value: Value::Bool(true), ..stop });
+    assert_eq!(world.end_of("stop").await, Phase::Succeeded);
+    drop((world, keeper));
+
+    let keeper = Keeper::start(reopened(&path).await).unwrap();
+    let mut world = World::with(clock, keeper.open(vehicle()).await.unwrap()).await;
+    world.signal(EMERGENCY_STOP, |value| *value == Value::Bool(true)).await;
+    world.signal("Vehicle.Speed", |value| value.as_f64() == Some(0.0)).await;
+}
+
 /// Opens the journal once the agent that had it is gone: each try waits half a second for its thread.
 async fn reopened(path: &std::path::Path) -> Sqlite {
     for _ in 0..20 {

@@ -22,6 +22,10 @@
 //! waiting for a slow or broken disk could cost a life. It is held to FRESH, since a stop from minutes ago
 //! in moving traffic is a danger of its own; no rate, no full and no broken journal holds it up. Where its
 //! record could not be made durable its outcome is UNKNOWN, with the stop itself in the detail.
+//!
+//! The latch holds across restarts, too: the record of one emergency stop that was let in is kept without end,
+//! and [`Executor::recover`] stops the vehicle again before anything else while it stands, whatever became of
+//! that stop. Only a new journal clears it; there is no re-arming in this version.
 
 mod io;
 #[cfg(test)]
@@ -77,6 +81,8 @@ pub struct Executor {
     entries: BTreeMap<CommandKey, Entry>,
     /// Settled entries whose verdict has arrived, by when they may be forgotten.
     dying: BTreeSet<(Moment, CommandKey)>,
+    /// The emergency stop whose record holds the latch: it is never forgotten and takes no other's room.
+    latch: Option<CommandKey>,
     /// Emergency stops to carry out, before anything else.
     stops: VecDeque<Actuation>,
     /// Entries in [`Stage::Ready`], in order of arrival.
@@ -92,7 +98,8 @@ pub struct Executor {
 
 impl Executor {
     /// Takes up the journal of this vehicle as it was left. What was intended and has no verdict is
-    /// UNKNOWN; every verdict is told again, since nobody knows whether it arrived.
+    /// UNKNOWN; every verdict is told again, since nobody knows whether it arrived. A vehicle that was
+    /// stopped in an emergency is stopped again first.
     pub fn recover(here: Stamp, policy: PolicyTable, limits: Limits, journal: Vec<Record>) -> Self {
         let Stamp { boot, clock: now } = here;
         let here = |record: &&Record| record.received.boot == boot;
@@ -111,6 +118,7 @@ impl Executor {
             limits,
             entries: BTreeMap::new(),
             dying: BTreeSet::new(),
+            latch: None,
             stops: VecDeque::new(),
             ready: VecDeque::new(),
             acting: BTreeMap::new(),
@@ -123,6 +131,10 @@ impl Executor {
         };
         for record in journal {
             executor.take_up(record);
+        }
+        if executor.latch.is_some() {
+            let actuation = executor.next_actuation();
+            executor.stops.push_back(actuation);
         }
         executor
     }
@@ -192,7 +204,7 @@ impl Executor {
 impl Executor {
     fn on_arrived(&mut self, key: CommandKey) {
         let Some(entry) = self.entries.get(&key) else { return };
-        if entry.stage == Stage::Settled {
+        if entry.stage == Stage::Settled && self.latch.as_ref() != Some(&key) {
             self.dying.insert((entry.record.forget_at(self.judge.boot), key));
         }
     }
@@ -229,6 +241,9 @@ impl Executor {
     fn take_up(&mut self, record: Record) {
         let (key, verdict) = (record.key().clone(), record.verdict.clone());
         let admitted = verdict.as_ref().is_none_or(|verdict| !verdict.is_refusal());
+        if admitted && Target::from(&record.command).is_emergency_stop() {
+            self.latch.get_or_insert_with(|| key.clone());
+        }
         self.entries.insert(key.clone(), Entry { record, stage: Stage::Settled, admitted });
         if verdict.is_some() {
             self.settled(&key);
@@ -306,7 +321,7 @@ impl Executor {
                 format!("{under_way} of class {class} are under way"),
             ));
         }
-        if self.count(class, |entry| entry.admitted) >= self.limits.admitted {
+        if self.is_full(class) {
             return Some(Verdict::rejected(Reason::Busy, "the vehicle's journal is full"));
         }
         (!self.buckets[class].allows(now)).then(|| too_many(class))
@@ -314,6 +329,13 @@ impl Executor {
 
     fn count(&self, class: Class, counts: impl Fn(&Entry) -> bool) -> usize {
         self.entries.values().filter(|entry| entry.record.command.class == class && counts(entry)).count()
+    }
+
+    /// No room for another command of `class` that is let in. The latch is beside the limit.
+    fn is_full(&self, class: Class) -> bool {
+        let counts =
+            |entry: &Entry| entry.admitted && self.latch.as_ref().is_none_or(|key| key != entry.record.key());
+        self.count(class, counts) >= self.limits.admitted
     }
 
     fn admit(&mut self, mut record: Record) {
@@ -348,12 +370,15 @@ impl Executor {
         let actuation = self.next_actuation();
         self.stops.push_back(actuation);
         self.counts.acted += 1;
-        if self.count(Class::Safety, |entry| entry.admitted) >= self.limits.admitted {
+        // The first is recorded even in a full journal: it holds the latch.
+        if self.latch.is_some() && self.is_full(Class::Safety) {
             let why = "the emergency stop is carried out; the vehicle's journal has no room to record it";
             let outcome = Verdict::unknown(why).outcome(&record.command);
             self.outputs.push_back(Output::Tell { class: Class::Safety, outcome });
             return;
         }
+        // Writes become durable in order: no later stop's record outlives a crash that this one does not.
+        self.latch.get_or_insert_with(|| key.clone());
         self.acting.insert(actuation, key.clone());
         self.entries.insert(key.clone(), Entry { record, stage: Stage::Acting(actuation), admitted: true });
         if !self.broken {
