@@ -351,11 +351,15 @@ impl<V: Vehicle> Agent<V> {
 
     fn on_settled(&mut self, ticket: Ticket, fate: Fate) {
         let arrived = fate == Fate::Acknowledged;
-        if self.bulk.settled(ticket, arrived) {
-            if let Some(piece) = self.bulk.stuck.take() {
-                self.on_piece(Some(piece));
-            }
-        } else if arrived {
+        let is_bulk = self.bulk.settled(ticket, arrived);
+        // Whatever settled: the lane may be full of an upload that was given up and forgotten.
+        if let Some(piece) = self.bulk.stuck.take() {
+            self.on_piece(Some(piece));
+        }
+        if is_bulk {
+            return;
+        }
+        if arrived {
             if let Some(key) = self.outbox.arrived(&ticket) {
                 self.executor.handle(self.clock.now(), Input::Arrived(key));
             }
