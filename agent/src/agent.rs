@@ -102,6 +102,13 @@ pub struct Strays {
     pub expired: u64,
 }
 
+impl Strays {
+    /// The number comes from the other side, which may say anything.
+    fn expire(&mut self, frames: u64) {
+        self.expired = self.expired.saturating_add(frames);
+    }
+}
+
 /// Watches an agent and gives it files to upload. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
@@ -321,7 +328,7 @@ impl<V: Vehicle> Agent<V> {
             Happening::Moved { transport, why } => info!(%transport, why, "carried by"),
             Happening::Message { class, payload } => self.on_message(class, Message::decode(payload)),
             Happening::Gap { class, frames } => {
-                self.strays.expired += frames;
+                self.strays.expire(frames);
                 info!(%class, frames, "messages expired on their way here");
             }
             // Control comes with its own guards in a later version; until then nothing is applied.
@@ -467,4 +474,17 @@ impl Bulk {
 fn next_look(last: Moment, now: Moment, interval: Duration) -> Moment {
     let next = last + interval;
     if next > now { next } else { now + interval }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_number_from_the_other_side_overflows_a_count() {
+        let mut strays = Strays::default();
+        strays.expire(7);
+        strays.expire(u64::MAX);
+        assert_eq!(strays.expired, u64::MAX);
+    }
 }
