@@ -188,7 +188,8 @@ impl<V: Vehicle> Agent<V> {
     }
 
     /// Works until `stop` is ready or the session is over for good. After `stop` it lets what is under way
-    /// come to an end, within five seconds, and says goodbye.
+    /// come to an end, within five seconds, and says goodbye; meanwhile new commands are refused, and an
+    /// emergency stop is carried out.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> End {
         tokio::pin!(stop);
         let mut stopping: Option<Moment> = None;
@@ -208,7 +209,10 @@ impl<V: Vehicle> Agent<V> {
                 wake = self.next(wake_at) => wake,
             };
             match wake {
-                Wake::Stop => stopping = Some(now + DRAIN),
+                Wake::Stop => {
+                    stopping = Some(now + DRAIN);
+                    self.executor.handle(now, Input::Stopping);
+                }
                 Wake::Tick => {
                     let now = self.clock.now();
                     asked_at = now;
@@ -406,21 +410,25 @@ impl<V: Vehicle> Agent<V> {
     }
 
     async fn farewell(mut self) -> End {
-        let clean = self.executor.is_idle();
         self.link.close(CloseCode::Normal, "the agent stops", None);
+        self.uploads.close();
+        self.bulk = Bulk::default();
         let deadline = self.clock.now() + FAREWELL;
-        let ended = async {
-            while let Some(happening) = self.happenings.recv().await {
-                if matches!(happening, Happening::Ended(_)) {
-                    return;
+        loop {
+            // The link takes no answers any more, but a stop must not be lost to a goodbye.
+            self.act();
+            match self.next(deadline).await {
+                Wake::Happening(None | Some(Happening::Ended(_))) => break,
+                Wake::Happening(Some(happening)) => self.on_happening(happening),
+                Wake::Written(id, outcome) => self.on_written(id, outcome),
+                Wake::Tick => {
+                    warn!("the link did not end in time");
+                    break;
                 }
+                Wake::Stop | Wake::Upload(_) | Wake::Piece(_) => {}
             }
-        };
-        tokio::select! {
-            () = ended => {}
-            () = self.clock.sleep_until(deadline) => warn!("the link did not end in time"),
         }
-        End::Stopped { clean }
+        End::Stopped { clean: self.executor.is_idle() }
     }
 
     fn over(&self, ended: Ended, stopping: bool) -> End {

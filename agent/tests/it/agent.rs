@@ -141,6 +141,23 @@ async fn a_stopping_agent_ends_what_is_under_way_and_says_goodbye() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stopping_agent_refuses_what_is_new() {
+    let mut world = World::new().await;
+    let open = world.window("open", 100).await;
+    world.send(&open);
+    while world.outcome().await.1.phase != Phase::Executing {}
+    world.begin_to_stop();
+    let late = world.window("late", 0).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    world.send(&late);
+    let (_, outcome) = world.outcome().await;
+    let told = (outcome.key.as_str(), outcome.phase, outcome.reason);
+    assert_eq!(told, ("late", Phase::Rejected, Some(Reason::Busy)));
+    assert_eq!(world.end_of("open").await, Phase::Succeeded);
+    assert_eq!(world.ended().await, End::Stopped { clean: true });
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_agent_whose_session_is_refused_says_so() {
     let mut world = World::new().await;
     world.window("any", 0).await;

@@ -93,6 +93,7 @@ pub struct Executor {
     last_write: u64,
     last_actuation: u64,
     broken: bool,
+    stopping: bool,
     counts: Counts,
 }
 
@@ -127,6 +128,7 @@ impl Executor {
             last_write: 0,
             last_actuation: 0,
             broken: false,
+            stopping: false,
             counts: Counts::default(),
         };
         for record in journal {
@@ -152,6 +154,7 @@ impl Executor {
             Input::Arrived(key) => self.on_arrived(key),
             Input::Written(id) => self.on_written(id),
             Input::WriteFailed(id) => self.on_write_failed(id),
+            Input::Stopping => self.stopping = true,
             Input::Applied { actuation, applied } => self.on_applied(actuation, applied),
             Input::Finished { actuation, result } => {
                 self.on_end(actuation, result.map_or_else(Verdict::failed, |()| Verdict::succeeded()));
@@ -313,6 +316,9 @@ impl Executor {
         if self.broken {
             let why = "the vehicle's journal cannot be written; only the emergency stop acts";
             return Some(Verdict::rejected(Reason::Busy, why));
+        }
+        if self.stopping {
+            return Some(Verdict::rejected(Reason::Busy, "the vehicle's agent is stopping"));
         }
         let under_way = self.count(class, |entry| entry.stage != Stage::Settled);
         if under_way >= self.policy[class].in_flight as usize {

@@ -470,6 +470,20 @@ fn a_broken_journal_refuses_all_but_the_emergency_stop() {
 }
 
 #[test]
+fn a_stopping_agent_takes_nothing_new_but_the_emergency_stop() {
+    let mut bench = Bench::new();
+    bench.give(command("moving", 1, 9_900)).put(Input::Stopping).give(command("new", 2, 9_900));
+    assert_eq!(bench.last(), (Phase::Rejected, Some(Reason::Busy)));
+    assert_eq!(bench.told.last().unwrap().detail, "the vehicle's agent is stopping");
+    bench.give(command("moving", 1, 9_900));
+    assert_eq!(bench.last().0, Phase::Executing, "a repeat is answered");
+    bench.finish();
+    assert_eq!((bench.last().0, bench.executor.is_idle()), (Phase::Succeeded, true));
+    bench.give(emergency_stop("stop", 9_900));
+    assert_eq!((bench.stops.len(), bench.acted.len()), (1, 1));
+}
+
+#[test]
 fn an_intent_that_could_not_be_written_does_not_act() {
     let mut bench = Bench::new();
     bench.failing = true;
