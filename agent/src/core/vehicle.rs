@@ -74,7 +74,8 @@ impl From<&Command> for Target {
 pub enum Applied {
     /// The target holds.
     Done,
-    /// The actuator is on its way; [`Vehicle::progress`] tells the end.
+    /// The actuator is on its way; [`Vehicle::progress`] tells the end: within the command's ttl, at
+    /// least 30 s and at most 5 minutes. After that it is called UNKNOWN, and a report is ignored.
     Moving,
     /// Nothing was or will be done.
     Refused(Refusal),

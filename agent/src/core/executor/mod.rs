@@ -7,7 +7,9 @@
 //!    later copy with a better stamp cannot act after its end was told.
 //! 2. *Intent.* The record is made durable, then RECEIVED is told.
 //! 3. *Act.* Age and rate are judged again, at the moment itself, then the vehicle gets the target.
-//! 4. *Verdict.* The result is made durable, then told. What acted but could not be recorded is UNKNOWN.
+//! 4. *Verdict.* The result is made durable, then told. What acted but could not be recorded is UNKNOWN, and
+//!    so is what the vehicle reports no end of within the ttl, at least half a minute and at most five: a
+//!    later report is ignored.
 //!
 //! After a crash a record without a verdict is UNKNOWN and is never executed again. Of one class, `in_flight`
 //! commands are under way at most, and a bounded number is remembered; beyond that a command is
@@ -48,6 +50,12 @@ pub use record::{Record, Verdict};
 use crate::core::rate::{Bucket, refill_time};
 use crate::core::vehicle::{Actuation, Applied, Refusal, Target};
 
+/// A vehicle has at least so long to report an end: a short ttl says when to begin, not how fast to be.
+const SHORTEST_ACTUATION: Duration = Duration::from_secs(30);
+
+/// And at most so long: whoever asked must learn some end.
+const LONGEST_ACTUATION: Duration = Duration::from_mins(5);
+
 /// Where a remembered command stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -87,7 +95,10 @@ pub struct Executor {
     stops: VecDeque<Actuation>,
     /// Entries in [`Stage::Ready`], in order of arrival.
     ready: VecDeque<CommandKey>,
-    acting: BTreeMap<Actuation, CommandKey>,
+    /// By actuation, with the moment until which the vehicle may report the end.
+    acting: BTreeMap<Actuation, (Moment, CommandKey)>,
+    /// The same actuations, by that moment.
+    overdue: BTreeSet<(Moment, Actuation)>,
     writes: BTreeMap<WriteId, CommandKey>,
     outputs: VecDeque<Output>,
     last_write: u64,
@@ -123,6 +134,7 @@ impl Executor {
             stops: VecDeque::new(),
             ready: VecDeque::new(),
             acting: BTreeMap::new(),
+            overdue: BTreeSet::new(),
             writes: BTreeMap::new(),
             outputs: VecDeque::new(),
             last_write: 0,
@@ -174,7 +186,10 @@ impl Executor {
             }
         }
         self.forget_due(now);
-        self.outputs.pop_front().unwrap_or_else(|| Output::Wait(self.dying.first().map(|(due, _)| *due)))
+        self.give_up_overdue(now);
+        let due = self.dying.first().map(|(due, _)| *due);
+        let overdue = self.overdue.first().map(|(due, _)| *due);
+        self.outputs.pop_front().unwrap_or_else(|| Output::Wait(due.into_iter().chain(overdue).min()))
     }
 
     /// True once a write has failed: from here on only the emergency stop acts.
@@ -385,7 +400,7 @@ impl Executor {
         }
         // Writes become durable in order: no later stop's record outlives a crash that this one does not.
         self.latch.get_or_insert_with(|| key.clone());
-        self.acting.insert(actuation, key.clone());
+        self.await_end(record.received.clock, actuation, key.clone(), record.command.ttl);
         self.entries.insert(key.clone(), Entry { record, stage: Stage::Acting(actuation), admitted: true });
         if !self.broken {
             self.write(&key);
@@ -451,15 +466,16 @@ impl Executor {
             self.settle(key, too_many(class), false);
             return None;
         }
+        let ttl = command.ttl;
         self.counts.acted += 1;
         let actuation = self.next_actuation();
-        self.acting.insert(actuation, key.clone());
+        self.await_end(now, actuation, key.clone(), ttl);
         self.set_stage(key, Stage::Acting(actuation));
         Some(Output::Apply { actuation, target })
     }
 
     fn on_applied(&mut self, actuation: Actuation, applied: Applied) {
-        let Some(key) = self.acting.get(&actuation).cloned() else { return };
+        let Some((_, key)) = self.acting.get(&actuation).cloned() else { return };
         match applied {
             Applied::Moving => {
                 self.supersede_before(actuation, &key);
@@ -470,7 +486,7 @@ impl Executor {
                 self.on_end(actuation, Verdict::succeeded());
             }
             Applied::Refused(Refusal { reason, detail }) => {
-                self.acting.remove(&actuation);
+                self.take_acting(actuation);
                 self.counts.refused += 1;
                 self.settle(&key, Verdict::rejected(reason, detail), false);
             }
@@ -484,7 +500,7 @@ impl Executor {
         let older: Vec<Actuation> = self
             .acting
             .range(..newer)
-            .filter(|(_, key)| same(&self.entries[*key].record.command))
+            .filter(|(_, (_, key))| same(&self.entries[key].record.command))
             .map(|(actuation, _)| *actuation)
             .collect();
         for actuation in older {
@@ -493,8 +509,27 @@ impl Executor {
     }
 
     fn on_end(&mut self, actuation: Actuation, verdict: Verdict) {
-        if let Some(key) = self.acting.remove(&actuation) {
+        if let Some(key) = self.take_acting(actuation) {
             self.settle(&key, verdict, true);
+        }
+    }
+
+    fn await_end(&mut self, now: Moment, actuation: Actuation, key: CommandKey, ttl: Duration) {
+        let until = now + ttl.clamp(SHORTEST_ACTUATION, LONGEST_ACTUATION);
+        self.acting.insert(actuation, (until, key));
+        self.overdue.insert((until, actuation));
+    }
+
+    fn take_acting(&mut self, actuation: Actuation) -> Option<CommandKey> {
+        let (until, key) = self.acting.remove(&actuation)?;
+        self.overdue.remove(&(until, actuation));
+        Some(key)
+    }
+
+    /// A vehicle that never reports must not keep its commands' places for ever.
+    fn give_up_overdue(&mut self, now: Moment) {
+        while let Some((_, actuation)) = self.overdue.first().copied().filter(|(until, _)| *until <= now) {
+            self.on_end(actuation, Verdict::unknown("the vehicle did not report an end"));
         }
     }
 

@@ -421,6 +421,51 @@ fn too_many_under_way_are_refused() {
 }
 
 #[test]
+fn what_never_ends_is_unknown_and_frees_its_slot() {
+    let mut bench = Bench::new();
+    let lock = |number: u64, stamped: u64| {
+        let path = path(&format!("Vehicle.Cabin.Door.Row{number}.IsLocked"));
+        Command { path, ..command(&format!("k{number}"), 1, stamped) }
+    };
+    for number in 0..16 {
+        bench.give(lock(number, 9_900));
+    }
+    bench.now = at(39_999);
+    bench.run();
+    assert_eq!(bench.last().0, Phase::Executing);
+    assert_eq!(bench.executor.poll(bench.now), Output::Wait(Some(at(40_000))));
+    bench.now = at(40_000);
+    bench.run();
+    assert_eq!(bench.phases("k0").last(), Some(&Phase::Unknown));
+    assert_eq!(bench.told.last().unwrap().detail, "the vehicle did not report an end");
+    assert!(bench.executor.is_idle() && !bench.executor.is_acting());
+    bench.finish();
+    assert_eq!(bench.phases("k15").last(), Some(&Phase::Unknown), "a report that comes too late is ignored");
+    bench.give(lock(16, 39_900));
+    assert_eq!((bench.last().0, bench.acted.len()), (Phase::Executing, 17));
+}
+
+#[test]
+fn a_vehicle_has_the_ttl_for_its_report_within_limits() {
+    let mut bench = Bench::new();
+    bench.give(Command { ttl: ms(60_000), path: path("Vehicle.A"), ..command("minute", 1, 9_900) });
+    bench.give(Command { ttl: ms(3_600_000), path: path("Vehicle.B"), ..command("hour", 1, 9_900) });
+    bench.give(emergency_stop("stop", 9_900));
+    for (now, phases) in [
+        (39_999, [Phase::Executing, Phase::Executing, Phase::Executing]),
+        (40_000, [Phase::Executing, Phase::Executing, Phase::Unknown]),
+        (70_000, [Phase::Unknown, Phase::Executing, Phase::Unknown]),
+        (310_000, [Phase::Unknown, Phase::Unknown, Phase::Unknown]),
+    ] {
+        bench.now = at(now);
+        bench.run();
+        let last = |key: &str| *bench.phases(key).last().unwrap();
+        assert_eq!([last("minute"), last("hour"), last("stop")], phases, "at {now} ms");
+    }
+    assert_eq!(bench.restart(BOOT, at(310_001)).stops.len(), 1, "the stop is latched all the same");
+}
+
+#[test]
 fn a_newer_target_for_the_same_thing_supersedes_the_older() {
     let mut bench = Bench::new();
     bench.give(command("open", 100, 9_900)).give(command("close", 0, 9_950)).finish();
