@@ -7,7 +7,7 @@
 //!    later copy with a better stamp cannot act after its end was told.
 //! 2. *Intent.* The record is made durable, then RECEIVED is told.
 //! 3. *Act.* Age and rate are judged again, at the moment itself, then the vehicle gets the target.
-//! 4. *Verdict.* The result is made durable, then told. What acted but could not be recorded is UNKNOWN, and
+//! 4. *Verdict.* The result is made durable, then told. What was let in but could not be recorded is UNKNOWN, and
 //!    so is what the vehicle reports no end of within the ttl, at least half a minute and at most five: a
 //!    later report is ignored.
 //!
@@ -545,14 +545,22 @@ impl Executor {
         self.set_stage(key, Stage::Settling { write, acted });
     }
 
-    /// ACK-TRUTH: an effect that the journal does not hold is not known.
+    /// ACK-TRUTH: an effect that the journal does not hold is not known. Nor is it told that a command had none
+    /// where its intent is or may be on the disk without that: a restart would call it UNKNOWN. A refusal
+    /// without an intent stands: on the disk is that refusal or nothing.
     fn distrust(&mut self, key: &CommandKey, acted: bool) {
         let entry = self.entries.get_mut(key).expect("the caller has looked it up");
         let verdict = entry.record.verdict.as_mut().expect("it is being settled");
-        if acted && verdict.phase != Phase::Unknown {
-            let why = format!("the vehicle says {}, but its journal could not record it", verdict.phase);
-            *verdict = Verdict::unknown(why);
+        if !entry.admitted || verdict.phase == Phase::Unknown {
+            return;
         }
+        let Verdict { phase, detail, .. } = verdict;
+        let why = if acted {
+            format!("the vehicle says {phase}, but its journal could not record it")
+        } else {
+            format!("not executed ({phase} {detail}), but the vehicle's journal could not record that")
+        };
+        *verdict = Verdict::unknown(why);
     }
 
     fn settled(&mut self, key: &CommandKey) {

@@ -533,8 +533,37 @@ fn an_intent_that_could_not_be_written_does_not_act() {
     let mut bench = Bench::new();
     bench.failing = true;
     bench.give(command("a", 1, 9_900));
-    assert_eq!(bench.phases("a"), [Phase::Rejected]);
+    assert_eq!(bench.phases("a"), [Phase::Unknown]);
+    assert!(bench.told.last().unwrap().detail.contains("not executed"), "the fact itself is told");
     assert!(bench.acted.is_empty());
+}
+
+/// The write failed, but what it wrote may have reached the disk, or not.
+#[test]
+fn a_failed_write_and_the_restart_after_it_tell_the_same() {
+    let intent = |bench: &Bench| {
+        let record = bench.executor.entries[&"a".parse::<CommandKey>().unwrap()].record.clone();
+        Record { verdict: None, ..record }
+    };
+    let mut bench = Bench::new();
+    bench.failing = true;
+    bench.give(command("a", 1, 9_900));
+    let (told, left) = (bench.last().0, intent(&bench));
+    bench.disk.insert(left.key().clone(), left);
+    let mut bench = bench.restart(BOOT, at(10_100));
+    assert_eq!((told, bench.last().0), (Phase::Unknown, Phase::Unknown), "the intent failed");
+    bench.give(command("a", 1, 9_900));
+    assert!(bench.acted.is_empty());
+
+    let mut bench = Bench::new();
+    bench.holding = true;
+    bench.give(command("a", 1, 9_900));
+    bench.now = at(15_000);
+    bench.failing = true;
+    bench.release();
+    let told = bench.last().0;
+    let bench = bench.restart(BOOT, at(15_100));
+    assert_eq!((told, bench.last().0), (Phase::Unknown, Phase::Unknown), "the refusal after it failed");
 }
 
 #[test]
