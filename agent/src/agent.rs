@@ -102,6 +102,13 @@ pub struct Strays {
     pub expired: u64,
 }
 
+impl Strays {
+    /// The number comes from the other side, which may say anything.
+    fn expire(&mut self, frames: u64) {
+        self.expired = self.expired.saturating_add(frames);
+    }
+}
+
 /// Watches an agent and gives it files to upload. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
@@ -181,7 +188,8 @@ impl<V: Vehicle> Agent<V> {
     }
 
     /// Works until `stop` is ready or the session is over for good. After `stop` it lets what is under way
-    /// come to an end, within five seconds, and says goodbye.
+    /// come to an end, within five seconds, and says goodbye; meanwhile new commands are refused, and an
+    /// emergency stop is carried out.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> End {
         tokio::pin!(stop);
         let mut stopping: Option<Moment> = None;
@@ -201,7 +209,10 @@ impl<V: Vehicle> Agent<V> {
                 wake = self.next(wake_at) => wake,
             };
             match wake {
-                Wake::Stop => stopping = Some(now + DRAIN),
+                Wake::Stop => {
+                    stopping = Some(now + DRAIN);
+                    self.executor.handle(now, Input::Stopping);
+                }
                 Wake::Tick => {
                     let now = self.clock.now();
                     asked_at = now;
@@ -321,7 +332,7 @@ impl<V: Vehicle> Agent<V> {
             Happening::Moved { transport, why } => info!(%transport, why, "carried by"),
             Happening::Message { class, payload } => self.on_message(class, Message::decode(payload)),
             Happening::Gap { class, frames } => {
-                self.strays.expired = self.strays.expired.saturating_add(frames);
+                self.strays.expire(frames);
                 info!(%class, frames, "messages expired on their way here");
             }
             // Control comes with its own guards in a later version; until then nothing is applied.
@@ -352,7 +363,7 @@ impl<V: Vehicle> Agent<V> {
     fn on_settled(&mut self, ticket: Ticket, fate: Fate) {
         let arrived = fate == Fate::Acknowledged;
         let is_bulk = self.bulk.settled(ticket, arrived);
-        // Whoever's piece it was, an upload given up included: there may be room now.
+        // Whatever settled: the lane may be full of an upload that was given up and forgotten.
         if let Some(piece) = self.bulk.stuck.take() {
             self.on_piece(Some(piece));
         }
@@ -399,21 +410,25 @@ impl<V: Vehicle> Agent<V> {
     }
 
     async fn farewell(mut self) -> End {
-        let clean = self.executor.is_idle();
         self.link.close(CloseCode::Normal, "the agent stops", None);
+        self.uploads.close();
+        self.bulk = Bulk::default();
         let deadline = self.clock.now() + FAREWELL;
-        let ended = async {
-            while let Some(happening) = self.happenings.recv().await {
-                if matches!(happening, Happening::Ended(_)) {
-                    return;
+        loop {
+            // The link takes no answers any more, but a stop must not be lost to a goodbye.
+            self.act();
+            match self.next(deadline).await {
+                Wake::Happening(None | Some(Happening::Ended(_))) => break,
+                Wake::Happening(Some(happening)) => self.on_happening(happening),
+                Wake::Written(id, outcome) => self.on_written(id, outcome),
+                Wake::Tick => {
+                    warn!("the link did not end in time");
+                    break;
                 }
+                Wake::Stop | Wake::Upload(_) | Wake::Piece(_) => {}
             }
-        };
-        tokio::select! {
-            () = ended => {}
-            () = self.clock.sleep_until(deadline) => warn!("the link did not end in time"),
         }
-        End::Stopped { clean }
+        End::Stopped { clean: self.executor.is_idle() }
     }
 
     fn over(&self, ended: Ended, stopping: bool) -> End {
@@ -467,4 +482,17 @@ impl Bulk {
 fn next_look(last: Moment, now: Moment, interval: Duration) -> Moment {
     let next = last + interval;
     if next > now { next } else { now + interval }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_number_from_the_other_side_overflows_a_count() {
+        let mut strays = Strays::default();
+        strays.expire(7);
+        strays.expire(u64::MAX);
+        assert_eq!(strays.expired, u64::MAX);
+    }
 }

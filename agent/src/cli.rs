@@ -35,7 +35,8 @@ pub(crate) enum Command {
     /// Run one vehicle's agent until SIGTERM or SIGINT; a second signal ends it at once
     ///
     /// Who the vehicle is, stands in its certificate. Its journal (`journal`, a file) is what keeps a
-    /// command from being executed twice across restarts. The vehicle behind it is the simulated one:
+    /// command from being executed twice across restarts, and what holds an emergency stop latched across
+    /// them: only a new journal clears it. The vehicle behind it is the simulated one:
     /// a real vehicle's software implements the trait `Vehicle` of the library carriageway-agent.
     Run(Source),
     /// Run several simulated vehicles in one process
@@ -49,7 +50,10 @@ pub(crate) enum Command {
     ///   comfort  Vehicle.Cabin.HVAC.Station.Row1.Driver.Temperature    16 to 28
     ///   config   Vehicle.Powertrain.TractionBattery.Charging.ChargeLimit  20 to 100
     ///   drive    Vehicle.Powertrain.Transmission.SelectedGear          0, 126, 127, standing only
-    ///   safety   Vehicle.Carriageway.EmergencyStop                     true; latched, restarts included
+    ///   safety   Vehicle.Carriageway.EmergencyStop                     true; latched
+    ///
+    /// The emergency stop is latched across restarts, too: this version cannot re-arm, only a new journal
+    /// clears it. Without a journal (the default here) the latch ends with this process.
     #[command(verbatim_doc_comment)]
     Simulate(Simulate),
     /// Check or show the configuration
@@ -83,7 +87,8 @@ pub(crate) struct Simulate {
     /// Certificates by a pattern instead, such as certs/vehicles/sim-{id}.pem for 1, 2, 3 ...; keys beside them
     #[arg(long, value_name = "PATTERN")]
     identities: Option<String>,
-    /// A directory for the journal, or none: then a command can be executed twice across a restart
+    /// A directory for the journal, or none: then a command can be executed twice across a restart,
+    /// and a restart releases an emergency stop
     #[arg(long, value_name = "none|DIR", default_value = "none")]
     journal: String,
     /// Looks at each vehicle's signals per second; 1 is enough for a thousand vehicles

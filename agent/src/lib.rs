@@ -87,7 +87,8 @@
 //! # What must be kept
 //!
 //! The journal's file, for as long as any command in it could still be alive: it is what keeps a command from
-//! being executed twice. [`Journal::volatile`](journal::Journal::volatile) keeps nothing and is for simulations.
+//! being executed twice. It also holds an emergency stop: once stopped, the vehicle is stopped again at every
+//! start of its agent, and only a new journal clears that, since this version has no re-arming. [`Journal::volatile`](journal::Journal::volatile) keeps nothing and is for simulations.
 
 pub mod core;
 

@@ -32,7 +32,8 @@ pub trait Vehicle: Send {
 
     /// Enters the safe state and latches it: halt, hold, ignore what would move the vehicle. It cannot be
     /// refused. Reports from [`Vehicle::progress`] under this `actuation` when the vehicle stands.
-    /// Called for every emergency stop, so more than once while it halts: each actuation is reported.
+    /// Called for every emergency stop, so more than once while it halts: each actuation is reported. Called
+    /// also at every start of the agent, before anything else, while its journal holds such a stop.
     fn stop(&mut self, now: Moment, actuation: Actuation);
 
     /// The end of one actuation that [`Vehicle::apply`] called moving or that [`Vehicle::stop`] began.
@@ -73,7 +74,8 @@ impl From<&Command> for Target {
 pub enum Applied {
     /// The target holds.
     Done,
-    /// The actuator is on its way; [`Vehicle::progress`] tells the end.
+    /// The actuator is on its way; [`Vehicle::progress`] tells the end: within the command's ttl, at
+    /// least 30 s and at most 5 minutes. After that it is called UNKNOWN, and a report is ignored.
     Moving,
     /// Nothing was or will be done.
     Refused(Refusal),

@@ -33,7 +33,8 @@ pub struct Config {
     pub head_start_ms: u32,
     /// Looks at the vehicle's signals per second, 0.1 to 100.
     pub signal_hz: f64,
-    /// The journal's file. It is what keeps a command from being executed twice: keep it across restarts.
+    /// The journal's file. It is what keeps a command from being executed twice and an emergency stop latched:
+    /// keep it across restarts.
     pub journal: PathBuf,
     /// What is logged.
     pub log: Log,

@@ -37,7 +37,7 @@ const STAGGER: Duration = Duration::from_millis(1);
 /// Where vehicles keep their journals.
 #[derive(Clone)]
 pub enum Journals {
-    /// Nowhere: ONCE does not survive a restart of this process.
+    /// Nowhere: neither ONCE nor the emergency stop's latch survives a restart of this process.
     Nowhere,
     /// In a file that they share.
     Kept(Keeper),
@@ -110,7 +110,10 @@ impl Fleet {
     /// How many ended in an error.
     pub async fn run(self, members: Vec<Proven>, stop: watch::Receiver<bool>) -> usize {
         if matches!(self.journals, Journals::Nowhere) {
-            warn!("no journal is kept: a command can be executed twice across a restart of this process");
+            warn!(
+                "no journal is kept: a restart of this process can execute a command twice, and releases \
+                 an emergency stop"
+            );
         }
         let fleet = Arc::new(self);
         let mut agents = JoinSet::new();

@@ -99,7 +99,8 @@ struct File {
 }
 
 impl Journal {
-    /// A journal that keeps nothing: after a restart ONCE does not hold. For simulations.
+    /// A journal that keeps nothing: after a restart ONCE does not hold, and an emergency stop is
+    /// released. For simulations.
     pub fn volatile() -> Self {
         Self { backing: Backing::Nowhere { written: VecDeque::new() } }
     }

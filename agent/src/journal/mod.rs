@@ -3,7 +3,8 @@
 //!
 //! [`Sqlite`] keeps it in one file, which any number of vehicles of one process share; [`Keeper`] owns the
 //! thread that writes it, several changes to one `fsync`; [`Journal`] is one vehicle's access.
-//! [`Journal::volatile`] keeps nothing: with it ONCE does not survive a restart.
+//! [`Journal::volatile`] keeps nothing: with it neither ONCE nor the latch of an emergency stop survives a
+//! restart.
 
 mod keeper;
 mod sqlite;

@@ -6,8 +6,10 @@ use std::time::Duration;
 use carriageway_agent::agent::End;
 use carriageway_agent::core::vehicle::EMERGENCY_STOP;
 use carriageway_agent::journal::{Change, JournalError, Keeper, Loaded, Sqlite, Store};
+use carriageway_agent::upload::PIECE;
 use carriageway_proto::{Class, CloseCode, Command, Message, Phase, Reason, Value, VehicleId};
 use carriageway_transport::link::Happening;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::world::{WINDOW, World, clock};
 
@@ -139,6 +141,23 @@ async fn a_stopping_agent_ends_what_is_under_way_and_says_goodbye() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stopping_agent_refuses_what_is_new() {
+    let mut world = World::new().await;
+    let open = world.window("open", 100).await;
+    world.send(&open);
+    while world.outcome().await.1.phase != Phase::Executing {}
+    world.begin_to_stop();
+    let late = world.window("late", 0).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    world.send(&late);
+    let (_, outcome) = world.outcome().await;
+    let told = (outcome.key.as_str(), outcome.phase, outcome.reason);
+    assert_eq!(told, ("late", Phase::Rejected, Some(Reason::Busy)));
+    assert_eq!(world.end_of("open").await, Phase::Succeeded);
+    assert_eq!(world.ended().await, End::Stopped { clean: true });
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_agent_whose_session_is_refused_says_so() {
     let mut world = World::new().await;
     world.window("any", 0).await;
@@ -175,6 +194,38 @@ async fn a_file_is_uploaded_whole_and_its_progress_told() {
     assert!(got == bytes && steps > 10);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_is_given_up_does_not_hold_up_the_next() {
+    let mut world = World::new().await;
+    world.window("any", 0).await;
+    world.cut();
+    let room = give_up(&world, tokio::io::repeat(7)).await;
+    assert!(room > 0, "without a connection an upload fills its lane and waits");
+
+    let mut world = World::new().await;
+    world.window("any", 0).await;
+    world.cut();
+    let (_never_written, rest) = tokio::io::duplex(1);
+    // One piece is held back until it is known whether it is the last.
+    let exactly = tokio::io::repeat(7).take(room + PIECE as u64).chain(rest);
+    assert_eq!(give_up(&world, exactly).await, room, "the lane is full, and nothing waits for it");
+    let handle = world.handle.clone();
+    let next = async { handle.upload("b.log", [7; 5_000].as_slice(), |_| ()).await.unwrap() };
+    let gateway = async {
+        // Long enough for the next one to find the lane full.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        world.new_session().await;
+        loop {
+            world.next().await;
+        }
+    };
+    tokio::select! {
+        sent = next => assert_eq!(sent, 5_000),
+        () = tokio::time::sleep(Duration::from_secs(50)) => panic!("it hangs"),
+        () = gateway => {}
+    }
+}
+
 // In real time: the journal's thread does not know of tokio's.
 #[tokio::test]
 async fn a_restarted_agent_answers_from_its_journal() {
@@ -201,6 +252,37 @@ async fn a_restarted_agent_answers_from_its_journal() {
     world.send(&close);
     assert_eq!(world.end_of("close").await, Phase::Unknown);
     assert_eq!(world.handle.status().commands.acted, 0);
+}
+
+// In real time: the journal's thread does not know of tokio's.
+#[tokio::test]
+async fn a_restarted_agent_keeps_its_vehicle_stopped() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal.db");
+    let clock = clock();
+    let vehicle = || "car".parse().unwrap();
+
+    let keeper = Keeper::start(Sqlite::open(&path).unwrap()).unwrap();
+    let mut world = World::with(clock.clone(), keeper.open(vehicle()).await.unwrap()).await;
+    let body = world.window("stop", 0).await;
+    let stop = Command { class: Class::Safety, path: EMERGENCY_STOP.parse().unwrap(), ..body };
+    world.send(&Command { value: Value::Bool(true), ..stop });
+    assert_eq!(world.end_of("stop").await, Phase::Succeeded);
+    drop((world, keeper));
+
+    let keeper = Keeper::start(reopened(&path).await).unwrap();
+    let mut world = World::with(clock, keeper.open(vehicle()).await.unwrap()).await;
+    world.signal(EMERGENCY_STOP, |value| *value == Value::Bool(true)).await;
+    world.signal("Vehicle.Speed", |value| value.as_f64() == Some(0.0)).await;
+}
+
+/// Begins an upload, and gives it up once it does not go on. Bytes that the link took.
+async fn give_up(world: &World, reader: impl AsyncRead + Unpin) -> u64 {
+    let mut sent = 0;
+    let upload = world.handle.upload("given-up.log", reader, |progress| sent = progress.sent);
+    let given_up = tokio::time::timeout(Duration::from_secs(2), upload).await;
+    assert!(given_up.is_err(), "it cannot come to its end");
+    sent
 }
 
 /// Opens the journal once the agent that had it is gone: each try waits half a second for its thread.

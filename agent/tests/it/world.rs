@@ -62,6 +62,11 @@ impl World {
         Self { clock, handle, vehicle, gateway, happenings, scissors, stop: Some(stop), agent, tasks, epoch }
     }
 
+    /// No connection, until the next session.
+    pub(crate) fn cut(&self) {
+        self.scissors.cut();
+    }
+
     /// The gateway forgets everything, as after a crash, and the vehicle comes back to a new session.
     pub(crate) async fn new_session(&mut self) {
         self.scissors.cut();

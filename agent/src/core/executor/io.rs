@@ -32,6 +32,8 @@ pub enum Input {
     Written(WriteId),
     /// [`Output::Write`] of this number failed, or nobody knows. The journal is broken from here on.
     WriteFailed(WriteId),
+    /// The agent is about to end: from here on what is new is refused, the emergency stop excepted.
+    Stopping,
     /// The vehicle's answer to [`Output::Apply`].
     Applied {
         /// Of that output.

@@ -7,7 +7,9 @@
 //!    later copy with a better stamp cannot act after its end was told.
 //! 2. *Intent.* The record is made durable, then RECEIVED is told.
 //! 3. *Act.* Age and rate are judged again, at the moment itself, then the vehicle gets the target.
-//! 4. *Verdict.* The result is made durable, then told. What acted but could not be recorded is UNKNOWN.
+//! 4. *Verdict.* The result is made durable, then told. What was let in but could not be recorded is UNKNOWN, and
+//!    so is what the vehicle reports no end of within the ttl, at least half a minute and at most five: a
+//!    later report is ignored.
 //!
 //! After a crash a record without a verdict is UNKNOWN and is never executed again. Of one class, `in_flight`
 //! commands are under way at most, and a bounded number is remembered; beyond that a command is
@@ -22,6 +24,10 @@
 //! waiting for a slow or broken disk could cost a life. It is held to FRESH, since a stop from minutes ago
 //! in moving traffic is a danger of its own; no rate, no full and no broken journal holds it up. Where its
 //! record could not be made durable its outcome is UNKNOWN, with the stop itself in the detail.
+//!
+//! The latch holds across restarts, too: the record of one emergency stop that was let in is kept without end,
+//! and [`Executor::recover`] stops the vehicle again before anything else while it stands, whatever became of
+//! that stop. Only a new journal clears it; there is no re-arming in this version.
 
 mod io;
 #[cfg(test)]
@@ -44,8 +50,11 @@ pub use record::{Record, Verdict};
 use crate::core::rate::{Bucket, refill_time};
 use crate::core::vehicle::{Actuation, Applied, Refusal, Target};
 
-/// How long the record of the emergency stop that latches the vehicle is kept: for good.
-const LATCHED: Duration = Duration::from_hours(100 * 365 * 24);
+/// A vehicle has at least so long to report an end: a short ttl says when to begin, not how fast to be.
+const SHORTEST_ACTUATION: Duration = Duration::from_secs(30);
+
+/// And at most so long: whoever asked must learn some end.
+const LONGEST_ACTUATION: Duration = Duration::from_mins(5);
 
 /// Where a remembered command stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,22 +89,29 @@ pub struct Executor {
     entries: BTreeMap<CommandKey, Entry>,
     /// Settled entries whose verdict has arrived, by when they may be forgotten.
     dying: BTreeSet<(Moment, CommandKey)>,
+    /// The emergency stop whose record holds the latch: it is never forgotten and takes no other's room.
+    latch: Option<CommandKey>,
     /// Emergency stops to carry out, before anything else.
     stops: VecDeque<Actuation>,
     /// Entries in [`Stage::Ready`], in order of arrival.
     ready: VecDeque<CommandKey>,
-    acting: BTreeMap<Actuation, CommandKey>,
+    /// By actuation, with the moment until which the vehicle may report the end.
+    acting: BTreeMap<Actuation, (Moment, CommandKey)>,
+    /// The same actuations, by that moment.
+    overdue: BTreeSet<(Moment, Actuation)>,
     writes: BTreeMap<WriteId, CommandKey>,
     outputs: VecDeque<Output>,
     last_write: u64,
     last_actuation: u64,
     broken: bool,
+    stopping: bool,
     counts: Counts,
 }
 
 impl Executor {
     /// Takes up the journal of this vehicle as it was left. What was intended and has no verdict is
-    /// UNKNOWN; every verdict is told again, since nobody knows whether it arrived.
+    /// UNKNOWN; every verdict is told again, since nobody knows whether it arrived. A vehicle that was
+    /// stopped in an emergency is stopped again first.
     pub fn recover(here: Stamp, policy: PolicyTable, limits: Limits, journal: Vec<Record>) -> Self {
         let Stamp { boot, clock: now } = here;
         let here = |record: &&Record| record.received.boot == boot;
@@ -114,32 +130,27 @@ impl Executor {
             limits,
             entries: BTreeMap::new(),
             dying: BTreeSet::new(),
+            latch: None,
             stops: VecDeque::new(),
             ready: VecDeque::new(),
             acting: BTreeMap::new(),
+            overdue: BTreeSet::new(),
             writes: BTreeMap::new(),
             outputs: VecDeque::new(),
             last_write: 0,
             last_actuation: 0,
             broken: false,
+            stopping: false,
             counts: Counts::default(),
         };
         for record in journal {
             executor.take_up(record);
         }
-        // Before anything else: a crash of ours must not make a stopped vehicle drive.
-        if executor.is_latched() {
+        if executor.latch.is_some() {
             let actuation = executor.next_actuation();
             executor.stops.push_back(actuation);
         }
         executor
-    }
-
-    /// True while the journal holds an emergency stop that was let in. Nothing clears it but another
-    /// journal: re-arming takes a lease, which this version does not have.
-    pub fn is_latched(&self) -> bool {
-        let stops = |entry: &Entry| entry.admitted && Target::from(&entry.record.command).is_emergency_stop();
-        self.entries.values().any(stops)
     }
 
     /// Takes in what happened.
@@ -155,6 +166,7 @@ impl Executor {
             Input::Arrived(key) => self.on_arrived(key),
             Input::Written(id) => self.on_written(id),
             Input::WriteFailed(id) => self.on_write_failed(id),
+            Input::Stopping => self.stopping = true,
             Input::Applied { actuation, applied } => self.on_applied(actuation, applied),
             Input::Finished { actuation, result } => {
                 self.on_end(actuation, result.map_or_else(Verdict::failed, |()| Verdict::succeeded()));
@@ -174,7 +186,10 @@ impl Executor {
             }
         }
         self.forget_due(now);
-        self.outputs.pop_front().unwrap_or_else(|| Output::Wait(self.dying.first().map(|(due, _)| *due)))
+        self.give_up_overdue(now);
+        let due = self.dying.first().map(|(due, _)| *due);
+        let overdue = self.overdue.first().map(|(due, _)| *due);
+        self.outputs.pop_front().unwrap_or_else(|| Output::Wait(due.into_iter().chain(overdue).min()))
     }
 
     /// True once a write has failed: from here on only the emergency stop acts.
@@ -207,7 +222,7 @@ impl Executor {
 impl Executor {
     fn on_arrived(&mut self, key: CommandKey) {
         let Some(entry) = self.entries.get(&key) else { return };
-        if entry.stage == Stage::Settled {
+        if entry.stage == Stage::Settled && self.latch.as_ref() != Some(&key) {
             self.dying.insert((entry.record.forget_at(self.judge.boot), key));
         }
     }
@@ -244,6 +259,9 @@ impl Executor {
     fn take_up(&mut self, record: Record) {
         let (key, verdict) = (record.key().clone(), record.verdict.clone());
         let admitted = verdict.as_ref().is_none_or(|verdict| !verdict.is_refusal());
+        if admitted && Target::from(&record.command).is_emergency_stop() {
+            self.latch.get_or_insert_with(|| key.clone());
+        }
         self.entries.insert(key.clone(), Entry { record, stage: Stage::Settled, admitted });
         if verdict.is_some() {
             self.settled(&key);
@@ -314,6 +332,9 @@ impl Executor {
             let why = "the vehicle's journal cannot be written; only the emergency stop acts";
             return Some(Verdict::rejected(Reason::Busy, why));
         }
+        if self.stopping {
+            return Some(Verdict::rejected(Reason::Busy, "the vehicle's agent is stopping"));
+        }
         let under_way = self.count(class, |entry| entry.stage != Stage::Settled);
         if under_way >= self.policy[class].in_flight as usize {
             return Some(Verdict::rejected(
@@ -321,7 +342,7 @@ impl Executor {
                 format!("{under_way} of class {class} are under way"),
             ));
         }
-        if self.count(class, |entry| entry.admitted) >= self.limits.admitted {
+        if self.is_full(class) {
             return Some(Verdict::rejected(Reason::Busy, "the vehicle's journal is full"));
         }
         (!self.buckets[class].allows(now)).then(|| too_many(class))
@@ -329,6 +350,13 @@ impl Executor {
 
     fn count(&self, class: Class, counts: impl Fn(&Entry) -> bool) -> usize {
         self.entries.values().filter(|entry| entry.record.command.class == class && counts(entry)).count()
+    }
+
+    /// No room for another command of `class` that is let in. The latch is beside the limit.
+    fn is_full(&self, class: Class) -> bool {
+        let counts =
+            |entry: &Entry| entry.admitted && self.latch.as_ref().is_none_or(|key| key != entry.record.key());
+        self.count(class, counts) >= self.limits.admitted
     }
 
     fn admit(&mut self, mut record: Record) {
@@ -358,19 +386,21 @@ impl Executor {
     }
 
     fn stop(&mut self, mut record: Record) {
-        let at_least = if self.is_latched() { self.limits.remember } else { LATCHED };
-        record.keep_for = record.keep_for.max(at_least);
+        record.keep_for = record.keep_for.max(self.limits.remember);
         let key = record.key().clone();
         let actuation = self.next_actuation();
         self.stops.push_back(actuation);
         self.counts.acted += 1;
-        if self.count(Class::Safety, |entry| entry.admitted) >= self.limits.admitted {
+        // The first is recorded even in a full journal: it holds the latch.
+        if self.latch.is_some() && self.is_full(Class::Safety) {
             let why = "the emergency stop is carried out; the vehicle's journal has no room to record it";
             let outcome = Verdict::unknown(why).outcome(&record.command);
             self.outputs.push_back(Output::Tell { class: Class::Safety, outcome });
             return;
         }
-        self.acting.insert(actuation, key.clone());
+        // Writes become durable in order: no later stop's record outlives a crash that this one does not.
+        self.latch.get_or_insert_with(|| key.clone());
+        self.await_end(record.received.clock, actuation, key.clone(), record.command.ttl);
         self.entries.insert(key.clone(), Entry { record, stage: Stage::Acting(actuation), admitted: true });
         if !self.broken {
             self.write(&key);
@@ -436,15 +466,16 @@ impl Executor {
             self.settle(key, too_many(class), false);
             return None;
         }
+        let ttl = command.ttl;
         self.counts.acted += 1;
         let actuation = self.next_actuation();
-        self.acting.insert(actuation, key.clone());
+        self.await_end(now, actuation, key.clone(), ttl);
         self.set_stage(key, Stage::Acting(actuation));
         Some(Output::Apply { actuation, target })
     }
 
     fn on_applied(&mut self, actuation: Actuation, applied: Applied) {
-        let Some(key) = self.acting.get(&actuation).cloned() else { return };
+        let Some((_, key)) = self.acting.get(&actuation).cloned() else { return };
         match applied {
             Applied::Moving => {
                 self.supersede_before(actuation, &key);
@@ -455,7 +486,7 @@ impl Executor {
                 self.on_end(actuation, Verdict::succeeded());
             }
             Applied::Refused(Refusal { reason, detail }) => {
-                self.acting.remove(&actuation);
+                self.take_acting(actuation);
                 self.counts.refused += 1;
                 self.settle(&key, Verdict::rejected(reason, detail), false);
             }
@@ -469,7 +500,7 @@ impl Executor {
         let older: Vec<Actuation> = self
             .acting
             .range(..newer)
-            .filter(|(_, key)| same(&self.entries[*key].record.command))
+            .filter(|(_, (_, key))| same(&self.entries[key].record.command))
             .map(|(actuation, _)| *actuation)
             .collect();
         for actuation in older {
@@ -478,8 +509,27 @@ impl Executor {
     }
 
     fn on_end(&mut self, actuation: Actuation, verdict: Verdict) {
-        if let Some(key) = self.acting.remove(&actuation) {
+        if let Some(key) = self.take_acting(actuation) {
             self.settle(&key, verdict, true);
+        }
+    }
+
+    fn await_end(&mut self, now: Moment, actuation: Actuation, key: CommandKey, ttl: Duration) {
+        let until = now + ttl.clamp(SHORTEST_ACTUATION, LONGEST_ACTUATION);
+        self.acting.insert(actuation, (until, key));
+        self.overdue.insert((until, actuation));
+    }
+
+    fn take_acting(&mut self, actuation: Actuation) -> Option<CommandKey> {
+        let (until, key) = self.acting.remove(&actuation)?;
+        self.overdue.remove(&(until, actuation));
+        Some(key)
+    }
+
+    /// A vehicle that never reports must not keep its commands' places for ever.
+    fn give_up_overdue(&mut self, now: Moment) {
+        while let Some((_, actuation)) = self.overdue.first().copied().filter(|(until, _)| *until <= now) {
+            self.on_end(actuation, Verdict::unknown("the vehicle did not report an end"));
         }
     }
 
@@ -495,14 +545,22 @@ impl Executor {
         self.set_stage(key, Stage::Settling { write, acted });
     }
 
-    /// ACK-TRUTH: an effect that the journal does not hold is not known.
+    /// ACK-TRUTH: an effect that the journal does not hold is not known. Nor is it told that a command had none
+    /// where its intent is or may be on the disk without that: a restart would call it UNKNOWN. A refusal
+    /// without an intent stands: on the disk is that refusal or nothing.
     fn distrust(&mut self, key: &CommandKey, acted: bool) {
         let entry = self.entries.get_mut(key).expect("the caller has looked it up");
         let verdict = entry.record.verdict.as_mut().expect("it is being settled");
-        if acted && verdict.phase != Phase::Unknown {
-            let why = format!("the vehicle says {}, but its journal could not record it", verdict.phase);
-            *verdict = Verdict::unknown(why);
+        if !entry.admitted || verdict.phase == Phase::Unknown {
+            return;
         }
+        let Verdict { phase, detail, .. } = verdict;
+        let why = if acted {
+            format!("the vehicle says {phase}, but its journal could not record it")
+        } else {
+            format!("not executed ({phase} {detail}), but the vehicle's journal could not record that")
+        };
+        *verdict = Verdict::unknown(why);
     }
 
     fn settled(&mut self, key: &CommandKey) {

@@ -89,6 +89,8 @@ struct World {
     told: BTreeMap<CommandKey, BTreeSet<Phase>>,
     unarrived: BTreeSet<CommandKey>,
     forgotten: BTreeSet<CommandKey>,
+    /// An emergency stop was told to have succeeded: no restart may release it.
+    latched: bool,
 }
 
 impl World {
@@ -111,6 +113,7 @@ impl World {
             told: BTreeMap::new(),
             unarrived: BTreeSet::new(),
             forgotten: BTreeSet::new(),
+            latched: false,
         }
     }
 
@@ -139,7 +142,7 @@ impl World {
                     self.executor.handle(self.here().clock, Input::Arrived(key));
                 }
             }
-            Step::Crash { survivors, reboot, down } => self.crash(survivors, reboot, down),
+            Step::Crash { survivors, reboot, down } => self.crash(survivors, reboot, down)?,
             Step::Backwards { millis } => {
                 self.offset = (self.offset + millis).min(self.time);
                 self.jumped = true;
@@ -193,7 +196,7 @@ impl World {
         Ok(())
     }
 
-    fn crash(&mut self, survivors: usize, reboot: bool, down: u64) {
+    fn crash(&mut self, survivors: usize, reboot: bool, down: u64) -> Result<(), TestCaseError> {
         for (_, record) in std::mem::take(&mut self.unsynced).into_iter().take(survivors) {
             self.disk.insert(record.key().clone(), record);
         }
@@ -213,6 +216,11 @@ impl World {
         }
         let journal = self.disk.values().cloned().collect();
         self.executor = Executor::recover(self.here(), PolicyTable::defaults(), limits(), journal);
+        if self.latched {
+            let first = self.executor.poll(self.here().clock);
+            prop_assert!(matches!(first, Output::Stop(_)), "ESTOP: first after a restart is {first:?}");
+        }
+        Ok(())
     }
 
     fn settle(&mut self) -> Result<(), TestCaseError> {
@@ -263,6 +271,8 @@ impl World {
                 key
             );
         }
+        self.latched |= outcome.phase == Phase::Succeeded
+            && self.wishes.iter().any(|wish| wish.command.key == *key && wish.command.class == Class::Safety);
         let known = !self.forgotten.contains(key);
         let refused = matches!(outcome.phase, Phase::Expired | Phase::Rejected);
         prop_assert!(

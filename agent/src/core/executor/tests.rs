@@ -336,24 +336,6 @@ fn a_record_outlives_every_copy_that_was_seen() {
 }
 
 /// A client comes back with its key after the ttl, and a gateway that has forgotten stamps it anew.
-/// A crash, an update, a reboot: a vehicle that was stopped stays stopped.
-#[test]
-fn an_emergency_stop_holds_across_restarts() {
-    let mut bench = Bench::new();
-    bench.give(emergency_stop("halt", 9_900));
-    let actuation = bench.stops[0];
-    bench.put(Input::Finished { actuation, result: Ok(()) });
-    assert_eq!((bench.stops.len(), bench.executor.is_latched()), (1, true));
-    for days in [1, 400] {
-        let later = at(10_000) + Duration::from_hours(24 * days);
-        bench = bench.restart(BOOT, later);
-        assert_eq!(bench.stops.len(), 1, "stopped again before anything else, {days} days later");
-        assert!(bench.executor.is_latched());
-    }
-    let other = Bench::new().restart(BOOT, at(20_000));
-    assert_eq!((other.stops.len(), other.executor.is_latched()), (0, false));
-}
-
 #[test]
 fn a_key_is_remembered_for_an_hour_whatever_its_ttl() {
     let mut bench = Bench::with(Limits::default(), Vec::new(), BOOT, at(10_000));
@@ -439,6 +421,51 @@ fn too_many_under_way_are_refused() {
 }
 
 #[test]
+fn what_never_ends_is_unknown_and_frees_its_slot() {
+    let mut bench = Bench::new();
+    let lock = |number: u64, stamped: u64| {
+        let path = path(&format!("Vehicle.Cabin.Door.Row{number}.IsLocked"));
+        Command { path, ..command(&format!("k{number}"), 1, stamped) }
+    };
+    for number in 0..16 {
+        bench.give(lock(number, 9_900));
+    }
+    bench.now = at(39_999);
+    bench.run();
+    assert_eq!(bench.last().0, Phase::Executing);
+    assert_eq!(bench.executor.poll(bench.now), Output::Wait(Some(at(40_000))));
+    bench.now = at(40_000);
+    bench.run();
+    assert_eq!(bench.phases("k0").last(), Some(&Phase::Unknown));
+    assert_eq!(bench.told.last().unwrap().detail, "the vehicle did not report an end");
+    assert!(bench.executor.is_idle() && !bench.executor.is_acting());
+    bench.finish();
+    assert_eq!(bench.phases("k15").last(), Some(&Phase::Unknown), "a report that comes too late is ignored");
+    bench.give(lock(16, 39_900));
+    assert_eq!((bench.last().0, bench.acted.len()), (Phase::Executing, 17));
+}
+
+#[test]
+fn a_vehicle_has_the_ttl_for_its_report_within_limits() {
+    let mut bench = Bench::new();
+    bench.give(Command { ttl: ms(60_000), path: path("Vehicle.A"), ..command("minute", 1, 9_900) });
+    bench.give(Command { ttl: ms(3_600_000), path: path("Vehicle.B"), ..command("hour", 1, 9_900) });
+    bench.give(emergency_stop("stop", 9_900));
+    for (now, phases) in [
+        (39_999, [Phase::Executing, Phase::Executing, Phase::Executing]),
+        (40_000, [Phase::Executing, Phase::Executing, Phase::Unknown]),
+        (70_000, [Phase::Unknown, Phase::Executing, Phase::Unknown]),
+        (310_000, [Phase::Unknown, Phase::Unknown, Phase::Unknown]),
+    ] {
+        bench.now = at(now);
+        bench.run();
+        let last = |key: &str| *bench.phases(key).last().unwrap();
+        assert_eq!([last("minute"), last("hour"), last("stop")], phases, "at {now} ms");
+    }
+    assert_eq!(bench.restart(BOOT, at(310_001)).stops.len(), 1, "the stop is latched all the same");
+}
+
+#[test]
 fn a_newer_target_for_the_same_thing_supersedes_the_older() {
     let mut bench = Bench::new();
     bench.give(command("open", 100, 9_900)).give(command("close", 0, 9_950)).finish();
@@ -488,12 +515,55 @@ fn a_broken_journal_refuses_all_but_the_emergency_stop() {
 }
 
 #[test]
+fn a_stopping_agent_takes_nothing_new_but_the_emergency_stop() {
+    let mut bench = Bench::new();
+    bench.give(command("moving", 1, 9_900)).put(Input::Stopping).give(command("new", 2, 9_900));
+    assert_eq!(bench.last(), (Phase::Rejected, Some(Reason::Busy)));
+    assert_eq!(bench.told.last().unwrap().detail, "the vehicle's agent is stopping");
+    bench.give(command("moving", 1, 9_900));
+    assert_eq!(bench.last().0, Phase::Executing, "a repeat is answered");
+    bench.finish();
+    assert_eq!((bench.last().0, bench.executor.is_idle()), (Phase::Succeeded, true));
+    bench.give(emergency_stop("stop", 9_900));
+    assert_eq!((bench.stops.len(), bench.acted.len()), (1, 1));
+}
+
+#[test]
 fn an_intent_that_could_not_be_written_does_not_act() {
     let mut bench = Bench::new();
     bench.failing = true;
     bench.give(command("a", 1, 9_900));
-    assert_eq!(bench.phases("a"), [Phase::Rejected]);
+    assert_eq!(bench.phases("a"), [Phase::Unknown]);
+    assert!(bench.told.last().unwrap().detail.contains("not executed"), "the fact itself is told");
     assert!(bench.acted.is_empty());
+}
+
+/// The write failed, but what it wrote may have reached the disk, or not.
+#[test]
+fn a_failed_write_and_the_restart_after_it_tell_the_same() {
+    let intent = |bench: &Bench| {
+        let record = bench.executor.entries[&"a".parse::<CommandKey>().unwrap()].record.clone();
+        Record { verdict: None, ..record }
+    };
+    let mut bench = Bench::new();
+    bench.failing = true;
+    bench.give(command("a", 1, 9_900));
+    let (told, left) = (bench.last().0, intent(&bench));
+    bench.disk.insert(left.key().clone(), left);
+    let mut bench = bench.restart(BOOT, at(10_100));
+    assert_eq!((told, bench.last().0), (Phase::Unknown, Phase::Unknown), "the intent failed");
+    bench.give(command("a", 1, 9_900));
+    assert!(bench.acted.is_empty());
+
+    let mut bench = Bench::new();
+    bench.holding = true;
+    bench.give(command("a", 1, 9_900));
+    bench.now = at(15_000);
+    bench.failing = true;
+    bench.release();
+    let told = bench.last().0;
+    let bench = bench.restart(BOOT, at(15_100));
+    assert_eq!((told, bench.last().0), (Phase::Unknown, Phase::Unknown), "the refusal after it failed");
 }
 
 #[test]
@@ -536,4 +606,88 @@ fn a_stale_emergency_stop_is_refused() {
     bench.give(emergency_stop("s0", 7_000));
     assert!(bench.stops.is_empty());
     assert_eq!(bench.last().0, Phase::Expired);
+}
+
+/// The executor's first wish after a restart on what this one's disk holds.
+fn first_after_restart(bench: &Bench, boot: BootId, now: Moment) -> Output {
+    let journal = bench.disk.values().cloned().collect();
+    let here = Stamp { boot, clock: now };
+    Executor::recover(here, PolicyTable::defaults(), FORGETFUL, journal).poll(now)
+}
+
+#[test]
+fn a_restart_does_not_release_the_emergency_stop() {
+    let mut bench = Bench::new();
+    bench.give(emergency_stop("s0", 9_900));
+    let actuation = bench.stops[0];
+    assert!(matches!(first_after_restart(&bench, BOOT, at(10_100)), Output::Stop(_)), "no verdict yet");
+    bench.put(Input::Finished { actuation, result: Ok(()) });
+    assert_eq!(bench.last().0, Phase::Succeeded);
+    assert!(matches!(first_after_restart(&bench, BOOT, at(10_100)), Output::Stop(_)), "SUCCEEDED");
+    let mut bench = bench.restart(BOOT, at(10_100));
+    assert_eq!(bench.stops.len(), 1);
+    bench.now = at(900_000_000);
+    bench.run();
+    let mut bench = bench.restart(BootId::from_bytes([2; 16]), at(1_000));
+    assert_eq!(
+        (bench.stops.len(), bench.phases("s0")),
+        (1, vec![Phase::Succeeded]),
+        "days and a reboot later"
+    );
+    bench.now = at(900_000_000);
+    bench.run();
+    assert_eq!(bench.executor.remembered(), 1);
+    assert!(
+        matches!(first_after_restart(&bench, BOOT, at(1_000)), Output::Stop(_)),
+        "as often as it restarts"
+    );
+}
+
+#[test]
+fn a_stop_that_a_crash_made_unknown_or_that_failed_is_latched() {
+    let mut bench = Bench::new();
+    bench.give(emergency_stop("s0", 9_900));
+    let bench = bench.restart(BOOT, at(10_100));
+    assert_eq!(bench.phases("s0"), [Phase::Unknown]);
+    assert_eq!(bench.restart(BOOT, at(10_200)).stops.len(), 1);
+    let mut bench = Bench::new();
+    bench.give(emergency_stop("s0", 9_900));
+    let result = Err(Refusal::new(Reason::ActuatorFault, "a brake is worn"));
+    bench.put(Input::Finished { actuation: bench.stops[0], result });
+    assert_eq!(bench.last().0, Phase::Failed);
+    assert_eq!(bench.restart(BOOT, at(10_200)).stops.len(), 1);
+}
+
+#[test]
+fn a_refused_stop_and_other_commands_latch_nothing() {
+    let mut bench = Bench::new();
+    bench.give(emergency_stop("late", 7_000)).give(command("a", 1, 9_900));
+    bench.give(Command { value: Value::Bool(false), ..emergency_stop("false", 9_900) });
+    assert_eq!(bench.disk.len(), 3);
+    assert!(bench.restart(BOOT, at(10_100)).stops.is_empty());
+}
+
+#[test]
+fn stops_in_a_row_leave_one_latch_and_do_not_fill_the_journal() {
+    let limits = Limits { admitted: 3, refused: 0, remember: Duration::ZERO };
+    let mut bench = Bench::with(limits, Vec::new(), BOOT, at(10_000));
+    for number in 0..20_u64 {
+        bench.now = at(10_000 + number * 5_000);
+        bench.give(emergency_stop(&format!("s{number}"), 9_900 + number * 5_000));
+        let actuation = *bench.stops.last().unwrap();
+        bench.put(Input::Finished { actuation, result: Ok(()) });
+        assert_eq!(bench.last().0, Phase::Succeeded, "s{number}");
+    }
+    bench.now = at(200_000);
+    bench.run();
+    assert_eq!((bench.executor.remembered(), bench.disk.len()), (1, 1));
+    assert_eq!(bench.restart(BOOT, at(200_100)).stops.len(), 1, "one stop for one latch");
+}
+
+#[test]
+fn a_full_journal_has_room_for_the_latch() {
+    let limits = Limits { admitted: 0, refused: 0, remember: Duration::ZERO };
+    let mut bench = Bench::with(limits, Vec::new(), BOOT, at(10_000));
+    bench.give(emergency_stop("s0", 9_900));
+    assert_eq!(bench.restart(BOOT, at(10_100)).stops.len(), 1);
 }

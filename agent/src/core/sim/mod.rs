@@ -46,7 +46,8 @@ pub struct Simulated {
     body: Body,
     battery: Battery,
     gear: i64,
-    /// The safe state: once stopped in an emergency it stays so. This version has no way to re-arm.
+    /// The safe state: once stopped in an emergency it stays so; the agent's journal holds it across
+    /// restarts. This version has no way to re-arm.
     latched: bool,
     /// What moves, at most one actuation for each thing but the emergency stop.
     moving: Vec<(Thing, Actuation)>,
