@@ -1,11 +1,16 @@
 //! The agent's configuration: a TOML file, then environment variables, then flags; every value has a default,
 //! and a key that nobody knows is refused with its file and line.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use carriageway_transport::settings::{self, SettingsError};
 use serde::{Deserialize, Serialize};
+
+use carriageway_proto::PolicyTable;
+
+use super::classes::{self, ClassOverride};
 
 pub use carriageway_transport::daemon::{Log, LogFormat};
 pub use carriageway_transport::quic::Congestion;
@@ -36,6 +41,8 @@ pub struct Config {
     /// The journal's file. It is what keeps a command from being executed twice and an emergency stop latched:
     /// keep it across restarts.
     pub journal: PathBuf,
+    /// Changes to the policy of single classes, by the class's name.
+    pub classes: BTreeMap<String, ClassOverride>,
     /// What is logged.
     pub log: Log,
 }
@@ -50,6 +57,7 @@ impl Default for Config {
             head_start_ms: 500,
             signal_hz: 20.0,
             journal: "carriageway-agent.db".into(),
+            classes: BTreeMap::new(),
             log: Log::default(),
         }
     }
@@ -121,7 +129,7 @@ pub enum Choice {
 #[error("{key}: {what}")]
 pub struct Problem {
     /// The dotted key.
-    pub key: &'static str,
+    pub key: String,
     /// What is wrong, and what to do.
     pub what: String,
 }
@@ -140,7 +148,7 @@ impl Config {
 
     /// The first value that would go wrong later, files aside.
     pub fn check(&self) -> Result<(), Problem> {
-        let problem = |key, what: &str| Err(Problem { key, what: what.into() });
+        let problem = |key: &str, what: &str| Err(Problem { key: key.into(), what: what.into() });
         if self.gateway.host.trim().is_empty() {
             return problem("gateway.host", "it is empty; give the gateway's name or address");
         }
@@ -159,7 +167,12 @@ impl Config {
         if self.journal.as_os_str().is_empty() {
             return problem("journal", "it is empty; name a file in a directory that survives restarts");
         }
-        Ok(())
+        classes::check(&self.classes)
+    }
+
+    /// The policy of every class: the defaults with this configuration's changes.
+    pub fn policies(&self) -> PolicyTable {
+        classes::policies(&self.classes)
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use carriageway_proto::{PolicyTable, VehicleId};
+use carriageway_proto::VehicleId;
 use carriageway_transport::client;
 use carriageway_transport::clock::BootClock;
 use carriageway_transport::core::connection::Ended;
@@ -151,8 +151,11 @@ impl Fleet {
         let (link, happenings, session) =
             client::start(self.client(), self.clock.clone(), Box::new(network), journal.1.epoch, seed);
         let vehicle = Simulated::new(Arc::clone(&self.road), seed_of_place(&member.id), self.clock.now());
-        let config =
-            agent::Config { signal_interval: self.config.signal_interval(), ..agent::Config::default() };
+        let config = agent::Config {
+            policies: self.config.policies(),
+            signal_interval: self.config.signal_interval(),
+            ..agent::Config::default()
+        };
         let (agent, handle) = Agent::new(config, self.clock.clone(), vehicle, journal, (link, happenings));
         let mut stopped = stop.clone();
         let told = async move {
@@ -179,7 +182,9 @@ impl Fleet {
         };
         let head_start = Duration::from_millis(self.config.head_start_ms.into());
         let keeper = keeper::Config { allowed, head_start, ..keeper::Config::default() };
-        client::Config { keeper, ..client::Config::default() }
+        let mut client = client::Config { keeper, ..client::Config::default() };
+        client.session.policies = self.config.policies();
+        client
     }
 
     fn network(&self, member: &Proven) -> Result<Network, TlsError> {
@@ -194,7 +199,7 @@ impl Fleet {
             tcp_tls: Arc::new(tls::tcp_client(&self.authority, member.credentials.clone())?),
             limits: Limits::VEHICLE,
             congestion: self.config.congestion,
-            policies: PolicyTable::defaults(),
+            policies: self.config.policies(),
             deadline: DIAL,
             clock: self.clock.clone(),
         })

@@ -7,9 +7,9 @@
 //!    later copy with a better stamp cannot act after its end was told.
 //! 2. *Intent.* The record is made durable, then RECEIVED is told.
 //! 3. *Act.* Age and rate are judged again, at the moment itself, then the vehicle gets the target.
-//! 4. *Verdict.* The result is made durable, then told. What was let in but could not be recorded is UNKNOWN, and
-//!    so is what the vehicle reports no end of within the ttl, at least half a minute and at most five: a
-//!    later report is ignored.
+//! 4. *Verdict.* The result is made durable, then told. What was let in but could not be recorded is
+//!    UNKNOWN, and so is what the vehicle reports no end of within the ttl, at least half a minute and at
+//!    most five: a later report is ignored.
 //!
 //! After a crash a record without a verdict is UNKNOWN and is never executed again. Of one class, `in_flight`
 //! commands are under way at most, and a bounded number is remembered; beyond that a command is
