@@ -400,7 +400,7 @@ impl Executor {
         }
         // Writes become durable in order: no later stop's record outlives a crash that this one does not.
         self.latch.get_or_insert_with(|| key.clone());
-        self.await_end(record.received.clock, actuation, key.clone(), record.command.ttl);
+        self.expect_end(record.received.clock, actuation, key.clone(), record.command.ttl);
         self.entries.insert(key.clone(), Entry { record, stage: Stage::Acting(actuation), admitted: true });
         if !self.broken {
             self.write(&key);
@@ -469,7 +469,7 @@ impl Executor {
         let ttl = command.ttl;
         self.counts.acted += 1;
         let actuation = self.next_actuation();
-        self.await_end(now, actuation, key.clone(), ttl);
+        self.expect_end(now, actuation, key.clone(), ttl);
         self.set_stage(key, Stage::Acting(actuation));
         Some(Output::Apply { actuation, target })
     }
@@ -514,7 +514,7 @@ impl Executor {
         }
     }
 
-    fn await_end(&mut self, now: Moment, actuation: Actuation, key: CommandKey, ttl: Duration) {
+    fn expect_end(&mut self, now: Moment, actuation: Actuation, key: CommandKey, ttl: Duration) {
         let until = now + ttl.clamp(SHORTEST_ACTUATION, LONGEST_ACTUATION);
         self.acting.insert(actuation, (until, key));
         self.overdue.insert((until, actuation));
