@@ -33,7 +33,7 @@ pub(super) struct Args {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum What {
-    /// How far a 40 ms round trip of 100-byte datagrams at 100 Hz is off
+    /// How far a 40 ms round trip of 100-byte datagrams at 91 Hz is off
     RoundTrip,
     /// The same through the relay, over loopback
     Relay,

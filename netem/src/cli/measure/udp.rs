@@ -19,6 +19,9 @@ const PORT: u16 = 4433;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often a silent socket's reader looks whether it is over.
 const LOOK_UP: Duration = Duration::from_millis(100);
+/// Beside the beat of a 20 ms delay, so that asking, answering and hearing never fall on one moment: they
+/// would wait for each other on a small machine.
+const PING_PERIOD: Duration = Duration::from_millis(11);
 const FLEET: usize = 50;
 const FLEET_PERIOD: Duration = Duration::from_millis(20);
 const BULK_BITS_PER_SECOND: u64 = 10_000_000;
@@ -113,7 +116,7 @@ fn ping_pong(args: &Args, server: &UdpSocket, client: &UdpSocket) -> anyhow::Res
     let (end, stop) = (clock::now() + args.time, AtomicBool::new(false));
     let mut trips = thread::scope(|scope| {
         scope.spawn(|| args.prepare().map(|()| echo(server, &stop)));
-        let pinging = scope.spawn(|| pings(args, client, Duration::from_millis(10), end));
+        let pinging = scope.spawn(|| pings(args, client, PING_PERIOD, end));
         let trips = pinging.join().expect("pinging does not panic");
         stop.store(true, Ordering::Relaxed);
         trips
