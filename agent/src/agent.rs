@@ -337,6 +337,7 @@ impl<V: Vehicle> Agent<V> {
             }
             // Control comes with its own guards in a later version; until then nothing is applied.
             Happening::Signals(updates) => self.strays.ignored += updates.len() as u64,
+            Happening::Control(_) => self.strays.ignored += 1,
             Happening::Settled { ticket, fate } => self.on_settled(ticket, fate),
             Happening::Ended(_) => unreachable!("the caller has taken it"),
         }
@@ -348,7 +349,16 @@ impl<V: Vehicle> Agent<V> {
             Err(BadMessage::Command { key, reason, detail }) => {
                 Input::Unreadable { lane, key, refusal: Refusal { reason, detail } }
             }
-            Ok(Message::Outcome(_) | Message::Chunk(_)) => {
+            Ok(
+                Message::Outcome(_)
+                | Message::Chunk(_)
+                | Message::Cancel(_)
+                | Message::Lease(_)
+                | Message::Rearm(_)
+                | Message::DriveState(_)
+                | Message::Desired(_)
+                | Message::StateReport(_),
+            ) => {
                 self.strays.ignored += 1;
                 return debug!(%lane, "a message that is no command");
             }

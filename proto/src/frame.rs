@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::class::Class;
 use crate::close::CloseCode;
+use crate::control::ControlFrame;
 use crate::id::{BootId, Epoch, SessionId};
 use crate::scan;
 use crate::time::{Moment, Stamp};
@@ -48,6 +49,8 @@ pub enum Frame {
     Signals(Vec<Signal>),
     /// The end of this connection.
     Goodbye(Goodbye),
+    /// Control of the vehicle, of which only the newest matters.
+    Control(ControlFrame),
 }
 
 /// See the schema.
@@ -202,6 +205,7 @@ impl TryFrom<Body> for Frame {
                 reason: cut(goodbye.reason, 128),
                 retry_after_ms: goodbye.retry_after_ms,
             }),
+            Body::Control(control) => Self::Control(control.try_into()?),
         })
     }
 }
@@ -236,6 +240,7 @@ impl From<&Frame> for Body {
                 reason: cut(goodbye.reason.clone(), 128),
                 retry_after_ms: goodbye.retry_after_ms,
             }),
+            Frame::Control(control) => Self::Control(control.into()),
         }
     }
 }

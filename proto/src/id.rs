@@ -1,6 +1,7 @@
 //! Ids: each a type of its own, checked where it enters.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -154,6 +155,40 @@ impl Epoch {
 }
 
 impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The fencing token of a lease: rises with every grant, so that a vehicle can tell the newest holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(NonZeroU64);
+
+impl Token {
+    /// The first one.
+    pub const FIRST: Self = Self(NonZeroU64::MIN);
+
+    /// Tokens claimed from outside must stay below this, so that there is always a next one.
+    const LIMIT: u64 = 1 << 62;
+
+    /// The token of this number; `None` for zero, which is no grant, and for what leaves no next one.
+    pub fn granted(number: u64) -> Option<Self> {
+        NonZeroU64::new(number).filter(|number| number.get() < Self::LIMIT).map(Self)
+    }
+
+    /// Its number, never zero.
+    pub const fn number(self) -> u64 {
+        self.0.get()
+    }
+
+    /// The token that follows.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }

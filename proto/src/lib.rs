@@ -6,6 +6,9 @@
 
 pub mod class;
 pub mod close;
+pub mod control;
+pub mod desired;
+pub mod drive;
 pub mod frame;
 pub mod framing;
 pub mod id;
@@ -17,9 +20,12 @@ pub mod wire;
 
 pub use class::{Class, ClassMap, Policy, PolicyTable};
 pub use close::CloseCode;
+pub use control::{ControlFrame, ControlState, Controls};
+pub use desired::{Desired, DesiredValue, PathState, StateReport, SyncStatus};
+pub use drive::{DrivePhase, DriveState, Lease, Rearm, SafeCause};
 pub use frame::{DecodeError, Frame};
-pub use id::{BootId, CommandKey, Epoch, SessionId, VehicleId};
-pub use message::{Chunk, Command, Message, Outcome, Phase, Reason};
+pub use id::{BootId, CommandKey, Epoch, SessionId, Token, VehicleId};
+pub use message::{Cancel, Chunk, Command, Message, Outcome, Phase, Reason};
 pub use time::{Moment, Stamp};
 pub use value::{SignalPath, Value};
 

@@ -1,6 +1,5 @@
 //! Messages: what lanes carry, decoded and checked.
 
-use std::fmt;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
@@ -8,8 +7,11 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::class::Class;
+use crate::desired::{Desired, StateReport};
+use crate::drive::{DriveState, Lease, Rearm};
 use crate::frame::{cut, number, stamp};
-use crate::id::CommandKey;
+use crate::id::{CommandKey, Token};
+use crate::scan;
 use crate::time::{Stamp, micros};
 use crate::value::{SignalPath, Value};
 use crate::wire;
@@ -23,6 +25,18 @@ pub enum Message {
     Outcome(Outcome),
     /// A piece of a file.
     Chunk(Chunk),
+    /// A wish to withdraw a command.
+    Cancel(Cancel),
+    /// Who may drive.
+    Lease(Lease),
+    /// A wish to leave the safe state.
+    Rearm(Rearm),
+    /// Whether the vehicle can be driven.
+    DriveState(DriveState),
+    /// What is to hold.
+    Desired(Desired),
+    /// How far the vehicle has come with that.
+    StateReport(StateReport),
 }
 
 /// A request to reach a target state.
@@ -42,6 +56,22 @@ pub struct Command {
     pub ttl: Duration,
     /// Who asked; at most 128 bytes.
     pub operator: String,
+    /// The lease it acts under; `None`: none.
+    pub token: Option<Token>,
+    /// Rises with every command of its class that is handed to this vehicle, in every session (ORDER);
+    /// 0: unordered.
+    pub order: u64,
+}
+
+/// A wish to withdraw a command that has not acted yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cancel {
+    /// The command's key.
+    pub key: CommandKey,
+    /// The command's class, whose lane it takes.
+    pub class: Class,
+    /// [`fingerprint`] of the command meant; `None`: whatever has this key.
+    pub fingerprint: Option<NonZeroU64>,
 }
 
 /// What became of a command so far.
@@ -91,6 +121,7 @@ pub struct Chunk {
     pub last: bool,
 }
 
+/// An enum of the schema whose zero, the absent one, is none of ours.
 macro_rules! wire_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$doc])*
@@ -115,27 +146,29 @@ macro_rules! wire_enum {
                 Self::ALL.iter().copied().find(|one| one.name() == name)
             }
 
-            fn from_wire(number: i32) -> Option<Self> {
-                match wire::$name::try_from(number).ok()? {
-                    wire::$name::Unspecified => None,
-                    $(wire::$name::$variant => Some(Self::$variant),)*
+            pub(crate) fn from_wire(number: i32) -> Option<Self> {
+                match crate::wire::$name::try_from(number).ok()? {
+                    crate::wire::$name::Unspecified => None,
+                    $(crate::wire::$name::$variant => Some(Self::$variant),)*
                 }
             }
 
-            fn to_wire(self) -> i32 {
+            pub(crate) fn to_wire(self) -> i32 {
                 (match self {
-                    $(Self::$variant => wire::$name::$variant,)*
+                    $(Self::$variant => crate::wire::$name::$variant,)*
                 }) as i32
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.name())
             }
         }
     };
 }
+
+pub(crate) use wire_enum;
 
 wire_enum!(
     /// How far a command came. Phases only rise, and there is one terminal phase per key, except
@@ -189,6 +222,10 @@ wire_enum!(
         Malformed = "MALFORMED",
         /// The actuator reported a fault.
         ActuatorFault = "ACTUATOR_FAULT",
+        /// Another command has just brought about the same target.
+        Duplicate = "DUPLICATE",
+        /// The lease is not held, has ended, or a newer one has been granted.
+        NoLease = "NO_LEASE",
     }
 );
 
@@ -233,6 +270,7 @@ impl Message {
     /// a command that lacks anything is refused by name.
     pub fn decode(payload: Bytes) -> Result<Self, BadMessage> {
         let unreadable = |why: &str| BadMessage::Unreadable(why.into());
+        scan::bounded_message(&payload).map_err(|e| unreadable(&e.to_string()))?;
         let message = wire::Message::decode(payload).map_err(|e| unreadable(&e.to_string()))?;
         match message.body.ok_or_else(|| unreadable("no body known to this version"))? {
             Body::Command(command) => Command::try_from(command).map(Self::Command),
@@ -241,6 +279,12 @@ impl Message {
             Body::Chunk(wire::Chunk { name, offset, data, last }) => {
                 Ok(Self::Chunk(Chunk { name, offset, data, last }))
             }
+            Body::Cancel(cancel) => Cancel::try_from(cancel).map(Self::Cancel).map_err(unreadable),
+            Body::Lease(lease) => lease.try_into().map(Self::Lease).map_err(unreadable),
+            Body::Rearm(rearm) => rearm.try_into().map(Self::Rearm).map_err(unreadable),
+            Body::DriveState(state) => state.try_into().map(Self::DriveState).map_err(unreadable),
+            Body::Desired(desired) => desired.try_into().map(Self::Desired).map_err(unreadable),
+            Body::StateReport(report) => report.try_into().map(Self::StateReport).map_err(unreadable),
         }
     }
 
@@ -255,6 +299,12 @@ impl Message {
                 data: data.clone(),
                 last: *last,
             }),
+            Self::Cancel(cancel) => Body::Cancel(cancel.into()),
+            Self::Lease(lease) => Body::Lease(lease.into()),
+            Self::Rearm(rearm) => Body::Rearm(rearm.into()),
+            Self::DriveState(state) => Body::DriveState(state.into()),
+            Self::Desired(desired) => Body::Desired(desired.into()),
+            Self::StateReport(report) => Body::StateReport(report.into()),
         };
         wire::Message { body: Some(body) }.encode_to_vec().into()
     }
@@ -277,8 +327,12 @@ impl TryFrom<wire::Command> for Command {
         if command.ttl_us == 0 {
             return Err(malformed("no ttl"));
         }
-        let ttl = Duration::from_micros(command.ttl_us);
-        Ok(Self { class, path, value, stamp, ttl, operator: cut(command.operator, 128), key })
+        let token = match command.token {
+            0 => None,
+            number => Some(Token::granted(number).ok_or_else(|| malformed("no lease has such a token"))?),
+        };
+        let (ttl, operator) = (Duration::from_micros(command.ttl_us), cut(command.operator, 128));
+        Ok(Self { class, path, value, stamp, ttl, operator, token, order: command.order, key })
     }
 }
 
@@ -292,6 +346,30 @@ impl From<&Command> for wire::Command {
             stamp: Some((&command.stamp).into()),
             ttl_us: micros(command.ttl),
             operator: cut(command.operator.clone(), 128),
+            token: command.token.map_or(0, Token::number),
+            order: command.order,
+        }
+    }
+}
+
+impl TryFrom<wire::Cancel> for Cancel {
+    type Error = &'static str;
+
+    fn try_from(cancel: wire::Cancel) -> Result<Self, &'static str> {
+        Ok(Self {
+            key: cancel.key.parse().map_err(|_| "cancel without a key")?,
+            class: Class::try_from(cancel.class).map_err(|_| "cancel without a class known here")?,
+            fingerprint: NonZeroU64::new(cancel.fingerprint),
+        })
+    }
+}
+
+impl From<&Cancel> for wire::Cancel {
+    fn from(cancel: &Cancel) -> Self {
+        Self {
+            key: cancel.key.as_str().into(),
+            class: number(cancel.class),
+            fingerprint: cancel.fingerprint.map_or(0, NonZeroU64::get),
         }
     }
 }

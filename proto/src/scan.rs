@@ -9,12 +9,19 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 /// Most signals in one frame, and most fields of any other body that is not a lane's.
 pub const MAX_FIELDS: usize = 64;
 
+/// Most values in one desired state or state report.
+pub const MAX_VALUES: usize = 128;
+
+/// Most fields of a message's body: its values and what stands beside them.
+const MAX_MESSAGE_FIELDS: usize = MAX_VALUES + 16;
+
 /// Field of `Envelope` that holds a lane frame: it repeats nothing, and its payload is not copied.
 const LANE: u32 = 7;
 
-/// More than [`MAX_FIELDS`] fields in an envelope's bodies, or bytes that are no protobuf.
+/// More than [`MAX_FIELDS`] fields in an envelope's bodies, more than 144 in a message's, or bytes that
+/// are no protobuf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("more than 64 fields in one body, or not protobuf")]
+#[error("too many fields in one body, or not protobuf")]
 pub struct Unbounded;
 
 /// Refuses an encoded envelope that could make the decoder allocate out of proportion. Bodies that
@@ -25,6 +32,17 @@ pub fn bounded(mut envelope: &[u8]) -> Result<(), Unbounded> {
         if let (tag, Some(body)) = next_field(&mut envelope)?
             && tag != LANE
         {
+            spend(body, &mut budget)?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses an encoded message that could make the decoder allocate out of proportion.
+pub fn bounded_message(mut message: &[u8]) -> Result<(), Unbounded> {
+    let mut budget = MAX_MESSAGE_FIELDS;
+    while message.has_remaining() {
+        if let (_, Some(body)) = next_field(&mut message)? {
             spend(body, &mut budget)?;
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use carriageway_proto::{Class, CloseCode, Epoch, Moment, SessionId, SignalPath, Stamp, Value};
+use carriageway_proto::{Class, CloseCode, ControlFrame, Epoch, Moment, SessionId, SignalPath, Stamp, Value};
 use tokio::sync::{mpsc, watch};
 
 use crate::Connection;
@@ -59,6 +59,12 @@ impl Link {
             session.signal(path, value, now);
         }
         drop(session);
+        self.shared.changed.notify_one();
+    }
+
+    /// Offers newer control; it replaces what waits and goes on every connection.
+    pub fn control(&self, frame: ControlFrame) {
+        self.shared.session().control(frame, self.shared.clock.now());
         self.shared.changed.notify_one();
     }
 

@@ -239,6 +239,8 @@ mod tests {
             stamp,
             ttl: Duration::from_secs(5),
             operator: String::new(),
+            token: None,
+            order: 0,
         };
         Box::new(Record { command, received: stamp, keep_for: Duration::from_secs(5), verdict: None })
     }

@@ -208,7 +208,7 @@ impl RawRecord {
     fn check(self) -> Result<Record, String> {
         let command = match Message::decode(Bytes::from(self.command)) {
             Ok(Message::Command(command)) => command,
-            Ok(Message::Outcome(_) | Message::Chunk(_)) => return Err("not a command".into()),
+            Ok(_) => return Err("not a command".into()),
             Err(error) => return Err(error.to_string()),
         };
         let positive = |number: i64| u64::try_from(number).map_err(|_| "a negative time".to_owned());
@@ -248,6 +248,8 @@ mod tests {
                 stamp,
                 ttl: Duration::from_secs(5),
                 operator: "ada".into(),
+                token: None,
+                order: 0,
             },
             received: stamp,
             keep_for: Duration::from_millis(5_011),

@@ -26,6 +26,8 @@ fn record(number: u64) -> Record {
         stamp,
         ttl: Duration::from_secs(5),
         operator: String::new(),
+        token: None,
+        order: 0,
     };
     Record { command, received: stamp, keep_for: Duration::from_secs(5), verdict: None }
 }

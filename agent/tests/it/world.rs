@@ -85,6 +85,8 @@ impl World {
             stamp: self.floor().await,
             ttl: Duration::from_secs(5),
             operator: "ada".into(),
+            token: None,
+            order: 0,
         }
     }
 

@@ -129,6 +129,8 @@ fn dispatch(now: Moment, state: &mut State, id: CommandId, way: &Way) -> Submiss
         stamp: way.clock,
         ttl: ends.since(now),
         operator: record.request.operator.clone(),
+        token: None,
+        order: 0,
     });
     match way.link.send(class, command.encode(), Some(ends)) {
         Ok(ticket) => {

@@ -130,6 +130,8 @@ impl Hub {
                 tracing::debug!(vehicle = %opened.vehicle, %class, frames, "frames outlived their ttl at the vehicle");
             }
             Happening::Signals(updates) => self.shown(opened, updates),
+            // Control flows to vehicles only.
+            Happening::Control(_) => self.0.metrics.dropped("receive", "control_from_vehicle", 1),
             Happening::Settled { ticket, fate } => self.settled(opened.session, ticket, fate),
             Happening::Ended(ended) => self.ended(opened, &ended.to_string()),
         }
@@ -201,7 +203,17 @@ impl Hub {
                 metrics.bulk_bytes.inc_by(chunk.data.len() as u64);
                 metrics.bulk_files.inc_by(u64::from(chunk.last));
             }
-            Ok(Message::Command(_)) => metrics.dropped("receive", "command_from_vehicle", 1),
+            Ok(
+                Message::Command(_)
+                | Message::Cancel(_)
+                | Message::Lease(_)
+                | Message::Rearm(_)
+                | Message::Desired(_),
+            ) => {
+                metrics.dropped("receive", "command_from_vehicle", 1);
+            }
+            // This version keeps no desired state and grants no lease.
+            Ok(Message::DriveState(_) | Message::StateReport(_)) => metrics.dropped("receive", "unasked", 1),
             Err(error) => {
                 tracing::debug!(%vehicle, %class, %error, "a message that is none");
                 metrics.dropped("receive", "bad_message", 1);

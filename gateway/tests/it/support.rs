@@ -469,6 +469,7 @@ impl Driver {
             Happening::Moved { .. }
             | Happening::Gap { .. }
             | Happening::Signals(_)
+            | Happening::Control(_)
             | Happening::Settled { .. } => {}
         }
     }

@@ -119,6 +119,12 @@ fn known_multipliers() {
         field(1, &field(4, &text)),
         field(1, &filled(&field(4, &field(4, b"x")), 60_000)),
         field(3, &filled(&field(3, b"x"), 60_000)),
+        // Desired values and path states.
+        field(8, &filled(&field(2, &[]), 65_000)),
+        field(9, &filled(&field(2, &[]), 65_000)),
+        filled(&field(8, &filled(&field(2, &[]), 128)), 65_000),
+        field(8, &filled(&field(2, &field(4, &field(1, &[0; 16]))), 128 * 22)),
+        field(11, &filled(&field(3, &[]), 65_000)),
         // Groups, nested as deep as they come, and lengths that lie.
         vec![0x0b; 65_000],
         vec![0x7b; 65_000],

@@ -45,6 +45,10 @@ const FRAMES: &[&str] = &[
     "08c0843d4a440a0d0a03412e4210011a020801202a0a0d0a03412e4310021a021005202a0a140a03412e4410031a0919 \
      000000000000e03f202a0a0e0a03412e4510041a03220150202a",
     "08c0843d521c08f4071214746865206761746577617920726573746172747318dc0b",
+    "08c0843d5a49080512150a10b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b010ac021a160d0100574310091d000000bf250000 \
+     803e35cd8137281a160d0100574310081d000000bf250000803e35510b7578",
+    "08c0843d5a31080512150a10b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b010ac021a160d0100574310011d000000bf250000 \
+     803e35cc6be118",
 ];
 
 /// In the order of [`messages`].
@@ -55,6 +59,8 @@ const MESSAGES: &[&str] = &[
      b0b0b0b0b0b0b0b0b0b0b0b0b0b010ac0230e0c65b3a03616461",
     "0a4e0a036b2d3110051a1a56656869636c652e426f64792e486f726e2e49734163746976652209190000000000803540 \
      2a150a10b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b010ac0230e0c65b3a03616461",
+    "0a500a036b2d3110031a1a56656869636c652e426f64792e486f726e2e497341637469766522032201442a150a10b0b0 \
+     b0b0b0b0b0b0b0b0b0b0b0b0b0b010ac0230e0c65b3a036164614005488380808010",
     "0a4a0a036b2d3110061a1a56656869636c652e426f64792e486f726e2e49734163746976652205220365636f2a150a10 \
      b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b010ac0230e0c65b3a03616461",
     "120b0a036b2d3110062202736f",
@@ -62,6 +68,17 @@ const MESSAGES: &[&str] = &[
     "12160a036b2d31100718092202736f290807060504030201",
     "1a0d0a036c6f671080201a03010203",
     "1a0f0a036c6f671080201a030102032001",
+    "22070a036b2d311004",
+    "22100a036b2d311004190700000000000000",
+    "2a22080512036164611a150a10b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b010ac022080897a",
+    "2a1e080512036164611a150a10b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b010ac02",
+    "3226080511cdab0000000000001a150a10b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b010ac022080897a",
+    "3a0f0801100219cdab0000000000002005",
+    "3a020803",
+    "4226080412220a03412e421202102a180422150a10b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b010ac02",
+    "422b080412270a03412e421202102a180422150a10b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b010ac0228808ece1c",
+    "4a15080412110a03412e42100318042202102a3202736f",
+    "4a130804120f0a03412e421005180428093202736f",
 ];
 
 #[test]
@@ -97,10 +114,11 @@ fn every_variant_has_a_sample() {
         Frame::Gap { .. } => 8,
         Frame::Signals(_) => 9,
         Frame::Goodbye(_) => 10,
+        Frame::Control(_) => 11,
     };
     let mut kinds: Vec<u8> = frames().iter().map(|(_, frame)| kind(frame)).collect();
     kinds.dedup();
-    assert_eq!(kinds, (2..=10).collect::<Vec<_>>());
+    assert_eq!(kinds, (2..=11).collect::<Vec<_>>());
     for (_, frame) in frames() {
         // The clock takes field 1 and three bytes; then comes the tag of the body.
         assert_eq!(frame.encode(CLOCK)[4], kind(&frame) << 3 | 2, "{frame:?}");
@@ -109,10 +127,16 @@ fn every_variant_has_a_sample() {
         Message::Command(_) => 1,
         Message::Outcome(_) => 2,
         Message::Chunk(_) => 3,
+        Message::Cancel(_) => 4,
+        Message::Lease(_) => 5,
+        Message::Rearm(_) => 6,
+        Message::DriveState(_) => 7,
+        Message::Desired(_) => 8,
+        Message::StateReport(_) => 9,
     };
     let mut kinds: Vec<u8> = messages().iter().map(|(_, message)| kind(message)).collect();
     kinds.dedup();
-    assert_eq!(kinds, [1, 2, 3]);
+    assert_eq!(kinds, (1..=9).collect::<Vec<_>>());
     for (_, message) in messages() {
         assert_eq!(message.encode()[0], kind(&message) << 3 | 2, "{message:?}");
     }
@@ -131,7 +155,7 @@ fn every_enum_has_the_numbers_it_always_had() {
         assert_eq!(hex(&outcome(*phase, None).encode()), golden, "{phase}");
         assert_eq!(Message::decode(bytes(&golden)), Ok(outcome(*phase, None)));
     }
-    assert_eq!(Reason::ALL.len(), 9);
+    assert_eq!(Reason::ALL.len(), 11);
     for (reason, number) in Reason::ALL.iter().zip(1..) {
         let golden = format!("120d0a036b2d31100818{number:02x}2202736f");
         let outcome = outcome(Phase::Rejected, Some(*reason));

@@ -86,6 +86,8 @@ fn refused(change: impl FnOnce(&mut wire::Command)) -> (Reason, String) {
         stamp: Some(stamp()),
         ttl_us: 5,
         operator: String::new(),
+        token: 0,
+        order: 0,
     };
     change(&mut command);
     let message = wire::Message { body: Some(wire::message::Body::Command(command)) };
@@ -101,6 +103,7 @@ fn a_command_is_refused_by_name_with_its_key() {
         (refused(|c| c.class = 0), Reason::Unsupported, "class 0"),
         (refused(|c| c.class = 99), Reason::Unsupported, "class 99"),
         (refused(|c| c.path.clear()), Reason::Malformed, "VSS path"),
+        (refused(|c| c.token = u64::MAX), Reason::Malformed, "token"),
         (refused(|c| c.value = None), Reason::Malformed, "value"),
         (refused(|c| c.value = Some(wire::Value { kind: None })), Reason::Unsupported, "value"),
         (refused(|c| c.stamp = None), Reason::Malformed, "stamp"),
@@ -147,5 +150,60 @@ fn every_prefix_of_every_sample_ends_in_an_answer() {
         for end in 0..bytes.len() {
             assert_ne!(Message::decode(bytes.slice(..end)), Ok(message.clone()), "{name}");
         }
+    }
+}
+
+/// DECODE: what an absent field would make of each is refused, not assumed.
+#[test]
+fn messages_that_lack_something_are_refused() {
+    use wire::message::Body;
+    let stamp = || Some(stamp());
+    let value = || Some(wire::Value { kind: Some(wire::value::Kind::Integer(1)) });
+    let desired = |change: fn(&mut wire::DesiredValue)| {
+        let mut wish =
+            wire::DesiredValue { path: "A.B".into(), value: value(), version: 1, stamp: stamp(), ttl_us: 0 };
+        change(&mut wish);
+        Body::Desired(wire::Desired { version: 1, values: vec![wish] })
+    };
+    let state =
+        |path: &str, status| wire::PathState { path: path.into(), status, ..wire::PathState::default() };
+    let report = |paths| Body::StateReport(wire::StateReport { version: 1, paths });
+    let rearm = |token, nonce, ttl_us| Body::Rearm(wire::Rearm { token, nonce, stamp: stamp(), ttl_us });
+    let lease = wire::Lease { token: 1, operator: String::new(), stamp: None, ttl_us: 1 };
+    for (body, word) in [
+        (Body::Cancel(wire::Cancel { key: String::new(), class: 4, fingerprint: 0 }), "key"),
+        (Body::Cancel(wire::Cancel { key: "k".into(), class: 0, fingerprint: 0 }), "class"),
+        (Body::Lease(wire::Lease { stamp: stamp(), token: 0, ..lease.clone() }), "token"),
+        (Body::Lease(lease), "stamp"),
+        (rearm(0, 1, 1), "token"),
+        (rearm(1, 0, 1), "nonce"),
+        (rearm(1, 1, 0), "ttl"),
+        (Body::DriveState(wire::DriveState::default()), "phase"),
+        (desired(|wish| wish.path.clear()), "VSS path"),
+        (desired(|wish| wish.value = None), "value"),
+        (desired(|wish| wish.stamp = None), "stamp"),
+        (report(vec![state("A.B", 0)]), "status"),
+        (report(vec![state("A.B", 1), state("A.B", 2)]), "twice"),
+        (report((0..129).map(|n| state(&format!("A.B{n}"), 1)).collect()), "128"),
+    ] {
+        let bytes = wire::Message { body: Some(body) }.encode_to_vec();
+        match Message::decode(bytes.into()) {
+            Err(BadMessage::Unreadable(why)) => assert!(why.contains(word), "{why} does not name {word}"),
+            other => panic!("without its {word} it is {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn control_without_a_lease_or_with_too_many_states_is_no_frame() {
+    let control = |token, states| {
+        let states = vec![wire::ControlState::default(); states];
+        let body = wire::envelope::Body::Control(wire::ControlFrame { token, stamp: Some(stamp()), states });
+        let envelope = wire::Envelope { clock_us: 1, body: Some(body) };
+        Frame::decode(envelope.encode_to_vec().into())
+    };
+    assert!(control(1, 1).is_ok());
+    for (token, states) in [(0, 1), (u64::MAX, 1), (1, 0), (1, 3)] {
+        assert!(control(token, states).is_err(), "token {token}, {states} states");
     }
 }

@@ -4,10 +4,12 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use bytes::Bytes;
+use carriageway_proto::control::ROAD_VEHICLE;
 use carriageway_proto::frame::{Ack, Echo, Goodbye, Heartbeat, Hello, Signal, Welcome};
 use carriageway_proto::{
-    BootId, Chunk, Class, CloseCode, Command, Epoch, Frame, Message, Moment, Outcome, Phase, Reason,
-    SessionId, Stamp, VERSION, Value,
+    BootId, Cancel, Chunk, Class, CloseCode, Command, ControlFrame, ControlState, Controls, Desired,
+    DesiredValue, DrivePhase, DriveState, Epoch, Frame, Lease, Message, Moment, Outcome, PathState, Phase,
+    Rearm, Reason, SafeCause, SessionId, Stamp, StateReport, SyncStatus, Token, VERSION, Value,
 };
 
 /// When every sample frame is encoded.
@@ -69,7 +71,20 @@ pub(crate) fn frames() -> Vec<(&'static str, Frame)> {
         ("gap", Frame::Gap { class: Class::Config, through: 11 }),
         ("signals", Frame::Signals(signals)),
         ("goodbye", Frame::Goodbye(goodbye)),
+        ("control", Frame::Control(control(&[9, 8]))),
+        ("first control", Frame::Control(control(&[1]))),
     ]
+}
+
+fn token() -> Token {
+    Token::granted(5).unwrap()
+}
+
+/// States of these counters.
+fn control(counters: &[u32]) -> ControlFrame {
+    let controls = Controls::new(-0.5, 0.25, 0.0).unwrap();
+    let seal = |counter: &u32| ControlState::seal(ROAD_VEHICLE, token(), *counter, controls);
+    ControlFrame { token: token(), stamp: STAMP, states: counters.iter().map(seal).collect() }
 }
 
 fn command(class: Class, value: Value) -> Message {
@@ -81,7 +96,52 @@ fn command(class: Class, value: Value) -> Message {
         stamp: STAMP,
         ttl: Duration::from_millis(1_500),
         operator: "ada".into(),
+        token: None,
+        order: 0,
     })
+}
+
+/// A command under a lease, in its place.
+fn drive_command() -> Message {
+    let Message::Command(command) = command(Class::Drive, Value::Text("D".into())) else {
+        unreachable!("it is one")
+    };
+    Message::Command(Command { token: Some(token()), order: 1 << 32 | 3, ..command })
+}
+
+/// Who may drive and whether.
+fn driving() -> Vec<(&'static str, Message)> {
+    let (nonce, ttl) = (NonZeroU64::new(0xabcd).unwrap(), Duration::from_secs(2));
+    let lease = |ttl| Message::Lease(Lease { token: token(), operator: "ada".into(), stamp: STAMP, ttl });
+    let (safe, armed) = (DrivePhase::Safe, DrivePhase::Armed);
+    let cause = Some(SafeCause::ControlLost);
+    let stopped = DriveState { phase: safe, cause, nonce: Some(nonce), token: Some(token()) };
+    vec![
+        ("lease", lease(ttl)),
+        ("end of a lease", lease(Duration::ZERO)),
+        ("re-arm", Message::Rearm(Rearm { token: token(), nonce, stamp: STAMP, ttl })),
+        ("safe state", Message::DriveState(stopped)),
+        ("armed", Message::DriveState(DriveState { phase: armed, cause: None, nonce: None, token: None })),
+    ]
+}
+
+/// What is to hold, and what does.
+fn states() -> Vec<(&'static str, Message)> {
+    let path: carriageway_proto::SignalPath = "A.B".parse().unwrap();
+    let wish =
+        |ttl| DesiredValue { path: path.clone(), value: Value::Int(21), version: 4, stamp: STAMP, ttl };
+    let desired = |ttl| Message::Desired(Desired { version: 4, values: vec![wish(ttl)] });
+    let report = |status, reported, reason| {
+        let detail = "so".into();
+        let state = PathState { path: path.clone(), status, version: 4, reported, reason, detail };
+        Message::StateReport(StateReport { version: 4, paths: vec![state] })
+    };
+    vec![
+        ("desired for ever", desired(None)),
+        ("desired for a while", desired(Some(Duration::from_mins(1)))),
+        ("in sync", report(SyncStatus::InSync, Some(Value::Int(21)), None)),
+        ("given up", report(SyncStatus::GivenUp, None, Some(Reason::ActuatorFault))),
+    ]
 }
 
 pub(crate) fn outcome(phase: Phase, reason: Option<Reason>) -> Message {
@@ -109,15 +169,22 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         let data = Bytes::from_static(&[1, 2, 3]);
         Message::Chunk(Chunk { name: "log".into(), offset: 4_096, data, last })
     };
-    vec![
+    let cancel = |fingerprint| {
+        Message::Cancel(Cancel { key: "k-1".parse().unwrap(), class: Class::Body, fingerprint })
+    };
+    let commands = vec![
         ("command to a truth", command(Class::Body, Value::Bool(false))),
         ("command to a whole number", command(Class::Drive, Value::Int(127))),
         ("command to a number", command(Class::Comfort, Value::Float(21.5))),
+        ("command under a lease", drive_command()),
         ("command to a text", command(Class::Config, Value::Text("eco".into()))),
         ("outcome", outcome(Phase::Succeeded, None)),
         ("outcome with a reason", outcome(Phase::Rejected, Some(Reason::KeyConflict))),
         ("outcome of a wish", outcome_of_a_wish()),
         ("chunk", chunk(false)),
         ("last chunk", chunk(true)),
-    ]
+        ("cancel", cancel(None)),
+        ("cancel of a wish", cancel(NonZeroU64::new(7))),
+    ];
+    commands.into_iter().chain(driving()).chain(states()).collect()
 }

@@ -5,6 +5,7 @@
 
 pub mod bulk_window;
 pub mod connection;
+pub mod control;
 pub mod floor;
 pub mod keeper;
 pub mod lane;

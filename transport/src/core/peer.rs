@@ -42,6 +42,8 @@ pub(super) struct Peer {
     /// Per lane, the first sequence not yet given to this connection.
     pub(super) cursors: ClassMap<u64>,
     rooms: BTreeSet<Channel>,
+    /// The newest control given to this connection.
+    pub(super) control_cursor: u64,
     /// No signals before then: their rate is capped so that they never starve a lane.
     pub(super) signals_not_before: Moment,
     /// On a shared stream signals and the less urgent lanes take turns.
@@ -67,6 +69,7 @@ impl Peer {
             pulse,
             cursors: ClassMap::from_fn(|_| 1),
             rooms: BTreeSet::new(),
+            control_cursor: 0,
             signals_not_before: Moment::ZERO,
             lane_goes_next: false,
         }

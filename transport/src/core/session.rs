@@ -16,12 +16,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use carriageway_proto::frame::{Goodbye, Received};
 use carriageway_proto::{
-    BootId, Class, ClassMap, CloseCode, Epoch, MAX_FRAME, Moment, PolicyTable, SessionId, SignalPath, Stamp,
-    VERSION, Value,
+    BootId, Class, ClassMap, CloseCode, ControlFrame, Epoch, MAX_FRAME, Moment, PolicyTable, SessionId,
+    SignalPath, Stamp, VERSION, Value,
 };
 
 use super::bulk_window::{self, BulkWindow};
 use super::connection::{Capabilities, Channel, ConnectionId, Ended, Transport};
+use super::control;
 use super::floor::Floor;
 use super::lane::{Fate, Inbox, Outbox, Ticket};
 use super::peer::{Greeting, Peer, Stage};
@@ -153,6 +154,8 @@ pub enum Happening {
     },
     /// Newer values.
     Signals(Vec<SignalUpdate>),
+    /// Control, as it came: a copy or an older one may follow it, on another connection.
+    Control(ControlFrame),
     /// What became of a message that was sent.
     Settled {
         /// The message.
@@ -229,6 +232,7 @@ struct Counters {
     refused_full: u64,
     undecodable: u64,
     early_datagrams: u64,
+    early_control: u64,
 }
 
 #[derive(Debug)]
@@ -255,6 +259,7 @@ pub struct Session {
     bulk_ack: transmit::BulkAck,
     bulk_window: BulkWindow,
     conflator: Conflator,
+    control: control::Slot,
     latest: Latest,
     floor: Option<Floor>,
     carrier: Option<ConnectionId>,
@@ -303,6 +308,7 @@ impl Session {
             bulk_ack: transmit::BulkAck::default(),
             bulk_window: BulkWindow::new(config.bulk),
             conflator: Conflator::new(config.max_signal_paths),
+            control: control::Slot::default(),
             latest: Latest::new(config.max_signal_paths),
             floor: None,
             carrier: None,
@@ -385,6 +391,12 @@ impl Session {
     /// Offers the newest value of a signal.
     pub fn signal(&mut self, path: SignalPath, value: Value, now: Moment) {
         self.conflator.offer(path, value, now);
+    }
+
+    /// Offers newer control; it goes on every connection that has room for it within its age limit, and
+    /// replaces what waits.
+    pub fn control(&mut self, frame: ControlFrame, now: Moment) {
+        self.control.offer(now, frame);
     }
 
     /// Ends the session: says goodbye on every connection, then closes them.

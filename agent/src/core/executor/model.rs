@@ -164,6 +164,8 @@ impl World {
             stamp: self.here(),
             ttl: Duration::from_millis(ttl),
             operator: String::new(),
+            token: None,
+            order: 0,
         };
         self.wishes.push(Wish { command, born: self.time });
     }

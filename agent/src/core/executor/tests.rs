@@ -29,6 +29,8 @@ fn command(key: &str, value: i64, stamped: u64) -> Command {
         stamp: Stamp { boot: BOOT, clock: at(stamped) },
         ttl: ms(5_000),
         operator: "ada".into(),
+        token: None,
+        order: 0,
     }
 }
 

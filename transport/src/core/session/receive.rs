@@ -84,6 +84,15 @@ impl Session {
                 self.signals(connection, signals, clock, now);
                 Ok(())
             }
+            Frame::Control(control) if matches!(channel, Channel::Shared | Channel::Datagram) => {
+                // Datagrams overtake the welcome; only control of this very session counts.
+                if self.peer(connection).is_some_and(|peer| peer.is_ready()) {
+                    self.happened.push_back(Happening::Control(control));
+                } else {
+                    self.counters.early_control += 1;
+                }
+                Ok(())
+            }
             Frame::Hello(_) => Err(violation("a second hello")),
             Frame::Open(_) => Err(violation("a lane opened twice")),
             Frame::Welcome(_)
@@ -92,7 +101,8 @@ impl Session {
             | Frame::Goodbye(_)
             | Frame::Lane { .. }
             | Frame::Gap { .. }
-            | Frame::Signals(_) => Err(violation("a frame on a channel that does not carry its kind")),
+            | Frame::Signals(_)
+            | Frame::Control(_) => Err(violation("a frame on a channel that does not carry its kind")),
         }
     }
 

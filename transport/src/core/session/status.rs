@@ -119,16 +119,20 @@ impl Session {
 
     fn drops(&self) -> Vec<Drop> {
         let (sent, received, counters) = (self.conflator.drops(), self.latest.drops(), self.counters);
+        let control = self.control.drops();
         let drop = |stage, reason, count| Drop { stage, reason, count };
         vec![
             drop("send", "signal_replaced", sent.replaced),
             drop("send", "signal_too_many_paths", sent.too_many_paths),
+            drop("send", "control_replaced", control.replaced),
+            drop("send", "control_stale", control.stale),
             drop("send", "lane_full", counters.refused_full),
             drop("send", "expired_unsent", counters.expired_unsent),
             drop("send", "expired_unacknowledged", counters.expired_sent),
             drop("receive", "signal_stale", received.stale),
             drop("receive", "signal_too_many_paths", received.too_many_paths),
             drop("receive", "signal_before_welcome", counters.early_datagrams),
+            drop("receive", "control_before_welcome", counters.early_control),
             drop("receive", "duplicate", counters.duplicates),
             drop("receive", "gap", counters.gaps),
             drop("receive", "undecodable", counters.undecodable),

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use carriageway_proto::frame::{Goodbye, Heartbeat, Hello, Welcome};
-use carriageway_proto::{BootId, Class, CloseCode, Epoch, Frame, Moment, SessionId, Stamp, VERSION, Value};
+use carriageway_proto::{
+    BootId, Class, CloseCode, ControlFrame, Epoch, Frame, Moment, SessionId, Stamp, Token, VERSION, Value,
+};
 use proptest::prelude::*;
 
 use super::{Config, Happening, Input, Output, Session};
@@ -244,7 +246,7 @@ impl World {
                 }
             }
             Happening::Established { .. } => heard.established += 1,
-            Happening::Moved { .. } | Happening::Ended(_) => {}
+            Happening::Moved { .. } | Happening::Control(_) | Happening::Ended(_) => {}
         }
     }
 
@@ -343,9 +345,9 @@ fn a_session_establishes_once_on_each_side() {
     assert_eq!([world.heard[NEAR].established, world.heard[FAR].established], [1, 1]);
 }
 
-/// ESTOP: tried on every live connection; everything else goes on one.
+/// ESTOP: tried on every live connection, and so is control; everything else goes on one.
 #[test]
-fn safety_goes_out_on_every_live_connection() {
+fn safety_and_control_go_out_on_every_live_connection() {
     let (now, id) = (Moment::from_micros(1), SessionId::from_bytes([1; 16]));
     let mut session = Session::accepting(Config::default(), BootId::from_bytes([3; 16]), id, Epoch::new(1));
     for connection in [ConnectionId(0), ConnectionId(1)] {
@@ -372,9 +374,16 @@ fn safety_goes_out_on_every_live_connection() {
     }
     session.send(Class::Safety, Bytes::from_static(b"stop"), None).unwrap();
     assert_eq!(transmitted(&mut session, now), [0, 1]);
-    for connection in [ConnectionId(0), ConnectionId(1)] {
-        session.handle(now, Input::Room(connection, Channel::Shared));
-    }
+    let give_room = |session: &mut Session| {
+        for connection in [ConnectionId(0), ConnectionId(1)] {
+            session.handle(now, Input::Room(connection, Channel::Shared));
+        }
+    };
+    give_room(&mut session);
+    let stamp = Stamp { boot: BootId::from_bytes([2; 16]), clock: now };
+    session.control(ControlFrame { token: Token::FIRST, stamp, states: Vec::new() }, now);
+    assert_eq!(transmitted(&mut session, now), [0, 1]);
+    give_room(&mut session);
     session.send(Class::Body, Bytes::from_static(b"open"), None).unwrap();
     assert_eq!(transmitted(&mut session, now), [1], "the newest carries it");
 }

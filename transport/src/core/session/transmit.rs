@@ -67,7 +67,7 @@ impl Session {
         }
         let session = peer.channel_of(Class::Session);
         if peer.has_room(session)
-            && let Some(frame) = self.control(index, now)
+            && let Some(frame) = self.housekeeping(index, now)
         {
             return Some((session, frame));
         }
@@ -76,15 +76,16 @@ impl Session {
             return None;
         }
         match peer.capabilities.lanes {
-            Lanes::Independent => {
-                self.lane_frame(index, now, |_, _| true).or_else(|| self.signal_frame(index, now))
-            }
+            Lanes::Independent => self
+                .control_frame(index, now)
+                .or_else(|| self.lane_frame(index, now, |_, _| true))
+                .or_else(|| self.signal_frame(index, now)),
             Lanes::Shared => self.shared_frame(index, now),
         }
     }
 
     /// Hello, welcome, goodbye, heartbeat, acknowledgement.
-    fn control(&mut self, index: usize, now: Moment) -> Option<Frame> {
+    fn housekeeping(&mut self, index: usize, now: Moment) -> Option<Frame> {
         let peer = &mut self.peers[index];
         match &peer.stage {
             Stage::Hello => {
@@ -207,11 +208,27 @@ impl Session {
         Some((channel, Frame::Signals(self.conflator.take(max, now))))
     }
 
-    /// One stream for all: urgent lanes first, then signals and the other lanes in turn, so that
+    /// Control rides on every connection: the receiver keeps the first copy. Where lanes share the stream
+    /// only safety stands before it.
+    fn control_frame(&mut self, index: usize, now: Moment) -> Option<(Channel, Frame)> {
+        let peer = &mut self.peers[index];
+        let channel = peer.signal_channel();
+        if !peer.has_room(channel) {
+            return None;
+        }
+        let frame = self.control.next(&mut peer.control_cursor, now)?;
+        Some((channel, Frame::Control(frame)))
+    }
+
+    /// One stream for all: urgent lanes and control first, then signals and the other lanes in turn, so that
     /// neither starves; bulk when nothing else waits.
     fn shared_frame(&mut self, index: usize, now: Moment) -> Option<(Channel, Frame)> {
-        if let Some(urgent) = self.lane_frame(index, now, |_, priority| priority > SIGNAL_PRIORITY) {
-            return Some(urgent);
+        let urgent = self
+            .lane_frame(index, now, |class, _| class == Class::Safety)
+            .or_else(|| self.control_frame(index, now))
+            .or_else(|| self.lane_frame(index, now, |_, priority| priority > SIGNAL_PRIORITY));
+        if urgent.is_some() {
+            return urgent;
         }
         let lane_goes_next = self.peers[index].lane_goes_next;
         let ordinary = |session: &mut Self| {

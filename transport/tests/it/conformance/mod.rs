@@ -18,7 +18,8 @@ macro_rules! conformance {
             conformance!(@tests $rig;
                 lanes: lanes_survive_a_cut, expired_frames_are_a_gap, safety_overtakes_bulk,
                        a_new_session_loses_nothing_unsent;
-                signals: only_the_newest_value_counts, signals_pass_a_saturated_bulk_lane;
+                signals: only_the_newest_value_counts, signals_pass_a_saturated_bulk_lane,
+                         control_is_latest_wins_and_passes_bulk;
                 limits: every_lane_is_bounded, a_slow_reader_slows_only_itself, every_close_code_arrives;
                 hostile: garbage_costs_the_connection_not_the_session, another_version_is_refused,
                          silence_in_the_lobby_ends, acks_of_the_unsent_are_refused;

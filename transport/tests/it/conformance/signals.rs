@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use carriageway_proto::{Class, SignalPath, Value};
+use carriageway_proto::control::ROAD_VEHICLE;
+use carriageway_proto::{
+    BootId, Class, ControlFrame, ControlState, Controls, Moment, SignalPath, Stamp, Token, Value,
+};
 use carriageway_transport::link::Happening;
 
 use super::rig::{Rig, Side};
@@ -56,4 +59,39 @@ pub(super) async fn signals_pass_a_saturated_bulk_lane(rig: &Rig) {
     watch_until(&mut world.far, 1, 1).await;
     let queued = world.near.link.status().session.queued_frames[Class::Bulk];
     assert!(queued > 0, "the signal waited for the whole bulk lane");
+}
+
+/// Control reaches the peer beside a full bulk lane, is never queued, and is counted where newer control
+/// took its place.
+pub(super) async fn control_is_latest_wins_and_passes_bulk(rig: &Rig) {
+    let mut world = rig.session().await;
+    let link = world.near.link.clone();
+    while link.send(Class::Bulk, Bytes::from(vec![0; 4_000]), None).is_ok() {}
+    for counter in 1..=500 {
+        link.control(control(counter));
+        if counter % 25 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let mut seen = Vec::new();
+    while seen.last() != Some(&500) {
+        let counter = world
+            .far
+            .until(|happening| match happening {
+                Happening::Control(frame) => Some(frame.states[0].counter),
+                _ => None,
+            })
+            .await;
+        seen.push(counter);
+    }
+    let drops = link.status().session.drops;
+    let replaced = drops.iter().find(|drop| drop.reason == "control_replaced").unwrap().count;
+    assert!(replaced > 0, "500 states at once");
+    assert!(seen.len() as u64 + replaced <= 500, "one copy of each on one connection: {} seen", seen.len());
+}
+
+fn control(counter: u32) -> ControlFrame {
+    let state = ControlState::seal(ROAD_VEHICLE, Token::FIRST, counter, Controls::NEUTRAL);
+    let stamp = Stamp { boot: BootId::from_bytes([1; 16]), clock: Moment::ZERO };
+    ControlFrame { token: Token::FIRST, stamp, states: vec![state] }
 }
