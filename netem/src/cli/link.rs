@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use carriageway_netem::core::{Limit, Probability, Rate};
-use carriageway_netem::profile::{Profile, Scenario, Tweak, read_trace, units};
+use carriageway_netem::digest::sha256;
+use carriageway_netem::profile::{BUILT_IN, Profile, Scenario, Tweak, read_trace, units};
 use clap::Args;
+use serde_json::{Value, json};
 
 /// What the link is like. Numbers given here replace the profile's, in both directions.
 #[derive(Args)]
@@ -51,6 +53,13 @@ impl LinkArgs {
         Ok(scenario)
     }
 
+    /// The texts that describe the link, each with its digest: a profile's name does not tell what is in the file.
+    pub(super) fn files(&self) -> Vec<Value> {
+        let profile = self.profile.as_deref().into_iter().map(ToOwned::to_owned);
+        let traces = self.trace.iter().flat_map(|(up, down)| [up, down]);
+        profile.chain(traces.map(|path| path.display().to_string())).map(|name| digest(&name)).collect()
+    }
+
     /// `base` with the changes applied.
     pub(super) fn change(&self, base: Profile) -> anyhow::Result<Profile> {
         let tweak = Tweak {
@@ -69,6 +78,15 @@ impl LinkArgs {
             None => Ok(profile),
         }
     }
+}
+
+/// Name and SHA-256 of a built-in profile or of a file. No digest if it can no longer be read.
+pub(super) fn digest(name: &str) -> Value {
+    let text = match BUILT_IN.iter().find(|built_in| built_in.name == name) {
+        Some(built_in) => Some(built_in.text.as_bytes().to_vec()),
+        None => std::fs::read(name).ok(),
+    };
+    json!({ "name": name, "sha256": text.map(|text| sha256([text])) })
 }
 
 fn two_paths(text: &str) -> Result<(PathBuf, PathBuf), String> {
