@@ -263,3 +263,32 @@ fn runs(command: &str) -> bool {
         .filter_map(Result::ok)
         .any(|entry| std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == command.as_bytes()))
 }
+
+/// As nobody, in a private mount namespace with a TUN driver that is open to everybody.
+#[test]
+fn it_works_without_privileges() {
+    let script = r#"
+        mount -t tmpfs none /mnt && cp "$1" /mnt/netem && mknod -m 0666 /mnt/tun c 10 200 &&
+        mount --bind /mnt/tun /dev/net/tun && shift &&
+        exec setpriv --reuid 65534 --regid 65534 --clear-groups /mnt/netem "$@""#;
+    let nap = nap();
+    let command = format!("setsid env -i sleep {nap} & echo ran as $(id -u); exit 7");
+    let program = env!("CARGO_BIN_EXE_carriageway-netem");
+    let arguments = ["-m", "sh", "-c", script, "sh", program, "run", "--", "sh", "-c", &command];
+    let output = match Command::new("unshare").args(arguments).output() {
+        Ok(output) => output,
+        Err(error) => {
+            return eprintln!("skipped: the unprivileged mode is NOT TESTED here: unshare: {error}");
+        }
+    };
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    let started = output.status.code() == Some(7);
+    if !started {
+        // A machine that forbids mounts or user namespaces says so; anything else is a failure.
+        let forbidden = ["denied", "not permitted", "not found", "a user namespace of our own is refused"];
+        assert!(forbidden.iter().any(|word| complaint.contains(word)), "{complaint}");
+        return eprintln!("skipped: the unprivileged mode is NOT TESTED here: {}", complaint.trim_end());
+    }
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "ran as 0\n");
+    assert!(!sleeps(&nap));
+}
