@@ -176,6 +176,7 @@ impl Engine {
                 self.take((source / 2) as usize, Direction::BOTH[(source % 2) as usize])?;
             }
             if inbox.obey(|command| self.obey(command)).is_err() {
+                self.tell_drops();
                 return self.log.as_mut().map_or(Ok(()), Log::finish);
             }
             self.deliver(clock::now());
@@ -195,7 +196,10 @@ impl Engine {
             }
             let bytes = &*bytes;
             let packet = Packet { size: length as u32, kind: packet::kind(bytes), payload: bytes.into() };
-            if let Err(dropped) = wire.pipes[direction.index()].push(clock::now(), packet) {
+            let (now, pipe) = (clock::now(), &mut wire.pipes[direction.index()]);
+            let refused = pipe.push(now, packet).err();
+            // At once: on a link that loses everything nothing becomes due, and each drop holds a packet.
+            for dropped in refused.into_iter().chain(std::iter::from_fn(|| pipe.pop_drop(now))) {
                 note_drop(self.log.as_mut(), wire.vehicle, wire.path, direction, &dropped);
             }
         }
@@ -233,8 +237,21 @@ impl Engine {
         }
     }
 
+    /// Logs what the links have dropped since they were last asked.
+    fn tell_drops(&mut self) {
+        let now = clock::now();
+        for wire in &mut self.wires {
+            for (direction, pipe) in Direction::BOTH.into_iter().zip(&mut wire.pipes) {
+                while let Some(dropped) = pipe.pop_drop(now) {
+                    note_drop(self.log.as_mut(), wire.vehicle, wire.path, direction, &dropped);
+                }
+            }
+        }
+    }
+
     fn obey(&mut self, command: Command) -> Answer {
         let answer = self.carry_out(command);
+        self.tell_drops();
         for (number, wire) in self.wires.iter().enumerate() {
             for direction in Direction::BOTH {
                 self.dues[number * 2 + direction.index()] = wire.next_arrival(direction);

@@ -5,6 +5,7 @@
 mod cli;
 mod crosscheck;
 mod laws;
+mod log;
 mod oracle;
 mod relay;
 mod run;
