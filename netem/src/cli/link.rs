@@ -60,14 +60,13 @@ impl LinkArgs {
             rate: self.rate,
             queue: self.queue,
         };
-        let profile = base.tweaked(&tweak);
-        match &self.trace {
-            Some((up, down)) => {
-                let (up, down) = (read_trace(up).context("--trace")?, read_trace(down).context("--trace")?);
-                Ok(profile.with_traces(up, down))
-            }
-            None => Ok(profile),
+        let mut profile = base.tweaked(&tweak);
+        if let Some((up, down)) = &self.trace {
+            let (up, down) = (read_trace(up).context("--trace")?, read_trace(down).context("--trace")?);
+            profile = profile.with_traces(up, down);
         }
+        profile.check()?;
+        Ok(profile)
     }
 }
 

@@ -146,7 +146,7 @@ pub enum Loss {
     /// Good and bad periods take turns, exponentially long in wall time (Gilbert 1960, Elliott 1963; here in continuous
     /// time, so that a transport cannot shorten a burst by sending more).
     GilbertElliott {
-        /// Mean length of a good period.
+        /// Mean length of a good period; below 1 ms counts as 1 ms, as does the other.
         mean_good: Duration,
         /// Mean length of a bad period.
         mean_bad: Duration,

@@ -15,6 +15,7 @@
 mod air;
 mod burst;
 mod chance;
+mod check;
 mod codel;
 mod counts;
 mod gate;
@@ -30,6 +31,7 @@ mod trace;
 
 pub use air::{Air, Fate};
 pub use chance::{Chance, Direction, Draw, Seed};
+pub use check::Unsound;
 pub use counts::{Cause, Counts};
 pub use gate::Kind;
 pub use law::{

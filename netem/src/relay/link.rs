@@ -209,7 +209,7 @@ impl Links {
 
     /// Round trip of a small packet on an idle link without jitter.
     pub(super) fn base_rtt(&self) -> std::time::Duration {
-        self.profile.up.delay + self.profile.down.delay
+        self.profile.up.delay.saturating_add(self.profile.down.delay)
     }
 }
 
