@@ -409,7 +409,7 @@ fn wires(
         for (path, Path { name, profile }) in config.scenario.paths.iter().enumerate() {
             let ends = ends(namespace, net, (vehicle, path), name, profile)?;
             let laws = [profile.up.clone(), profile.down.clone()];
-            let seed = Seed(config.seed.0.wrapping_add(wires.len() as u64));
+            let seed = config.seed.of_link(wires.len() as u64);
             wires.push(Wire::new(vehicle, path, ends, laws, seed, start));
         }
     }

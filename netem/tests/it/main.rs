@@ -4,6 +4,7 @@
 
 mod cli;
 mod crosscheck;
+mod distributions;
 mod laws;
 mod log;
 mod oracle;
