@@ -15,6 +15,9 @@ pub(super) struct LinkArgs {
     /// A built-in profile (see `carriageway-netem profiles`) or the path of a .toml file
     #[arg(long, value_name = "NAME|FILE")]
     profile: Option<String>,
+    /// Of a profile with several paths, look at this one (`oracle`, `plot`, `relay`)
+    #[arg(long, value_name = "PATH")]
+    on: Option<String>,
     /// The weather: the same seed gives every transport the same losses and delays, slot by slot
     #[arg(long, default_value_t = 0, value_name = "NUMBER")]
     pub(super) seed: u64,
@@ -49,6 +52,19 @@ impl LinkArgs {
             path.profile = self.change(path.profile.clone())?;
         }
         Ok(scenario)
+    }
+
+    /// The only path of the scenario, for who looks at one link.
+    pub(super) fn one_path(&self, scenario: &Scenario) -> anyhow::Result<usize> {
+        let names: Vec<_> = scenario.paths.iter().map(|path| path.name.as_str()).collect();
+        match (&self.on, &names[..]) {
+            (None, [_]) => Ok(0),
+            (None, _) => anyhow::bail!("there are several paths; say --on with one of: {}", names.join(", ")),
+            (Some(wanted), names) => names
+                .iter()
+                .position(|name| name == wanted)
+                .with_context(|| format!("--on {wanted}: no such path; there is: {}", names.join(", "))),
+        }
     }
 
     /// `base` with the changes applied.

@@ -67,6 +67,11 @@ impl Air {
         self.delay
     }
 
+    /// No packet is in the air for more.
+    pub(super) const fn longest(&self) -> Duration {
+        self.delay.saturating_add(self.jitter.longest())
+    }
+
     /// The fate of packet number `index` if it leaves at `at`.
     pub fn fate(&mut self, at: Moment, index: u64) -> Fate {
         let slot = Slot::of(at, self.start);

@@ -57,6 +57,11 @@ impl Additions {
         Self { chance, start, law, draws, mean, longest, past }
     }
 
+    /// No addition is longer.
+    pub(super) const fn longest(&self) -> Duration {
+        self.longest
+    }
+
     /// What is added to the delay of packet number `index` if it leaves at `at`. Cheap while `at` rises.
     pub(super) fn addition(&mut self, at: Moment, index: u64) -> Duration {
         if self.law.spread.is_zero() {

@@ -18,6 +18,7 @@ mod chance;
 mod check;
 mod codel;
 mod counts;
+mod fluid;
 mod gate;
 mod jitter;
 mod law;

@@ -57,6 +57,22 @@ impl Outages {
         Moment::NEVER
     }
 
+    /// The first moment after `at` at which an outage may begin or end.
+    pub(super) fn next_edge(&self, at: Moment) -> Moment {
+        let planned = self.planned.iter().flat_map(|outage| {
+            let window = self.occurrence(*outage, at);
+            let first = self.start + outage.from;
+            let again = match (window, outage.every) {
+                (Some(window), Some(every)) if !every.is_zero() => window.from + every,
+                (Some(_), _) => Moment::NEVER,
+                (None, _) => first,
+            };
+            [window.map_or(Moment::NEVER, |window| window.until), again]
+        });
+        let declared = self.declared.iter().flat_map(|window| [window.from, window.until]);
+        planned.chain(declared).filter(|edge| *edge > at).min().unwrap_or(Moment::NEVER)
+    }
+
     fn windows_at(&self, at: Moment) -> impl Iterator<Item = Window> {
         let planned = self.planned.iter().filter_map(move |outage| self.occurrence(*outage, at));
         planned.chain(self.declared).filter(move |window| window.from <= at && at < window.until)

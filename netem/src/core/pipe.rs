@@ -146,7 +146,7 @@ impl<T> Pipe<T> {
         self.gate = Gate::new(law.mtu, law.udp, now);
         self.queue.reconfigure(law.queue);
         self.air = Air::new(&law, self.seed, self.direction, self.start);
-        self.server = Server::new(law.capacity, self.start);
+        self.server = Server::from(law.capacity, self.start, now);
         self.outages.plan(law.outages);
         self.line.set_order(law.jitter.order);
         self.advance(now);
@@ -160,7 +160,7 @@ impl<T> Pipe<T> {
     /// Changes the capacity from `now` on; the packet in service is finished under the old one.
     pub fn set_capacity(&mut self, now: Moment, capacity: Capacity) {
         self.advance(now);
-        self.server = Server::new(capacity, self.start);
+        self.server = Server::from(capacity, self.start, now);
     }
 
     /// Declares an outage from `now` until `until`, which replaces one declared before; `until = now` ends it.

@@ -37,7 +37,7 @@ fn loss() -> impl Strategy<Value = Loss> {
     ]
 }
 
-fn capacity() -> impl Strategy<Value = Capacity> {
+pub(crate) fn capacity() -> impl Strategy<Value = Capacity> {
     prop_oneof![
         Just(Capacity::Unlimited),
         (100_000_u64..50_000_000).prop_map(|bits| Capacity::Rate(Rate::from_bits_per_second(bits).unwrap())),
@@ -73,7 +73,7 @@ fn jitter() -> impl Strategy<Value = Jitter> {
 }
 
 prop_compose! {
-    fn law()(
+    pub(crate) fn law()(
         delay in millis(0..80),
         jitter in jitter(),
         loss in loss(),
