@@ -15,7 +15,7 @@ pub(super) struct LinkArgs {
     /// A built-in profile (see `carriageway-netem profiles`) or the path of a .toml file
     #[arg(long, value_name = "NAME|FILE")]
     profile: Option<String>,
-    /// Of a profile with several paths, look at this one (`oracle`, `plot`, `relay`)
+    /// Of a profile with several paths take only this one
     #[arg(long, value_name = "PATH")]
     on: Option<String>,
     /// The weather: the same seed gives every transport the same losses and delays, slot by slot
@@ -51,20 +51,23 @@ impl LinkArgs {
         for path in &mut scenario.paths {
             path.profile = self.change(path.profile.clone())?;
         }
-        Ok(scenario)
+        let Some(wanted) = &self.on else { return Ok(scenario) };
+        let names: Vec<_> = scenario.paths.iter().map(|path| path.name.as_str()).collect();
+        let position = names.iter().position(|name| name == wanted);
+        let path = position
+            .with_context(|| format!("--on {wanted}: no such path; there is: {}", names.join(", ")))?;
+        Ok(scenario.only(path))
     }
 
-    /// The only path of the scenario, for who looks at one link.
-    pub(super) fn one_path(&self, scenario: &Scenario) -> anyhow::Result<usize> {
+    /// For who looks at one link: there is only one path.
+    pub(super) fn one_path(scenario: &Scenario) -> anyhow::Result<usize> {
         let names: Vec<_> = scenario.paths.iter().map(|path| path.name.as_str()).collect();
-        match (&self.on, &names[..]) {
-            (None, [_]) => Ok(0),
-            (None, _) => anyhow::bail!("there are several paths; say --on with one of: {}", names.join(", ")),
-            (Some(wanted), names) => names
-                .iter()
-                .position(|name| name == wanted)
-                .with_context(|| format!("--on {wanted}: no such path; there is: {}", names.join(", "))),
-        }
+        anyhow::ensure!(
+            names.len() == 1,
+            "there are several paths; say --on with one of: {}",
+            names.join(", ")
+        );
+        Ok(0)
     }
 
     /// `base` with the changes applied.

@@ -59,7 +59,7 @@ enum Way {
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     anyhow::ensure!(!args.every.is_zero(), "--every 0s: give a time between messages");
     let scenario = args.link.scenario()?;
-    let path = args.link.one_path(&scenario)?;
+    let path = LinkArgs::one_path(&scenario)?;
     let link = &scenario.paths[path].profile;
     let direction = match args.direction {
         Way::Up => Direction::Up,

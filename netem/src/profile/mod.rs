@@ -247,6 +247,15 @@ impl Scenario {
         Self { summary, paths: vec![Path { name: FIRST_PATH.into(), profile }], events: Vec::new() }
     }
 
+    /// Only this path, with what happens on it.
+    #[must_use]
+    pub fn only(mut self, path: usize) -> Self {
+        self.events.retain(|event| event.path.is_none_or(|other| other == path));
+        self.events.iter_mut().for_each(|event| event.path = event.path.map(|_| 0));
+        self.paths = self.paths.drain(path..=path).collect();
+        self
+    }
+
     /// A built-in profile by name, else a file by path.
     pub fn find(name: &str) -> Result<Self, ProfileError> {
         if let Some(found) = BUILT_IN.iter().find(|profile| profile.name == name) {
