@@ -17,6 +17,9 @@ pub(super) struct LinkArgs {
     /// A built-in profile (see `carriageway-netem profiles`) or the path of a .toml file
     #[arg(long, value_name = "NAME|FILE")]
     profile: Option<String>,
+    /// Of a profile with several paths take only this one
+    #[arg(long, value_name = "PATH")]
+    on: Option<String>,
     /// The weather: the same seed gives every transport the same losses and delays, slot by slot
     #[arg(long, default_value_t = 0, value_name = "NUMBER")]
     pub(super) seed: u64,
@@ -50,7 +53,23 @@ impl LinkArgs {
         for path in &mut scenario.paths {
             path.profile = self.change(path.profile.clone())?;
         }
-        Ok(scenario)
+        let Some(wanted) = &self.on else { return Ok(scenario) };
+        let names: Vec<_> = scenario.paths.iter().map(|path| path.name.as_str()).collect();
+        let position = names.iter().position(|name| name == wanted);
+        let path = position
+            .with_context(|| format!("--on {wanted}: no such path; there is: {}", names.join(", ")))?;
+        Ok(scenario.only(path))
+    }
+
+    /// For who looks at one link: there is only one path.
+    pub(super) fn one_path(scenario: &Scenario) -> anyhow::Result<usize> {
+        let names: Vec<_> = scenario.paths.iter().map(|path| path.name.as_str()).collect();
+        anyhow::ensure!(
+            names.len() == 1,
+            "there are several paths; say --on with one of: {}",
+            names.join(", ")
+        );
+        Ok(0)
     }
 
     /// The texts that describe the link, each with its digest: a profile's name does not tell what is in the file.
@@ -69,14 +88,13 @@ impl LinkArgs {
             rate: self.rate,
             queue: self.queue,
         };
-        let profile = base.tweaked(&tweak);
-        match &self.trace {
-            Some((up, down)) => {
-                let (up, down) = (read_trace(up).context("--trace")?, read_trace(down).context("--trace")?);
-                Ok(profile.with_traces(up, down))
-            }
-            None => Ok(profile),
+        let mut profile = base.tweaked(&tweak);
+        if let Some((up, down)) = &self.trace {
+            let (up, down) = (read_trace(up).context("--trace")?, read_trace(down).context("--trace")?);
+            profile = profile.with_traces(up, down);
         }
+        profile.check()?;
+        Ok(profile)
     }
 }
 

@@ -185,6 +185,7 @@ impl Engine {
             }
             if inbox.obey(|command| self.obey(command)).is_err() {
                 self.deliver(clock::now());
+                self.tell_drops();
                 return self.log.as_mut().map_or(Ok(()), Log::finish);
             }
             self.deliver(clock::now());
@@ -213,7 +214,10 @@ impl Engine {
                 continue;
             }
             let packet = Packet { size: length as u32, kind, payload: (&*bytes).into() };
-            if let Err(dropped) = wire.pipes[direction.index()].push(now, packet) {
+            let pipe = &mut wire.pipes[direction.index()];
+            let refused = pipe.push(now, packet).err();
+            // At once: on a link that loses everything nothing becomes due, and each drop holds a packet.
+            for dropped in refused.into_iter().chain(std::iter::from_fn(|| pipe.pop_drop(now))) {
                 note_drop(log.as_mut(), wire.vehicle, wire.path, direction, &dropped);
             }
         }
@@ -251,8 +255,21 @@ impl Engine {
         }
     }
 
+    /// Logs what the links have dropped since they were last asked.
+    fn tell_drops(&mut self) {
+        let now = clock::now();
+        for wire in &mut self.wires {
+            for (direction, pipe) in Direction::BOTH.into_iter().zip(&mut wire.pipes) {
+                while let Some(dropped) = pipe.pop_drop(now) {
+                    note_drop(self.log.as_mut(), wire.vehicle, wire.path, direction, &dropped);
+                }
+            }
+        }
+    }
+
     fn obey(&mut self, command: Command) -> Answer {
         let answer = self.carry_out(command);
+        self.tell_drops();
         for (number, wire) in self.wires.iter().enumerate() {
             for direction in Direction::BOTH {
                 self.dues[number * 2 + direction.index()] = wire.next_due(direction);

@@ -64,7 +64,7 @@ pub struct Config {
     pub scenario: Scenario,
     /// How many vehicles, each with all paths.
     pub vehicles: usize,
-    /// The weather. Wire number n (vehicle by vehicle, path by path) has seed + n.
+    /// The weather. Wires are numbered vehicle by vehicle, path by path; see [`Seed::of_link`].
     pub seed: Seed,
     /// Where the fate of every packet goes, as CSV.
     pub log: Option<PathBuf>,

@@ -6,7 +6,6 @@ use super::excuse::Drops;
 use super::tun::Tun;
 use super::wire::Plan;
 use super::{Config, Namespace, SERVER, StartError, refused, setup};
-use crate::core::Seed;
 use crate::profile::{Path, Profile};
 
 /// The namespaces and how they could be set.
@@ -59,7 +58,7 @@ pub(super) fn plans(config: &Config, sides: &Sides) -> Result<Vec<Plan>, StartEr
         for (path, Path { name, profile }) in config.scenario.paths.iter().enumerate() {
             let ends = ends(namespace, &sides.net, (vehicle, path), name, profile)?;
             let laws = [profile.up.clone(), profile.down.clone()];
-            let seed = Seed(config.seed.0.wrapping_add(plans.len() as u64));
+            let seed = config.seed.of_link(plans.len() as u64);
             plans.push(Plan { vehicle, path, ends, laws, seed });
         }
     }
