@@ -10,6 +10,8 @@ pub mod core;
 #[cfg(feature = "shell")]
 pub mod clock;
 #[cfg(feature = "shell")]
+pub mod digest;
+#[cfg(feature = "shell")]
 mod json;
 #[cfg(feature = "shell")]
 pub mod lateness;

@@ -29,7 +29,7 @@ const MARGIN: Duration = Duration::from_micros(10);
 const FORGETTING: u32 = 64;
 
 /// Events taken per wait.
-const BATCH: usize = 64;
+pub(crate) const BATCH: usize = 64;
 
 /// Data of the timer's event; sources use smaller numbers.
 const ALARM: u64 = u64::MAX;
@@ -104,7 +104,8 @@ impl Poller {
         let mut batch = [const { MaybeUninit::uninit() }; BATCH];
         let happened = match epoll::wait(&self.epoll, &mut batch, timeout.as_ref()) {
             Ok((happened, _)) => happened,
-            Err(rustix::io::Errno::INTR) => &mut [],
+            // Nothing was looked at: a process that is stopped and goes on gets here.
+            Err(rustix::io::Errno::INTR) => return self.wait(due, events),
             Err(error) => return Err(error.into()),
         };
         events.clear();

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use carriageway_netem::core::{Limit, Probability, Rate};
-use carriageway_netem::profile::{Profile, Scenario, Tweak, read_trace, units};
+use carriageway_netem::digest::sha256;
+use carriageway_netem::profile::{BUILT_IN, Profile, Scenario, Tweak, read_trace, units};
 use clap::Args;
+use serde_json::{Value, json};
 
 /// What the link is like. Numbers given here replace the profile's, in both directions.
 #[derive(Args)]
@@ -15,6 +17,9 @@ pub(super) struct LinkArgs {
     /// A built-in profile (see `carriageway-netem profiles`) or the path of a .toml file
     #[arg(long, value_name = "NAME|FILE")]
     profile: Option<String>,
+    /// Of a profile with several paths take only this one
+    #[arg(long, value_name = "PATH")]
+    on: Option<String>,
     /// The weather: the same seed gives every transport the same losses and delays, slot by slot
     #[arg(long, default_value_t = 0, value_name = "NUMBER")]
     pub(super) seed: u64,
@@ -48,7 +53,30 @@ impl LinkArgs {
         for path in &mut scenario.paths {
             path.profile = self.change(path.profile.clone())?;
         }
-        Ok(scenario)
+        let Some(wanted) = &self.on else { return Ok(scenario) };
+        let names: Vec<_> = scenario.paths.iter().map(|path| path.name.as_str()).collect();
+        let position = names.iter().position(|name| name == wanted);
+        let path = position
+            .with_context(|| format!("--on {wanted}: no such path; there is: {}", names.join(", ")))?;
+        Ok(scenario.only(path))
+    }
+
+    /// For who looks at one link: there is only one path.
+    pub(super) fn one_path(scenario: &Scenario) -> anyhow::Result<usize> {
+        let names: Vec<_> = scenario.paths.iter().map(|path| path.name.as_str()).collect();
+        anyhow::ensure!(
+            names.len() == 1,
+            "there are several paths; say --on with one of: {}",
+            names.join(", ")
+        );
+        Ok(0)
+    }
+
+    /// The texts that describe the link, each with its digest: a profile's name does not tell what is in the file.
+    pub(super) fn files(&self) -> Vec<Value> {
+        let profile = self.profile.as_deref().into_iter().map(ToOwned::to_owned);
+        let traces = self.trace.iter().flat_map(|(up, down)| [up, down]);
+        profile.chain(traces.map(|path| path.display().to_string())).map(|name| digest(&name)).collect()
     }
 
     /// `base` with the changes applied.
@@ -60,15 +88,23 @@ impl LinkArgs {
             rate: self.rate,
             queue: self.queue,
         };
-        let profile = base.tweaked(&tweak);
-        match &self.trace {
-            Some((up, down)) => {
-                let (up, down) = (read_trace(up).context("--trace")?, read_trace(down).context("--trace")?);
-                Ok(profile.with_traces(up, down))
-            }
-            None => Ok(profile),
+        let mut profile = base.tweaked(&tweak);
+        if let Some((up, down)) = &self.trace {
+            let (up, down) = (read_trace(up).context("--trace")?, read_trace(down).context("--trace")?);
+            profile = profile.with_traces(up, down);
         }
+        profile.check()?;
+        Ok(profile)
     }
+}
+
+/// Name and SHA-256 of a built-in profile or of a file. No digest if it can no longer be read.
+pub(super) fn digest(name: &str) -> Value {
+    let text = match BUILT_IN.iter().find(|built_in| built_in.name == name) {
+        Some(built_in) => Some(built_in.text.as_bytes().to_vec()),
+        None => std::fs::read(name).ok(),
+    };
+    json!({ "name": name, "sha256": text.map(|text| sha256([text])) })
 }
 
 fn two_paths(text: &str) -> Result<(PathBuf, PathBuf), String> {

@@ -31,12 +31,17 @@ enum Command {
     Plot(Box<plot::Args>),
     Oracle(Box<oracle::Args>),
     Measure(measure::Args),
-    /// Replace this process by a command that dies with its parent
+    /// Replace this process by a command, once it may begin
     #[command(hide = true)]
     Enter {
+        #[arg(long)]
+        gate: Option<i32>,
         #[arg(last = true)]
         command: Vec<OsString>,
     },
+    /// Be the first process of the namespace in which endpoints live
+    #[command(hide = true)]
+    Keep,
 }
 
 /// Exit code when a command cannot be started, as shells have it.
@@ -50,8 +55,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Plot(args) => plot::run(&args),
         Command::Measure(args) => measure::run(&args),
         Command::Run(args) => return run::run(&args),
-        Command::Enter { command } => {
-            complain(&run::enter(&command));
+        Command::Keep => run::keep(),
+        Command::Enter { gate, command } => {
+            complain(&run::enter(gate, &command));
             return ExitCode::from(NOT_STARTED);
         }
     };

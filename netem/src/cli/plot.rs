@@ -61,7 +61,7 @@ fn logged(path: &Path) -> anyhow::Result<(String, Vec<Sample>, Vec<Mark>)> {
 
 fn simulated(args: &Args) -> anyhow::Result<(String, Vec<Sample>, Vec<Mark>)> {
     let (scenario, seed) = (args.link.scenario()?, args.link.seed);
-    let link = &scenario.paths[0].profile;
+    let link = &scenario.paths[LinkArgs::one_path(&scenario)?].profile;
     let samples = samples::simulate(link, seed, args.offer, args.time);
     let title = format!("{}: {} (seed {seed})", link.name, scenario.summary);
     Ok((title, samples, samples::events(&scenario, args.time)))

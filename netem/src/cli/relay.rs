@@ -82,7 +82,9 @@ fn relay(args: RelayArgs) -> anyhow::Result<()> {
     if args.udp.is_empty() && args.tcp.is_empty() {
         anyhow::bail!("nothing to forward; give --udp LISTEN=UPSTREAM, --tcp LISTEN=UPSTREAM or both");
     }
-    let mut config = Config::scenario(args.link.scenario()?).seed(args.link.seed);
+    let scenario = args.link.scenario()?;
+    LinkArgs::one_path(&scenario)?;
+    let mut config = Config::scenario(scenario).seed(args.link.seed);
     config.sharing = if args.per_flow { Sharing::PerFlow } else { Sharing::Shared };
     config.udp.clone_from(&args.udp);
     config.tcp.clone_from(&args.tcp);

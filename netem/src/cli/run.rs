@@ -1,25 +1,29 @@
 //! `carriageway-netem run`: a command on the vehicle's side of an emulated link, others on the network's side.
 
 mod child;
+mod crew;
+mod keeper;
 mod privilege;
-mod remains;
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::File;
+use std::io::Write;
 use std::path::PathBuf;
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use carriageway_netem::clock;
 use carriageway_netem::profile::{Path, Profile, units};
 use carriageway_netem::testbed::report::Report;
-use carriageway_netem::testbed::{Config, SERVER, Testbed, vehicle_address};
+use carriageway_netem::testbed::{Config, Prepared, Testbed};
 use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
+use serde_json::{Value, json};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::link::LinkArgs;
+use super::link::{self, LinkArgs};
 use super::{complain, note};
-use child::Child;
+use crew::Crew;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,25 +31,29 @@ Examples:
   carriageway-netem run --profile lte-edge --seed 7 --net-side 'python3 -m http.server 8000' \\
       --wait-for tcp:8000 -- sh -c 'curl -o /dev/null http://$NETEM_SERVER:8000/file'
   # 2 Mbit/s, 60 ms round trip, 16 KiB of queue, with the fate of every packet
-  carriageway-netem run --rate 2mbit --delay 30ms --queue 16KiB --log packets.csv -- ping -c 5 10.199.0.1
+  carriageway-netem run --rate 2mbit --delay 30ms --queue 16KiB --log packets.csv \\
+      --net-side 'python3 -m http.server 8000' --wait-for tcp:8000 -- curl -o /dev/null http://10.199.0.1:8000/
   # Two radios, three vehicles
   carriageway-netem run --path lte0=lte-good --path wlan0=clean --vehicles 3 -- ip route
 
 Commands see NETEM_SERVER (the network's address), NETEM_VEHICLE (their own, on the first path),
 NETEM_VEHICLE_ID (vehicle-1, ...), NETEM_PATHS and NETEM_SEED. The network side has 10.199.0.1.
+The clock of the links and of the scenario starts when the vehicles' commands are released, behind
+--net-side and --wait-for; those commands find it in NETEM_START_NS (CLOCK_MONOTONIC).
 
-Needs root, or a user namespace where /dev/net/tun is open to you. Namespaces have no names, so
-nothing is left behind; processes that outlive a killed run are ended by the next one.
+Needs root, or a user namespace where /dev/net/tun is open to you. Namespaces have no names and
+end with the run, and all commands with them, however the run ends.
 
-The exit code is the command's; 125 if the emulator failed, 124 if --strict and the run is not
-valid, 127 if the command cannot be started.";
+The exit code is the command's; 123 if --strict and the run is not valid, 124 if --time-limit ended
+it, 125 if the emulator failed, 127 if the command cannot be started, 128 + the signal's number if
+a signal ended it.";
 
+/// Exit code of a strict run that is not valid.
+const NOT_VALID: u8 = 123;
+/// Exit code when the time was up, as `timeout` has it.
+const TIME_IS_UP: u8 = 124;
 /// Exit code when the emulator itself failed, as `timeout` and `env` have it.
 const OUR_FAULT: u8 = 125;
-/// Exit code of a strict run that is not valid.
-const NOT_VALID: u8 = 124;
-/// How long endpoints may take to end after they were asked to.
-const GRACE: Duration = Duration::from_secs(3);
 
 /// Run a command on the vehicle's side of an emulated link
 #[derive(Parser)]
@@ -65,19 +73,19 @@ pub(super) struct Args {
     /// Start the vehicles once the network's side listens there; may be repeated
     #[arg(long, value_name = "tcp:PORT|udp:PORT", value_parser = child::Port::parse)]
     wait_for: Vec<child::Port>,
-    /// End everything after this long
+    /// End everything this long after the start, with 124
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     time_limit: Option<Duration>,
     /// Write the fate of every packet as CSV
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
-    /// Write the run's account of itself as JSON: counters, lateness, CPU pressure, valid or not
+    /// Write the run's account of itself as JSON: counters, lateness, what was run, valid or not
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Run the emulator's thread with real-time priority: exact even on a busy machine
     #[arg(long)]
     realtime: bool,
-    /// Exit with 124 if the run is not valid
+    /// Exit with 123 if the run is not valid
     #[arg(long)]
     strict: bool,
     /// What runs in each vehicle
@@ -95,25 +103,26 @@ pub(super) fn run(args: &Args) -> ExitCode {
     }
 }
 
-/// Replaces this process by a command that dies with its parent; how `run` starts its endpoints.
-pub(super) fn enter(command: &[OsString]) -> anyhow::Error {
-    child::enter(command)
+/// Replaces this process by a command; how `run` starts its endpoints.
+pub(super) fn enter(gate: Option<i32>, command: &[OsString]) -> anyhow::Error {
+    child::enter(gate, command)
+}
+
+/// Keeps the endpoints of a run together.
+pub(super) fn keep() -> anyhow::Result<()> {
+    Ok(keeper::keep()?)
 }
 
 fn attempt(args: &Args) -> anyhow::Result<ExitCode> {
-    remains::sweep();
     privilege::acquire()?;
-    let bed = Testbed::start(config(args)?)?;
+    let report = args.report.as_ref().map(|path| {
+        File::create(path).with_context(|| format!("--report {}: cannot be written", path.display()))
+    });
+    let report = report.transpose()?;
+    let prepared = Testbed::prepare(config(args)?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut children = Children::default();
-    let code = runtime.block_on(drive(args, &bed, &mut children));
-    // Endpoints end before the link: a TCP connection whose link has vanished hangs.
-    runtime.block_on(children.end());
-    let report = bed.report()?;
-    tell(args, &report)?;
-    bed.stop()?;
-    let code = code?;
-    Ok(if args.strict && !report.is_valid() && code == 0 { NOT_VALID } else { code }.into())
+    let code = runtime.block_on(conduct(args, prepared, report))?;
+    Ok(code.into())
 }
 
 fn config(args: &Args) -> anyhow::Result<Config> {
@@ -134,88 +143,97 @@ fn path(text: &str, args: &Args) -> anyhow::Result<Path> {
     Ok(Path { name: name.into(), profile: args.link.change(Profile::find(profile)?)? })
 }
 
-/// The processes of a run.
-#[derive(Default)]
-struct Children {
-    net_side: Vec<Child>,
-    vehicles: Vec<Child>,
-}
+/// How a run can be ended from outside.
+struct Interrupts([(Signal, u8); 3]);
 
-impl Children {
-    /// Ends them and everything that they started.
-    async fn end(self) {
-        remains::end_own(GRACE).await;
-        for mut child in self.vehicles.into_iter().chain(self.net_side) {
-            // Already gone, as a rule; one that was just becoming another program was not seen.
-            let _ = child.kill().await;
+impl Interrupts {
+    fn new() -> std::io::Result<Self> {
+        // 128 and the signal's number, as shells have it.
+        let listen = |kind: SignalKind| std::io::Result::Ok((signal(kind)?, 128 + kind.as_raw_value() as u8));
+        let kinds = [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::terminate()];
+        let [hangup, interrupt, terminate] = kinds.map(listen);
+        Ok(Self([hangup?, interrupt?, terminate?]))
+    }
+
+    /// The exit code for the signal that came.
+    async fn next(&mut self) -> u8 {
+        let [hangup, interrupt, terminate] = &mut self.0;
+        tokio::select! {
+            _ = hangup.0.recv() => hangup.1,
+            _ = interrupt.0.recv() => interrupt.1,
+            _ = terminate.0.recv() => terminate.1,
         }
     }
 }
 
-/// Runs all commands; gives the exit code of the first vehicle that failed.
-async fn drive(args: &Args, bed: &Testbed, children: &mut Children) -> anyhow::Result<u8> {
-    let Children { net_side, vehicles } = children;
-    for command in &args.net_side {
-        let words = ["sh".into(), "-c".into(), OsString::from(command)];
-        net_side.push(start(bed, None, &words).with_context(|| format!("--net-side {command}"))?);
-    }
-    for port in &args.wait_for {
-        child::listening(bed.net(), *port, net_side).await?;
-    }
-    for number in 0..args.vehicles {
-        let child = start(bed, Some(number), &args.command);
-        vehicles.push(child.with_context(|| args.command[0].display().to_string())?);
-    }
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+/// The whole run; gives its exit code.
+async fn conduct(args: &Args, prepared: Prepared, report: Option<File>) -> anyhow::Result<u8> {
+    // Before the first child, so that no signal finds one without anybody who ends it.
+    let mut interrupts = Interrupts::new()?;
+    let mut crew = Crew::new()?;
+    let gathered = tokio::select! {
+        gathered = crew.gather(args, &prepared) => gathered,
+        code = interrupts.next() => {
+            crew.end().await;
+            note("the run was ended before it began");
+            return Ok(code);
+        }
+    };
+    let begun = gathered.and_then(|gate| {
+        let bed = prepared.begin()?;
+        gate.open(args.vehicles, bed.started())?;
+        Ok((clock::now().since(bed.started()), bed))
+    });
+    let (released, bed) = match begun {
+        Ok(begun) => begun,
+        Err(error) => {
+            crew.end().await;
+            return Err(error);
+        }
+    };
     let limit = async {
         match args.time_limit {
             Some(limit) => tokio::time::sleep(limit).await,
             None => std::future::pending().await,
         }
     };
-    tokio::select! {
-        code = all_end(vehicles) => code,
-        _ = interrupt.recv() => Ok(130),
-        _ = terminate.recv() => Ok(143),
-        () = limit => Ok(0),
+    let code = tokio::select! {
+        code = crew.drive(bed.started()) => code,
+        code = interrupts.next() => Ok(code),
+        () = limit => Ok(TIME_IS_UP),
+    };
+    // Endpoints end before the link: a TCP connection whose link has vanished hangs.
+    let net_side = crew.end().await;
+    let run = json!({
+        "arguments": std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>(),
+        "files": files(args),
+        "vehicles_released_us": released.as_micros() as u64,
+        "exit_code": code.as_ref().ok(),
+    });
+    let account = tell(report, bed.report()?, run, &net_side)?;
+    bed.stop()?;
+    let code = code?;
+    Ok(if args.strict && !account.is_valid() && code == 0 { NOT_VALID } else { code })
+}
+
+/// The texts that the links come from, with their digests.
+fn files(args: &Args) -> Vec<Value> {
+    let paths = args.paths.iter().filter_map(|path| path.split_once('='));
+    args.link.files().into_iter().chain(paths.map(|(_, profile)| link::digest(profile))).collect()
+}
+
+/// Writes the report and says why the run is not to be trusted.
+fn tell(file: Option<File>, report: Report, run: Value, net_side: &[crew::Ended]) -> anyhow::Result<Report> {
+    let mut report =
+        report.with("run", run).with("net_side", net_side.iter().map(crew::Ended::json).collect());
+    for fault in net_side.iter().filter_map(crew::Ended::fault) {
+        report = report.with_fault(fault);
     }
-}
-
-/// Starts a command in a vehicle, or on the network's side. A lone vehicle may read from the terminal.
-fn start(bed: &Testbed, vehicle: Option<usize>, command: &[OsString]) -> anyhow::Result<Child> {
-    let side = vehicle.map_or(bed.net(), |number| bed.vehicle(number));
-    let stdin =
-        if vehicle.is_some() && bed.config().vehicles == 1 { Stdio::inherit() } else { Stdio::null() };
-    let vehicle = vehicle.unwrap_or(0);
-    let paths: Vec<_> = bed.config().scenario.paths.iter().map(|path| path.name.as_str()).collect();
-    let environment = [
-        ("NETEM_SERVER", SERVER.to_string()),
-        ("NETEM_VEHICLE", vehicle_address(vehicle, 0).to_string()),
-        ("NETEM_VEHICLE_ID", format!("vehicle-{}", vehicle + 1)),
-        ("NETEM_PATHS", paths.join(" ")),
-        ("NETEM_SEED", bed.config().seed.0.to_string()),
-        remains::mark(),
-    ];
-    child::start(side, command, &environment, stdin)
-}
-
-async fn all_end(children: &mut [Child]) -> anyhow::Result<u8> {
-    let mut first_failure = 0;
-    for child in children {
-        let code = child::code(child.wait().await?);
-        first_failure = if first_failure == 0 { code } else { first_failure };
-    }
-    Ok(first_failure)
-}
-
-fn tell(args: &Args, report: &Report) -> anyhow::Result<()> {
-    if let Some(path) = &args.report {
-        fs::write(path, format!("{:#}\n", report.json()))
-            .with_context(|| format!("--report {}", path.display()))?;
+    if let Some(mut file) = file {
+        writeln!(file, "{:#}", report.json()).context("--report: cannot be written")?;
     }
     for fault in report.faults() {
         note(&format!("this run is not valid: {fault}"));
     }
-    Ok(())
+    Ok(report)
 }

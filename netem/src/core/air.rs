@@ -5,11 +5,9 @@ use std::time::Duration;
 use super::burst::Burst;
 use super::chance::{Chance, Direction, Draw, Seed};
 use super::counts::Cause;
-use super::law::{Draws, Jitter, Law, Loss, Probability, Shape};
+use super::jitter::Additions;
+use super::law::{Draws, Law, Loss, Probability};
 use super::moment::{Moment, Slot};
-
-/// Exponential jitter is cut off at this many means.
-const EXPONENTIAL_CUT: f64 = 8.0;
 
 /// The fate of a packet on the air.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,13 +25,13 @@ pub enum Fate {
     },
 }
 
-/// The channel: a pure function of (seed, direction, slot), outages aside.
+/// The channel: a pure function of seed, direction and moment, outages aside.
 #[derive(Clone, Debug)]
 pub struct Air {
     chance: Chance,
     start: Moment,
     delay: Duration,
-    jitter: Jitter,
+    jitter: Additions,
     duplicate: Probability,
     corrupt: Probability,
     draws: Draws,
@@ -55,7 +53,7 @@ impl Air {
             chance,
             start,
             delay: law.delay,
-            jitter: law.jitter,
+            jitter: Additions::new(law.jitter, law.draws, chance, start),
             duplicate: law.duplicate,
             corrupt: law.corrupt,
             draws: law.draws,
@@ -69,6 +67,11 @@ impl Air {
         self.delay
     }
 
+    /// No packet is in the air for more.
+    pub(super) const fn longest(&self) -> Duration {
+        self.delay.saturating_add(self.jitter.longest())
+    }
+
     /// The fate of packet number `index` if it leaves at `at`.
     pub fn fate(&mut self, at: Moment, index: u64) -> Fate {
         let slot = Slot::of(at, self.start);
@@ -79,9 +82,10 @@ impl Air {
         if let Some(cause) = self.loses(slot, n) {
             return Fate::Lost(cause);
         }
-        let hit = |share: Probability, draw| share.holds(self.chance.unit(draw, n));
+        let chance = self.chance;
+        let hit = |share: Probability, draw| share.holds(chance.unit(draw, n));
         Fate::Arrives {
-            after: self.delay + self.jitter(n),
+            after: self.delay.saturating_add(self.jitter.addition(at, index)),
             copies: if hit(self.duplicate, Draw::Duplicate) { 2 } else { 1 },
             corrupt: hit(self.corrupt, Draw::Corrupt).then(|| self.chance.bits(Draw::CorruptBit, n)),
         }
@@ -100,16 +104,5 @@ impl Air {
             }
             (Loss::None | Loss::GilbertElliott { .. }, _) => None,
         }
-    }
-
-    fn jitter(&self, n: u64) -> Duration {
-        if self.jitter.spread.is_zero() {
-            return Duration::ZERO;
-        }
-        let factor = match self.jitter.shape {
-            Shape::Uniform => self.chance.unit(Draw::Jitter, n),
-            Shape::Exponential => self.chance.exponential(Draw::Jitter, n).min(EXPONENTIAL_CUT),
-        };
-        self.jitter.spread.mul_f64(factor)
     }
 }

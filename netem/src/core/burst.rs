@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::chance::{Chance, Draw};
 use super::moment::Moment;
 
+/// Means below this count as this: the slot, at which the air decides.
+const SHORTEST_MEAN: Duration = Duration::from_millis(1);
+
 /// An alternating renewal process: the state at a moment depends on the seed and that moment only.
 #[derive(Clone, Debug)]
 pub(super) struct Burst {
@@ -25,6 +28,8 @@ struct Period {
 
 impl Burst {
     pub(super) fn new(chance: Chance, start: Moment, mean_good: Duration, mean_bad: Duration) -> Self {
+        // Shorter than the grain is never seen, and walking through such periods would take for ever.
+        let (mean_good, mean_bad) = (mean_good.max(SHORTEST_MEAN), mean_bad.max(SHORTEST_MEAN));
         let period = Period { number: 0, bad: false, from: start, until: start };
         let mut burst = Self { chance, start, mean_good, mean_bad, period };
         burst.rewind();
@@ -52,7 +57,8 @@ impl Burst {
 
     fn begin(&self, number: u64, bad: bool, from: Moment) -> Period {
         let mean = if bad { self.mean_bad } else { self.mean_good };
-        let length = mean.mul_f64(self.chance.exponential(Draw::Burst, number));
+        let seconds = mean.as_secs_f64() * self.chance.exponential(Draw::Burst, number);
+        let length = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
         // At least a nanosecond: a period of no length would never let time pass.
         Period { number, bad, from, until: from + length.max(Duration::from_nanos(1)) }
     }

@@ -81,9 +81,9 @@ impl Bucket {
     fn take(&mut self, now: Moment, bytes: u64) -> bool {
         let gained = self.rate.bytes_in(now.since(self.filled));
         // Time is spent in whole bytes, so that frequent small packets do not lose the fractions.
-        self.filled =
-            if self.level + gained >= self.burst { now } else { self.filled + self.rate.time_for(gained) };
-        self.level = (self.level + gained).min(self.burst);
+        let level = self.level.saturating_add(gained);
+        self.filled = if level >= self.burst { now } else { self.filled + self.rate.time_for(gained) };
+        self.level = level.min(self.burst);
         let passes = self.level >= bytes;
         if passes {
             self.level -= bytes;

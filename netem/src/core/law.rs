@@ -105,9 +105,14 @@ impl Rate {
 }
 
 /// What is added to the propagation delay.
+///
+/// Where order is kept, a packet waits for every slot before its own that could have held one back, used or not: the delay hangs
+/// on the moment at which it leaves and on nothing that anybody sends. Such additions are not independent, and uniform ones are
+/// longer on average: about `spread - sqrt(1.6 ms * spread)` for spreads well above a millisecond, 6.8 ms of 10 ms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Jitter {
-    /// Uniform: the largest addition. Exponential: the mean.
+    /// Uniform: the largest addition. Exponential: the mean, in order as well as out of it (but for [`Draws::ByIndex`] in order,
+    /// where it is the mean before a packet waits for those ahead). At most 1,000 s.
     pub spread: Duration,
     /// How additions are distributed.
     pub shape: Shape,
@@ -118,10 +123,10 @@ pub struct Jitter {
 /// Distribution of jitter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Shape {
-    /// Every addition from zero to the spread is equally likely.
+    /// Every draw from zero to the spread is equally likely.
     #[default]
     Uniform,
-    /// Mostly short, sometimes long (retransmissions below IP); cut off at eight times the mean, which one in 3,000 reaches.
+    /// Mostly short, sometimes long (retransmissions below IP); cut off at eight times the mean.
     Exponential,
 }
 
@@ -146,7 +151,7 @@ pub enum Loss {
     /// Good and bad periods take turns, exponentially long in wall time (Gilbert 1960, Elliott 1963; here in continuous
     /// time, so that a transport cannot shorten a burst by sending more).
     GilbertElliott {
-        /// Mean length of a good period.
+        /// Mean length of a good period; below 1 ms counts as 1 ms, as does the other.
         mean_good: Duration,
         /// Mean length of a bad period.
         mean_bad: Duration,

@@ -9,15 +9,18 @@
 //! - the air decides, for the 1 ms slot in which a packet leaves, whether it is lost, duplicated or corrupted,
 //! - the line holds it for the propagation delay and the jitter.
 //!
-//! What the air does is a pure function of (seed, direction, slot): two transports that send in the same slot meet the same
-//! fate, whatever they sent before.
+//! What the air does is a pure function of seed, direction and the moment a packet leaves, and loss, duplication and corruption of
+//! that moment's slot: two transports that send in the same slot meet the same fate, whatever they or others sent before.
 
 mod air;
 mod burst;
 mod chance;
+mod check;
 mod codel;
 mod counts;
+mod fluid;
 mod gate;
+mod jitter;
 mod law;
 mod line;
 mod moment;
@@ -30,6 +33,7 @@ mod trace;
 
 pub use air::{Air, Fate};
 pub use chance::{Chance, Direction, Draw, Seed};
+pub use check::Unsound;
 pub use counts::{Cause, Counts};
 pub use gate::Kind;
 pub use law::{

@@ -1,15 +1,15 @@
-//! The best that any transport could have done on a link: it knows all losses, outages and delays in advance and never sends in
-//! vain. What a real transport is slower than this is its own doing.
+//! What a link allows at best. Two answers: a bound that no sender beats, and what a sender that knows all losses, outages and
+//! delays in advance achieves. What a real transport is slower than the second is its own doing.
 
-use std::collections::VecDeque;
-use std::time::Duration;
+mod greedy;
 
 use super::air::{Air, Fate};
 use super::chance::{Direction, Seed};
-use super::law::{Capacity, Law};
-use super::moment::{Moment, Slot};
+use super::fluid::{Bed, Fluid};
+use super::law::{Capacity, Law, Order};
+use super::moment::Moment;
 use super::outage::Outages;
-use super::server::Server;
+use std::time::Duration;
 
 /// How far ahead a way through is looked for.
 const HORIZON: Duration = Duration::from_mins(2);
@@ -27,159 +27,134 @@ pub struct Message {
     pub priority: u8,
 }
 
-/// A link whose future is known.
+/// A link whose future is known. What it does to UDP and how long its queue is do not count: the best sender avoids both.
 #[derive(Clone, Debug)]
 pub struct Oracle {
     law: Law,
-    seed: Seed,
-    direction: Direction,
-    start: Moment,
+    bed: Bed,
+    air: Air,
 }
 
 impl Oracle {
     /// For the pipe that the same arguments make. Fates must hang on slots, not on packet numbers.
-    pub const fn new(law: Law, seed: Seed, direction: Direction, start: Moment) -> Self {
-        Self { law, seed, direction, start }
+    pub fn new(law: Law, seed: Seed, direction: Direction, start: Moment) -> Self {
+        let bed = Bed {
+            start,
+            mtu: law.mtu,
+            outages: Outages::new(start, law.outages.clone()),
+            capacities: vec![(start, law.capacity.clone())],
+        };
+        let air = Air::new(&law, seed, direction, start);
+        Self { law, bed, air }
     }
 
-    /// When a message of `bytes` that is offered at `offered` could be complete on an otherwise idle link; `None` if not within two
-    /// minutes.
+    /// The same link, whose capacity changes at these moments.
+    #[must_use]
+    pub fn with_changes(mut self, changes: impl IntoIterator<Item = (Moment, Capacity)>) -> Self {
+        self.bed.capacities.extend(changes);
+        self.bed.capacities.sort_by_key(|(from, _)| *from);
+        self
+    }
+
+    /// No sender completes a message of `bytes` that is offered at `offered` sooner, in whatever packets and even on an otherwise idle
+    /// link; `None` if that takes more than two minutes. Where one packet carries it, a sender exists that is as fast, holds aside.
     pub fn best(&self, offered: Moment, bytes: u32) -> Option<Moment> {
-        let latest = offered + HORIZON;
-        let fits = |by: Moment| self.road().completes(offered, &self.packets(bytes), by);
-        if !fits(latest) {
-            return None;
+        let from = offered.max(self.bed.start);
+        let latest = from + HORIZON;
+        let left = self.leaves(from, bytes, latest, None)?;
+        match self.law.jitter.order {
+            Order::Kept => self.arrival(left),
+            Order::Free => Some(self.best_of_free(from, left, bytes)),
         }
-        // More time never harms, so the first moment by which it fits can be found by halving.
-        let (mut low, mut high) = (offered.as_nanos(), latest.as_nanos());
+        .filter(|arrival| *arrival <= latest)
+    }
+
+    /// The same for a message of each workload when all of it is to be delivered and no packet of a message is sent while one of
+    /// higher priority waits. Within a priority any order is allowed, and messages of lower priority may be held back, so for the highest
+    /// this is [`Self::best`].
+    pub fn jointly(&self, messages: &[Message]) -> Vec<Option<Moment>> {
+        let mut order: Vec<_> = (0..messages.len()).collect();
+        order.sort_by_key(|index| messages[*index].offered);
+        let mut bounds = vec![None; messages.len()];
+        let mut priorities: Vec<_> = messages.iter().map(|message| message.priority).collect();
+        priorities.sort_unstable();
+        priorities.dedup();
+        for priority in priorities {
+            let above: Vec<_> =
+                order.iter().copied().filter(|index| messages[*index].priority > priority).collect();
+            let free = self.drained(messages, &above);
+            for index in order.iter().copied().filter(|index| messages[*index].priority == priority) {
+                let Message { offered, bytes, .. } = messages[index];
+                let ahead = above.partition_point(|other| messages[*other].offered <= offered);
+                let from = match ahead.checked_sub(1).map(|last| free[last]) {
+                    None => Some(offered),
+                    Some(free) => free.map(|free| free.max(offered)),
+                };
+                bounds[index] = from.and_then(|from| self.best(from, bytes));
+            }
+        }
+        bounds
+    }
+
+    /// What a sender achieves that knows the future, sends packet by packet the highest priority first and within a priority the
+    /// message offered first, never in vain, and never idles while something waits and a way through is open. `None` for messages that
+    /// find no way within two minutes of waiting.
+    pub fn achievable(&self, messages: &[Message]) -> Vec<Option<Moment>> {
+        greedy::schedule(&self.bed, &self.air, messages, |_| {})
+    }
+
+    /// When each of the messages `chosen`, in the order of their offers, could have left with all before it.
+    fn drained(&self, messages: &[Message], chosen: &[usize]) -> Vec<Option<Moment>> {
+        let mut free = vec![None; chosen.len()];
+        let Some(first) = chosen.first() else { return free };
+        let from = messages[*first].offered.max(self.bed.start);
+        let mut fluid = Fluid::new(&self.bed, self.air.clone(), from, None);
+        let mut last = from;
+        for (number, index) in chosen.iter().enumerate() {
+            last = messages[*index].offered.max(from);
+            fluid.flow(last, |number, left| free[number] = Some(left));
+            fluid.pour(self.ip_bytes(messages[*index].bytes), number);
+        }
+        fluid.flow(last + HORIZON, |number, left| free[number] = Some(left));
+        free
+    }
+
+    /// When the last of `bytes` could leave, if none is served before `from` and only what arrives by `deadline` counts.
+    fn leaves(&self, from: Moment, bytes: u32, until: Moment, deadline: Option<Moment>) -> Option<Moment> {
+        let mut fluid = Fluid::new(&self.bed, self.air.clone(), from, deadline);
+        fluid.pour(self.ip_bytes(bytes), 0);
+        let mut last = None;
+        fluid.flow(until, |_, left| last = Some(left));
+        last
+    }
+
+    /// Where packets may overtake, the earliest is not always the best: the first deadline by which all can have arrived is found
+    /// by halving, for more time never harms.
+    fn best_of_free(&self, from: Moment, left: Moment, bytes: u32) -> Moment {
+        let (mut low, mut high) =
+            ((left + self.air.shortest()).as_nanos(), (left + self.air.longest()).as_nanos());
         while low < high {
             let middle = low + (high - low) / 2;
-            if fits(Moment::from_nanos(middle)) {
+            let deadline = Moment::from_nanos(middle);
+            if self.leaves(from, bytes, deadline + Duration::from_nanos(1), Some(deadline)).is_some() {
                 high = middle;
             } else {
                 low = middle + 1;
             }
         }
-        Some(Moment::from_nanos(high))
+        Moment::from_nanos(high)
     }
 
-    /// When each message of a workload could be complete if they share the link, packet by packet the highest priority first and
-    /// within a priority the one offered first. `None` for those that find no way through.
-    ///
-    /// The link never idles while something waits and a way through is open, and each slot's jitter is taken as it comes. A sender
-    /// that held bulk back for the sake of an urgent message that it foresees could do better for that one, at the bulk's cost.
-    pub fn jointly(&self, messages: &[Message]) -> Vec<Option<Moment>> {
-        let mut waiting: Vec<_> = messages
-            .iter()
-            .map(|message| (*message, VecDeque::from(self.packets(message.bytes)), Some(message.offered)))
-            .collect();
-        let mut order: Vec<_> = (0..messages.len()).collect();
-        order.sort_by_key(|index| messages[*index].offered);
-        let (mut road, mut free, mut last_due) = (self.road(), self.start, Moment::ZERO);
-        loop {
-            let open = order.iter().copied().filter(|index| !waiting[*index].1.is_empty());
-            let Some(first) = open.clone().map(|index| waiting[index].0.offered).min() else { break };
-            let now = free.max(first);
-            let ready = open.filter(|index| waiting[*index].0.offered <= now);
-            // Of equals the first in the order of offers: `max_by_key` would take the last.
-            let Some(next) = ready.rev().max_by_key(|index| waiting[*index].0.priority) else { break };
-            let (_, packets, complete) = &mut waiting[next];
-            let Some(size) = packets.pop_front() else { break };
-            let Some((left, due)) = road.depart(now, size, now + HORIZON) else {
-                packets.clear();
-                *complete = None;
-                continue;
-            };
-            free = left;
-            last_due = last_due.max(due);
-            *complete = complete.map(|complete| complete.max(last_due));
-        }
-        waiting.into_iter().map(|(_, _, complete)| complete).collect()
-    }
-
-    fn road(&self) -> Road {
-        Road {
-            air: Air::new(&self.law, self.seed, self.direction, self.start),
-            server: Server::new(self.law.capacity.clone(), self.start),
-            outages: Outages::new(self.start, self.law.outages.clone()),
-            capacity: self.law.capacity.clone(),
-            start: self.start,
-        }
-    }
-
-    /// IP sizes of the packets that carry `bytes`: full ones, then the rest.
-    fn packets(&self, bytes: u32) -> Vec<u32> {
-        let most = self.law.mtu.saturating_sub(HEADERS).max(1);
-        let (full, rest) = (bytes / most, bytes % most);
-        let mut packets = vec![most + HEADERS; full as usize];
-        if rest > 0 || full == 0 {
-            packets.push(rest + HEADERS);
-        }
-        packets
-    }
-}
-
-/// The link's future, walked through once.
-struct Road {
-    air: Air,
-    server: Server,
-    outages: Outages,
-    capacity: Capacity,
-    start: Moment,
-}
-
-impl Road {
-    /// Whether all packets can have arrived by `by` if none is served before `from`.
-    fn completes(mut self, from: Moment, sizes: &[u32], by: Moment) -> bool {
-        let mut free = from;
-        for size in sizes {
-            match self.depart(free, *size, by) {
-                Some((left, _)) => free = left,
-                None => return false,
-            }
-        }
-        true
-    }
-
-    /// The earliest departure of a packet that is not served before `from` and arrives by `by`, and its arrival.
-    fn depart(&mut self, from: Moment, size: u32, by: Moment) -> Option<(Moment, Moment)> {
-        let mut from = from;
-        loop {
-            from = self.outages.released_at(from);
-            // Trying must not use up opportunities.
-            let mut server = self.server.clone();
-            let left = server.finish(from, size);
-            if left > by {
-                return None;
-            }
-            if let Some(due) = self.arrival(left).filter(|due| *due <= by) {
-                self.server = server;
-                return Some((left, due));
-            }
-            let next = Slot(Slot::of(left, self.start).0 + 1).begins(self.start);
-            from = from.max(self.latest_start(next, size));
-        }
-    }
-
-    /// When a packet that leaves at `left` arrives, if it does.
-    fn arrival(&mut self, left: Moment) -> Option<Moment> {
-        if self.outages.drops_at(left) {
-            return None;
-        }
-        match self.air.fate(left, 0) {
-            Fate::Lost(_) => None,
+    fn arrival(&self, left: Moment) -> Option<Moment> {
+        match self.air.clone().fate(left, 0) {
             Fate::Arrives { after, .. } => Some(left + after),
+            Fate::Lost(_) => None,
         }
     }
 
-    /// When the service of a packet must begin to end no sooner than `left`.
-    fn latest_start(&self, left: Moment, size: u32) -> Moment {
-        match &self.capacity {
-            Capacity::Rate(rate) => {
-                let service = rate.time_for(u64::from(size));
-                Moment::from_nanos(left.as_nanos().saturating_sub(service.as_nanos() as u64))
-            }
-            Capacity::Unlimited | Capacity::Trace(_) => left,
-        }
+    /// The least IP bytes that carry `bytes`.
+    fn ip_bytes(&self, bytes: u32) -> u64 {
+        let most = self.law.mtu.saturating_sub(HEADERS).max(1);
+        u64::from(bytes) + u64::from(bytes.div_ceil(most).max(1)) * u64::from(HEADERS)
     }
 }

@@ -5,6 +5,10 @@ use std::time::Duration;
 use super::law::{Outage, OutageMode};
 use super::moment::Moment;
 
+/// Windows that may follow each other without a gap: a link that is held through more counts as held for ever, so that asking
+/// always ends.
+const MOST_WINDOWS: usize = 1_000;
+
 /// Scheduled outages of a law and those declared while the link runs.
 #[derive(Clone, Debug)]
 pub(super) struct Outages {
@@ -40,16 +44,33 @@ impl Outages {
         self.windows_at(at).any(|window| window.mode == OutageMode::Drop)
     }
 
-    /// The first moment not before `at` at which the link is not held.
+    /// The first moment not before `at` at which the link is not held; [`Moment::NEVER`] if there is none.
     pub(super) fn released_at(&self, at: Moment) -> Moment {
         let mut at = at;
-        while let Some(window) = self.windows_at(at).find(|window| window.mode == OutageMode::Hold) {
-            at = window.until;
-            if at == Moment::NEVER {
-                break;
+        for _ in 0..MOST_WINDOWS {
+            match self.windows_at(at).find(|window| window.mode == OutageMode::Hold) {
+                Some(window) if window.until < Moment::NEVER => at = window.until,
+                Some(_) => return Moment::NEVER,
+                None => return at,
             }
         }
-        at
+        Moment::NEVER
+    }
+
+    /// The first moment after `at` at which an outage may begin or end.
+    pub(super) fn next_edge(&self, at: Moment) -> Moment {
+        let planned = self.planned.iter().flat_map(|outage| {
+            let window = self.occurrence(*outage, at);
+            let first = self.start + outage.from;
+            let again = match (window, outage.every) {
+                (Some(window), Some(every)) if !every.is_zero() => window.from + every,
+                (Some(_), _) => Moment::NEVER,
+                (None, _) => first,
+            };
+            [window.map_or(Moment::NEVER, |window| window.until), again]
+        });
+        let declared = self.declared.iter().flat_map(|window| [window.from, window.until]);
+        planned.chain(declared).filter(|edge| *edge > at).min().unwrap_or(Moment::NEVER)
     }
 
     fn windows_at(&self, at: Moment) -> impl Iterator<Item = Window> {
@@ -106,6 +127,10 @@ mod tests {
         let mut outages = Outages::new(Moment::ZERO, vec![tunnel(OutageMode::Hold)]);
         assert_eq!(outages.released_at(Moment::from_millis(11_000)), Moment::from_millis(12_000));
         assert_eq!(outages.released_at(Moment::from_millis(12_000)), Moment::from_millis(12_000));
+        let always = |from| Outage { length: Duration::from_secs(29), from, ..tunnel(OutageMode::Hold) };
+        let closed =
+            Outages::new(Moment::ZERO, vec![always(Duration::ZERO), always(Duration::from_secs(10))]);
+        assert_eq!(closed.released_at(Moment::from_millis(5)), Moment::NEVER);
         outages.declare(Moment::from_millis(12_000), Moment::NEVER, OutageMode::Hold);
         assert_eq!(outages.released_at(Moment::from_millis(11_000)), Moment::NEVER);
     }

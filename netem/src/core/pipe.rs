@@ -16,6 +16,10 @@ use super::server::Server;
 /// Bytes that may be in flight: 64 MiB, a gigabit link with half a second of delay.
 const MOST_BYTES_IN_FLIGHT: u64 = 64 << 20;
 
+/// Drops that may wait to be told: far more than the packets of any queue. One that finds no room is counted, like every drop,
+/// and forgotten.
+const MOST_UNTOLD: usize = 1 << 17;
+
 /// What is pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet<T> {
@@ -88,6 +92,7 @@ pub struct Pipe<T> {
     free_at: Moment,
     bytes_in_flight: u64,
     drops: VecDeque<Dropped<T>>,
+    untold: u64,
     counts: Counts,
 }
 
@@ -129,6 +134,7 @@ impl<T> Pipe<T> {
             free_at: start,
             bytes_in_flight: 0,
             drops: VecDeque::new(),
+            untold: 0,
             counts: Counts::default(),
         }
     }
@@ -140,7 +146,7 @@ impl<T> Pipe<T> {
         self.gate = Gate::new(law.mtu, law.udp, now);
         self.queue.reconfigure(law.queue);
         self.air = Air::new(&law, self.seed, self.direction, self.start);
-        self.server = Server::new(law.capacity, self.start);
+        self.server = Server::from(law.capacity, self.start, now);
         self.outages.plan(law.outages);
         self.line.set_order(law.jitter.order);
         self.advance(now);
@@ -154,7 +160,7 @@ impl<T> Pipe<T> {
     /// Changes the capacity from `now` on; the packet in service is finished under the old one.
     pub fn set_capacity(&mut self, now: Moment, capacity: Capacity) {
         self.advance(now);
-        self.server = Server::new(capacity, self.start);
+        self.server = Server::from(capacity, self.start, now);
     }
 
     /// Declares an outage from `now` until `until`, which replaces one declared before; `until = now` ends it.
@@ -185,8 +191,7 @@ impl<T> Pipe<T> {
 
     /// The next thing that has happened by `now`: drops first, then deliveries by due time.
     pub fn pop(&mut self, now: Moment) -> Option<Event<T>> {
-        self.advance(now);
-        if let Some(dropped) = self.drops.pop_front() {
+        if let Some(dropped) = self.pop_drop(now) {
             return Some(Event::Dropped(dropped));
         }
         let (due, flying) = self.line.pop(now)?;
@@ -199,6 +204,18 @@ impl<T> Pipe<T> {
         self.counts.corrupted += u64::from(corrupt.is_some());
         let Numbered { index, packet } = item;
         Some(Event::Delivered(Delivery { index, pushed, left, due, copies, corrupt, packet }))
+    }
+
+    /// The next packet that had been accepted and was dropped by `now`. Who asks after every push and every change keeps no more
+    /// of them than the queue held: on a link without a limit on the rate nothing else may ever become due.
+    pub fn pop_drop(&mut self, now: Moment) -> Option<Dropped<T>> {
+        self.advance(now);
+        self.drops.pop_front()
+    }
+
+    /// Drops that were counted but not told, because nobody asked for far too long.
+    pub const fn untold(&self) -> u64 {
+        self.untold
     }
 
     /// When [`Self::pop`] will next have something to do; `None` if only a push can change that. Never late: it may be
@@ -297,6 +314,10 @@ impl<T> Pipe<T> {
 
     fn lose(&mut self, at: Moment, cause: Cause, waiting: Waiting<Numbered<T>>) {
         self.counts.drop(cause);
+        if self.drops.len() == MOST_UNTOLD {
+            self.untold += 1;
+            return;
+        }
         let Waiting { since: pushed, item: Numbered { index, packet }, .. } = waiting;
         self.drops.push_back(Dropped { index, pushed, at, cause, packet });
     }
@@ -304,5 +325,44 @@ impl<T> Pipe<T> {
     fn refuse(&mut self, at: Moment, cause: Cause, numbered: Numbered<T>) -> Dropped<T> {
         self.counts.drop(cause);
         Dropped { index: numbered.index, pushed: at, at, cause, packet: numbered.packet }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{Loss, Probability};
+
+    fn flood(pipe: &mut Pipe<u64>, count: u64, mut after: impl FnMut(&mut Pipe<u64>, Moment)) {
+        for number in 0..count {
+            let now = Moment::from_nanos(number * 1_000);
+            let packet = Packet { size: 1_400, kind: Kind::Udp, payload: number };
+            assert!(pipe.push(now, packet).is_ok(), "nothing fills the queue");
+            after(pipe, now);
+        }
+    }
+
+    fn void() -> Pipe<u64> {
+        let law = Law { loss: Loss::Bernoulli(Probability::ONE), ..Law::default() };
+        Pipe::new(law, Seed(1), Direction::Up, Moment::ZERO)
+    }
+
+    #[test]
+    fn a_link_that_loses_everything_holds_nothing_for_who_asks() {
+        let mut pipe = void();
+        assert_eq!(pipe.next_arrival(), None);
+        flood(&mut pipe, 1_000, |pipe, now| {
+            assert!(pipe.pop_drop(now).is_some());
+            assert!(pipe.drops.is_empty());
+        });
+        assert_eq!(pipe.counts().dropped_by(Cause::Loss), 1_000);
+    }
+
+    #[test]
+    fn who_never_asks_is_told_so_much_and_no_more() {
+        let mut pipe = void();
+        flood(&mut pipe, MOST_UNTOLD as u64 + 5, |_, _| {});
+        assert_eq!((pipe.drops.len(), pipe.untold()), (MOST_UNTOLD, 5));
+        assert_eq!(pipe.counts().dropped(), MOST_UNTOLD as u64 + 5);
     }
 }

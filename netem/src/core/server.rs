@@ -1,6 +1,7 @@
 //! How long the link takes to put a packet on the air.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::law::{Capacity, Rate};
 use super::moment::Moment;
@@ -23,6 +24,16 @@ impl Server {
                 Self::Trace(Opportunities { trace, start, at: start, next: 0, left: 0 })
             }
         }
+    }
+
+    /// The server of a capacity that holds from `from` on: opportunities up to then are not its own, for the one before may have
+    /// used them.
+    pub(super) fn from(capacity: Capacity, start: Moment, from: Moment) -> Self {
+        let mut server = Self::new(capacity, start);
+        if let Self::Trace(opportunities) = &mut server {
+            opportunities.next = opportunities.trace.first_from(from.since(start) + Duration::from_nanos(1));
+        }
+        server
     }
 
     /// When a packet of `size` bytes whose service begins at `from` is out. `from` never falls.

@@ -46,9 +46,14 @@ pub enum TraceError {
 impl Trace {
     /// Reads the mahimahi format. Empty lines are skipped.
     pub fn parse(text: &str) -> Result<Self, TraceError> {
+        Self::gather(text.lines())
+    }
+
+    /// The same, line by line: a file need not be in memory as text.
+    pub fn gather(lines: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, TraceError> {
         let mut millis = Vec::new();
-        for (index, text) in text.lines().enumerate() {
-            let text = text.trim();
+        for (index, text) in lines.into_iter().enumerate() {
+            let text = text.as_ref().trim();
             if text.is_empty() {
                 continue;
             }

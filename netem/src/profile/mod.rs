@@ -8,6 +8,7 @@ mod spec;
 pub mod units;
 
 use std::fs;
+use std::io::{self, BufRead, Read};
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use reader::Reader;
 
 use crate::core::{
     Capacity, Direction, Jitter, Law, Limit, Loss, Order, Probability, Rate, Shape, Trace, TraceError,
+    Unsound,
 };
 
 /// A link: both directions and what it stands for.
@@ -119,7 +121,7 @@ pub enum ProfileError {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        why: std::io::Error,
+        why: io::Error,
     },
     /// The file is read but means nothing.
     #[error("{file}:{line}: {key}{message}")]
@@ -132,6 +134,26 @@ pub enum ProfileError {
         key: String,
         /// What is wrong and what to write instead.
         message: String,
+    },
+    /// It is more than a link.
+    #[error(
+        "{name}: this is more than a link: it has {what}, which would be lost here; use it as the whole --profile"
+    )]
+    NotALink {
+        /// What was asked for.
+        name: String,
+        /// What it has besides.
+        what: &'static str,
+    },
+    /// A change on top of a profile leaves something that can only be a mistake.
+    #[error("{name}, {direction}: {why}", direction = .direction.name())]
+    Unsound {
+        /// The profile.
+        name: String,
+        /// Which way.
+        direction: Direction,
+        /// What, and what to write instead.
+        why: Unsound,
     },
     /// A trace file means nothing.
     #[error("{path}: {why}", path = .path.display())]
@@ -149,15 +171,23 @@ impl Profile {
         Self { name: name.into(), summary: "a perfect link".into(), up: Law::default(), down: Law::default() }
     }
 
-    /// A built-in profile by name, else a file by path. Of a scenario with several paths it is the first path's link, without
-    /// the events.
+    /// A built-in profile by name, else a file by path. Fails for what has several paths or events: they would be lost.
     pub fn find(name: &str) -> Result<Self, ProfileError> {
-        Scenario::find(name).map(|mut scenario| scenario.paths.remove(0).profile)
+        let Scenario { mut paths, events, .. } = Scenario::find(name)?;
+        let not_a_link = |what| Err(ProfileError::NotALink { name: name.into(), what });
+        if paths.len() > 1 {
+            return not_a_link("several paths");
+        }
+        if events.is_empty() { Ok(paths.remove(0).profile) } else { not_a_link("events") }
     }
 
-    /// A built-in profile; `None` if there is none of this name.
-    pub fn built_in(name: &str) -> Option<Result<Self, ProfileError>> {
-        BUILT_IN.iter().any(|profile| profile.name == name).then(|| Self::find(name))
+    /// Fails if something about the link can only be a mistake.
+    pub fn check(&self) -> Result<(), ProfileError> {
+        let check = |direction| {
+            let unsound = |why| ProfileError::Unsound { name: self.name.clone(), direction, why };
+            self.law(direction).check().map_err(unsound)
+        };
+        Direction::BOTH.into_iter().try_for_each(check)
     }
 
     /// The law of one direction.
@@ -217,6 +247,15 @@ impl Scenario {
         Self { summary, paths: vec![Path { name: FIRST_PATH.into(), profile }], events: Vec::new() }
     }
 
+    /// Only this path, with what happens on it.
+    #[must_use]
+    pub fn only(mut self, path: usize) -> Self {
+        self.events.retain(|event| event.path.is_none_or(|other| other == path));
+        self.events.iter_mut().for_each(|event| event.path = event.path.map(|_| 0));
+        self.paths = self.paths.drain(path..=path).collect();
+        self
+    }
+
     /// A built-in profile by name, else a file by path.
     pub fn find(name: &str) -> Result<Self, ProfileError> {
         if let Some(found) = BUILT_IN.iter().find(|profile| profile.name == name) {
@@ -236,18 +275,49 @@ impl Scenario {
     }
 }
 
-/// Reads a mahimahi trace.
+/// Longest line of a trace that is worth reading: far more than the digits of a time.
+const LONGEST_LINE: u64 = 64;
+/// Longest profile file: a thousand times the ones that come with the program.
+const LONGEST_FILE: u64 = 1 << 20;
+
+/// Reads a mahimahi trace, line by line: what is none ends at its first line.
 pub fn read_trace(path: &FilePath) -> Result<Trace, ProfileError> {
-    Trace::parse(&read(path)?).map_err(|why| ProfileError::Trace { path: path.into(), why })
+    let unreadable = |why| ProfileError::Unreadable { path: path.into(), why };
+    let mut reader = io::BufReader::new(fs::File::open(path).map_err(unreadable)?);
+    let mut failure = None;
+    let lines = std::iter::from_fn(|| {
+        let mut line = Vec::new();
+        match (&mut reader).take(LONGEST_LINE).read_until(b'\n', &mut line) {
+            Ok(0) => None,
+            Ok(_) => Some(String::from_utf8_lossy(&line).into_owned()),
+            Err(why) => {
+                failure = Some(why);
+                None
+            }
+        }
+    });
+    let trace = Trace::gather(lines);
+    match failure {
+        Some(why) => Err(unreadable(why)),
+        None => trace.map_err(|why| ProfileError::Trace { path: path.into(), why }),
+    }
 }
 
 fn read(path: &FilePath) -> Result<String, ProfileError> {
-    fs::read_to_string(path).map_err(|why| ProfileError::Unreadable { path: path.into(), why })
+    let unreadable = |why| ProfileError::Unreadable { path: path.into(), why };
+    let mut text = String::new();
+    let file = fs::File::open(path).map_err(unreadable)?;
+    file.take(LONGEST_FILE + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > LONGEST_FILE {
+        return Err(unreadable(io::Error::other("more than a mebibyte is no profile")));
+    }
+    Ok(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::Draws;
 
     fn error(text: &str) -> String {
         Scenario::parse("my.toml", text, FilePath::new("")).unwrap_err().to_string()
@@ -256,7 +326,7 @@ mod tests {
     #[test]
     fn every_built_in_profile_is_sound() {
         for BuiltIn { name, text } in BUILT_IN {
-            let profile = Profile::find(name).unwrap();
+            let profile = Scenario::find(name).unwrap();
             assert!(!profile.summary.is_empty());
             for line in text.lines().filter(|line| line.contains('=') && !line.starts_with("summary")) {
                 assert!(line.contains('#'), "{name}: `{line}` has no source beside it");
@@ -284,6 +354,71 @@ mod tests {
         assert!(!missing.contains('\n'));
         let syntax = error("summary = 'x'\n[up\n");
         assert!(syntax.starts_with("my.toml:2: ") && !syntax.contains('\n'), "{syntax}");
+    }
+
+    #[test]
+    fn a_base_keeps_what_is_not_named() {
+        let parse = |text| Scenario::parse("my.toml", text, FilePath::new("")).unwrap();
+        let base = Profile::find("lte-edge").unwrap();
+        let mine = parse("summary = 'x'\nlike = 'lte-edge'\n[up]\nloss = '1 %'\n").paths.remove(0).profile;
+        assert_eq!(mine.down, base.down);
+        let Loss::GilbertElliott { loss_good, .. } = mine.up.loss else { panic!("bursts are kept") };
+        assert!((loss_good.get() - 0.01).abs() < 1e-12);
+        assert_eq!(Law { loss: base.up.loss, ..mine.up }, base.up);
+        let tunnel =
+            parse("summary = 'x'\nlike = 'tunnel'\n[up]\nrate = '1 Mbit/s'\n").paths.remove(0).profile;
+        assert_eq!(tunnel.up.outages, Profile::find("tunnel").unwrap().up.outages);
+        let none = parse("summary = 'x'\nlike = 'tunnel'\n[up]\noutage = []\ndraws = 'index'\n")
+            .paths
+            .remove(0)
+            .profile;
+        assert!(none.up.outages.is_empty());
+        assert_eq!(none.up.draws, Draws::ByIndex);
+    }
+
+    #[test]
+    fn events_are_carried_over_or_asked_for() {
+        let text = "summary = 'x'\n[[path]]\nname = 'a'\n[[path]]\nname = 'b'\nlike = 'nat-rebind'\n";
+        let scenario = Scenario::parse("my.toml", text, FilePath::new("")).unwrap();
+        let [event] = &scenario.events[..] else { panic!("{scenario:?}") };
+        assert_eq!((event.path, &event.what), (Some(1), &Happening::Rebind(Rebinding::Silent)));
+        assert!(Profile::find("nat-rebind").unwrap_err().to_string().contains("it has events"));
+        assert!(Profile::find("handover-lte-wifi").unwrap_err().to_string().contains("it has several paths"));
+        assert!(
+            error("summary = 'x'\nlike = 'handover-lte-wifi'\n")
+                .contains("my.toml:2: like: `handover-lte-wifi` has several")
+        );
+    }
+
+    #[test]
+    fn an_event_has_its_own_keys_only() {
+        let event = |rest: &str| format!("summary = 'x'\n[[event]]\nat = '1s'\n{rest}");
+        let stray = error(&event("do = 'udp-block'\nlength = '1s'\n"));
+        assert!(stray.contains("`length` means nothing to this event"), "{stray}");
+        let text = event("do = 'outage'\nlength = '1s'\ndirection = 'up'\n");
+        let profile = Scenario::parse("my.toml", &text, FilePath::new("")).unwrap().paths.remove(0).profile;
+        assert_eq!((profile.up.outages.len(), profile.down.outages.len()), (1, 0));
+    }
+
+    #[test]
+    fn what_can_only_be_a_mistake_is_refused_where_it_stands() {
+        let refused = |key: &str| error(&format!("summary = 'x'\n[up]\n{key}\n"));
+        assert_eq!(
+            refused("mtu = 100000"),
+            "my.toml:2: an MTU of 100000 does not exist; write one from 68 to 65535"
+        );
+        assert!(refused("queue = '1 kB'").contains("has no room for a packet of 1500"));
+        assert!(refused("burst = { length = '0', gap = '0', loss = '1 %' }").contains("at least 1 ms"));
+        assert!(refused("jitter = { spread = '2min' }").contains("more than a minute"));
+        let hold = "{ from = '0', length = '2s', every = '3s', mode = 'hold' }";
+        let other = "{ from = '1s', length = '2s', every = '3s', mode = 'hold' }";
+        assert!(refused(&format!("outage = [{hold}, {other}]")).contains("leave no gap"));
+    }
+
+    #[test]
+    fn what_never_ends_is_no_trace() {
+        let error = read_trace(FilePath::new("/dev/zero")).unwrap_err().to_string();
+        assert!(error.starts_with("/dev/zero: line 1: "), "{error:?}");
     }
 
     #[test]

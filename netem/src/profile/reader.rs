@@ -5,9 +5,9 @@ use std::path::Path as FilePath;
 
 use toml::Spanned;
 
-use super::spec::{Broken, File, Meaning, PathSpec, Side};
-use super::{Event, FIRST_PATH, Path, Profile, ProfileError, Scenario};
-use crate::core::Outage;
+use super::spec::{File, Meaning, PathSpec, Side};
+use super::{BUILT_IN, Event, FIRST_PATH, Path, Profile, ProfileError, Scenario};
+use crate::core::{Direction, Law, Outage};
 
 /// A text, its name in complaints, and where its traces are.
 pub(super) struct Reader<'a> {
@@ -20,52 +20,76 @@ impl Reader<'_> {
     pub(super) fn scenario(&self) -> Result<Scenario, ProfileError> {
         let File { summary, like, up, down, path, event } =
             toml::from_str(self.text).map_err(|error| self.broken(error.span(), error.message()))?;
-        let mut paths = if path.is_empty() {
-            let profile = self.profile(self.file, &summary, like.as_ref(), up, down)?;
-            vec![Path { name: FIRST_PATH.into(), profile }]
+        let mut paths = Vec::new();
+        let mut events = Vec::new();
+        if path.is_empty() {
+            let (profile, inherited) = self.link(self.file, &summary, like.as_ref(), [up, down])?;
+            paths.push(Path { name: FIRST_PATH.into(), profile });
+            events = inherited;
         } else if like.is_some() || up.is_some() || down.is_some() {
             return Err(self.broken(
                 None,
                 "`up`, `down` and `like` belong into the [[path]] tables where there are some",
             ));
         } else {
-            path.into_iter().map(|spec| self.path(&summary, spec)).collect::<Result<_, _>>()?
-        };
-        let events = self.events(event, &mut paths)?;
+            for PathSpec { name, like, up, down } in path {
+                let title = format!("{} {}", self.file, name.get_ref());
+                let (profile, inherited) = self.link(&title, &summary, like.as_ref(), [up, down])?;
+                let here = Some(paths.len());
+                events.extend(inherited.into_iter().map(|event| Event { path: here, ..event }));
+                paths.push(Path { name: name.into_inner(), profile });
+            }
+        }
+        events.extend(self.events(event, &mut paths)?);
+        self.check(&paths)?;
         Ok(Scenario { summary, paths, events })
     }
 
-    fn path(&self, summary: &str, spec: PathSpec) -> Result<Path, ProfileError> {
-        let name = spec.name.into_inner();
-        let profile =
-            self.profile(&format!("{} {name}", self.file), summary, spec.like.as_ref(), spec.up, spec.down)?;
-        Ok(Path { name, profile })
-    }
-
-    fn profile(
+    /// One link and the events that it has from its base.
+    fn link(
         &self,
         name: &str,
         summary: &str,
         like: Option<&Spanned<String>>,
-        up: Option<Side>,
-        down: Option<Side>,
-    ) -> Result<Profile, ProfileError> {
-        let mut profile = match like {
-            None => Profile::perfect(name),
-            Some(other) => Profile::built_in(other.get_ref()).ok_or_else(|| {
-                self.broken(Some(other.span()), "only a profile that comes with the program can be a base")
-            })??,
+        sides: [Option<Spanned<Side>>; 2],
+    ) -> Result<(Profile, Vec<Event>), ProfileError> {
+        let (mut profile, events) = match like {
+            None => (Profile::perfect(name), Vec::new()),
+            Some(other) => self.base(other)?,
         };
         profile.name = name.into();
         profile.summary = summary.into();
-        let law = |side: Side| side.law(self.folder).map_err(|Broken { at, fix }| self.broken(at, &fix));
-        if let Some(up) = up {
-            profile.up = law(up)?;
+        for (direction, side) in Direction::BOTH.into_iter().zip(sides) {
+            let Some(side) = side else { continue };
+            let at = side.span();
+            let law = side.into_inner().law(profile.law(direction).clone(), self.folder);
+            *profile.law_mut(direction) =
+                law.map_err(|broken| self.broken(Some(broken.at.unwrap_or(at)), &broken.fix))?;
         }
-        if let Some(down) = down {
-            profile.down = law(down)?;
+        Ok((profile, events))
+    }
+
+    /// The profile that another starts from, with its events.
+    fn base(&self, like: &Spanned<String>) -> Result<(Profile, Vec<Event>), ProfileError> {
+        let name = like.get_ref();
+        let complaint = |message: &str| self.broken(Some(like.span()), message);
+        if !BUILT_IN.iter().any(|profile| profile.name == name) {
+            return Err(complaint("only a profile that comes with the program can be a base"));
         }
-        Ok(profile)
+        let Scenario { mut paths, events, .. } = Scenario::find(name)?;
+        if paths.len() > 1 {
+            return Err(complaint(&format!(
+                "`{name}` has several paths and cannot be a base; name one of its links"
+            )));
+        }
+        Ok((paths.remove(0).profile, events))
+    }
+
+    /// Events have added outages: what they make of the laws may be unsound together.
+    fn check(&self, paths: &[Path]) -> Result<(), ProfileError> {
+        let laws = paths.iter().flat_map(|path| [&path.profile.up, &path.profile.down]);
+        let mut checks = laws.map(Law::check);
+        checks.try_for_each(|check| check.map_err(|unsound| self.broken(None, &unsound.to_string())))
     }
 
     /// Sorts out outages, which become part of the laws, from what is to be done.
@@ -89,7 +113,7 @@ impl Reader<'_> {
             let meaning = spec.meaning(path, self.folder);
             match meaning.map_err(|broken| self.broken(Some(broken.at.unwrap_or(at)), &broken.fix))? {
                 Meaning::Event(event) => events.push(event),
-                Meaning::Outage(outage) => add_outage(paths, path, outage),
+                Meaning::Outage(outage, direction) => add_outage(paths, path, direction, outage),
             }
         }
         Ok(events)
@@ -106,11 +130,13 @@ impl Reader<'_> {
     }
 }
 
-fn add_outage(paths: &mut [Path], path: Option<usize>, outage: Outage) {
-    let concerned =
-        paths.iter_mut().enumerate().filter(|(number, _)| path.is_none_or(|path| path == *number));
-    for (_, Path { profile, .. }) in concerned {
-        profile.up.outages.push(outage);
-        profile.down.outages.push(outage);
+fn add_outage(paths: &mut [Path], path: Option<usize>, direction: Option<Direction>, outage: Outage) {
+    for (number, Path { profile, .. }) in paths.iter_mut().enumerate() {
+        let on_path = path.is_none_or(|path| path == number);
+        for way in Direction::BOTH {
+            if on_path && direction.is_none_or(|direction| direction == way) {
+                profile.law_mut(way).outages.push(outage);
+            }
+        }
     }
 }

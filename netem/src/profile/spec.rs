@@ -10,8 +10,8 @@ use toml::Spanned;
 use super::event::{Event, Happening, Rebinding};
 use super::units;
 use crate::core::{
-    Capacity, Discipline, Jitter, Law, Limit, Loss, Order, Outage, OutageMode, Probability, Queue, Rate,
-    Shape, Trace, UdpPolicy,
+    Capacity, Direction, Discipline, Draws, Jitter, Law, Limit, Loss, Order, Outage, OutageMode, Probability,
+    Queue, Rate, Shape, Trace, UdpPolicy,
 };
 
 /// Target and interval of `CoDel` where a profile only says `codel` (RFC 8289, section 4.2 and 4.3).
@@ -27,8 +27,8 @@ const THROTTLE_BURST: u64 = 15_000;
 pub(super) struct File {
     pub(super) summary: String,
     pub(super) like: Option<Spanned<String>>,
-    pub(super) up: Option<Side>,
-    pub(super) down: Option<Side>,
+    pub(super) up: Option<Spanned<Side>>,
+    pub(super) down: Option<Spanned<Side>>,
     #[serde(default)]
     pub(super) path: Vec<PathSpec>,
     #[serde(default)]
@@ -41,8 +41,8 @@ pub(super) struct File {
 pub(super) struct PathSpec {
     pub(super) name: Spanned<String>,
     pub(super) like: Option<Spanned<String>>,
-    pub(super) up: Option<Side>,
-    pub(super) down: Option<Side>,
+    pub(super) up: Option<Spanned<Side>>,
+    pub(super) down: Option<Spanned<Side>>,
 }
 
 /// Something that happens.
@@ -101,9 +101,10 @@ pub(super) struct Side {
     trace: Option<Spanned<String>>,
     queue: Option<LimitSpec>,
     aqm: Option<Aqm>,
-    outage: Vec<OutageSpec>,
+    outage: Option<Vec<OutageSpec>>,
     mtu: Option<u32>,
     udp: Option<UdpSpec>,
+    draws: Option<DrawsSpec>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -156,6 +157,13 @@ enum ModeSpec {
     Hold,
 }
 
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum DrawsSpec {
+    Slot,
+    Index,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum UdpSpec {
@@ -193,28 +201,47 @@ pub(super) struct Broken {
 }
 
 impl Side {
-    /// The law that this direction means. Trace files are looked up relative to `folder`.
-    pub(super) fn law(self, folder: &Path) -> Result<Law, Broken> {
-        let base = Law::default();
-        Ok(Law {
+    /// `base` with the keys that this direction names. Trace files are looked up relative to `folder`.
+    pub(super) fn law(self, base: Law, folder: &Path) -> Result<Law, Broken> {
+        let law = Law {
             delay: self.delay.map_or(base.delay, |span| span.0),
             jitter: self.jitter.map_or(base.jitter, JitterSpec::jitter),
-            loss: loss(self.loss, self.burst),
+            loss: loss(base.loss, self.loss, self.burst),
             duplicate: self.duplicate.map_or(base.duplicate, |share| share.0),
             corrupt: self.corrupt.map_or(base.corrupt, |share| share.0),
-            capacity: capacity(self.rate, self.trace, folder)?,
+            capacity: capacity(self.rate, self.trace, folder)?.unwrap_or(base.capacity),
             queue: Queue {
                 limit: self.queue.map_or(base.queue.limit, |limit| limit.0),
-                discipline: match self.aqm {
-                    Some(Aqm::Codel) => CODEL,
-                    Some(Aqm::None) | None => Discipline::DropTail,
-                },
+                discipline: self.aqm.map_or(base.queue.discipline, Aqm::discipline),
             },
-            outages: self.outage.into_iter().map(OutageSpec::outage).collect::<Result<_, _>>()?,
+            outages: match self.outage {
+                Some(outages) => outages.into_iter().map(OutageSpec::outage).collect::<Result<_, _>>()?,
+                None => base.outages,
+            },
             mtu: self.mtu.unwrap_or(base.mtu),
             udp: self.udp.map_or(base.udp, UdpSpec::policy),
-            draws: base.draws,
-        })
+            draws: self.draws.map_or(base.draws, DrawsSpec::draws),
+        };
+        law.check().map_err(|unsound| wrong(&unsound.to_string()))?;
+        Ok(law)
+    }
+}
+
+impl Aqm {
+    const fn discipline(self) -> Discipline {
+        match self {
+            Self::Codel => CODEL,
+            Self::None => Discipline::DropTail,
+        }
+    }
+}
+
+impl DrawsSpec {
+    const fn draws(self) -> Draws {
+        match self {
+            Self::Slot => Draws::BySlot,
+            Self::Index => Draws::ByIndex,
+        }
     }
 }
 
@@ -252,7 +279,8 @@ impl ModeSpec {
 
 /// What an event in a file means: part of the laws, or something to do.
 pub(super) enum Meaning {
-    Outage(Outage),
+    /// In this direction, or in both.
+    Outage(Outage, Option<Direction>),
     Event(Event),
 }
 
@@ -263,23 +291,22 @@ impl EventSpec {
         if every.is_some_and(|every| every.is_zero()) {
             return Err(wrong("it would happen without end; make `every` longer than 0"));
         }
+        if let Some(stray) = self.stray() {
+            return Err(wrong(&format!("`{stray}` means nothing to this event; take it out")));
+        }
+        let direction = self.direction.map(DirectionSpec::direction);
         let what = match self.what {
             What::Outage => {
                 let length = self.length.ok_or_else(|| wrong("an outage needs a `length`"))?;
                 let mode = self.mode.unwrap_or(ModeSpec::Drop);
                 let spec = OutageSpec { from: self.at, length, every: self.every, mode };
-                return spec.outage().map(Meaning::Outage);
+                return spec.outage().map(|outage| Meaning::Outage(outage, direction));
             }
             What::Capacity => {
-                let capacity = match capacity(self.rate, self.trace, folder)? {
-                    Capacity::Unlimited => return Err(wrong("a capacity needs a `rate` or a `trace`")),
-                    capacity @ (Capacity::Rate(_) | Capacity::Trace(_)) => Some(capacity),
-                };
-                match self.direction {
-                    Some(DirectionSpec::Up) => Happening::Capacity { up: capacity, down: None },
-                    Some(DirectionSpec::Down) => Happening::Capacity { up: None, down: capacity },
-                    None => Happening::Capacity { up: capacity.clone(), down: capacity },
-                }
+                let capacity = capacity(self.rate, self.trace, folder)?;
+                let capacity = capacity.ok_or_else(|| wrong("a capacity needs a `rate` or a `trace`"))?;
+                let towards = |way| direction.is_none_or(|only| only == way).then(|| capacity.clone());
+                Happening::Capacity { up: towards(Direction::Up), down: towards(Direction::Down) }
             }
             What::UdpThrottle => {
                 let rate = self.rate.ok_or_else(|| wrong("a throttle needs a `rate`"))?;
@@ -304,6 +331,45 @@ impl EventSpec {
     }
 }
 
+impl EventSpec {
+    /// A key that is there and means nothing to what happens.
+    fn stray(&self) -> Option<&'static str> {
+        let known: &[&str] = match self.what {
+            What::Outage => &["length", "mode", "direction"],
+            What::Capacity => &["rate", "trace", "direction"],
+            What::UdpThrottle => &["rate"],
+            What::UdpBlock
+            | What::UdpPass
+            | What::NatRebind
+            | What::NatRebindReset
+            | What::LinkDown
+            | What::LinkUp
+            | What::CarrierOff
+            | What::CarrierOn
+            | What::RemoveAddress
+            | What::AddAddress
+            | What::Prefer => &[],
+        };
+        let present = [
+            ("length", self.length.is_some()),
+            ("mode", self.mode.is_some()),
+            ("rate", self.rate.is_some()),
+            ("trace", self.trace.is_some()),
+            ("direction", self.direction.is_some()),
+        ];
+        present.into_iter().find(|(key, there)| *there && !known.contains(key)).map(|(key, _)| key)
+    }
+}
+
+impl DirectionSpec {
+    const fn direction(self) -> Direction {
+        match self {
+            Self::Up => Direction::Up,
+            Self::Down => Direction::Down,
+        }
+    }
+}
+
 fn wrong(fix: &str) -> Broken {
     Broken { at: None, fix: fix.into() }
 }
@@ -318,30 +384,40 @@ impl UdpSpec {
     }
 }
 
-fn loss(share: Option<Share>, burst: Option<BurstSpec>) -> Loss {
-    let base = share.map_or(Probability::ZERO, |share| share.0);
-    match burst {
-        Some(burst) => Loss::GilbertElliott {
+/// `base` with another share outside bursts, or other bursts.
+fn loss(base: Loss, share: Option<Share>, burst: Option<BurstSpec>) -> Loss {
+    let outside = match base {
+        Loss::None => Probability::ZERO,
+        Loss::Bernoulli(share) => share,
+        Loss::GilbertElliott { loss_good, .. } => loss_good,
+    };
+    let outside = share.map_or(outside, |share| share.0);
+    match (burst, base) {
+        (Some(burst), _) => Loss::GilbertElliott {
             mean_good: burst.gap.0,
             mean_bad: burst.length.0,
-            loss_good: base,
+            loss_good: outside,
             loss_bad: burst.loss.0,
         },
-        None if base == Probability::ZERO => Loss::None,
-        None => Loss::Bernoulli(base),
+        (None, Loss::GilbertElliott { mean_good, mean_bad, loss_bad, .. }) => {
+            Loss::GilbertElliott { mean_good, mean_bad, loss_good: outside, loss_bad }
+        }
+        (None, Loss::None | Loss::Bernoulli(_)) if outside == Probability::ZERO => Loss::None,
+        (None, Loss::None | Loss::Bernoulli(_)) => Loss::Bernoulli(outside),
     }
 }
 
+/// The capacity that is named, if one is.
 fn capacity(
     rate: Option<RateSpec>,
     trace: Option<Spanned<String>>,
     folder: &Path,
-) -> Result<Capacity, Broken> {
+) -> Result<Option<Capacity>, Broken> {
     match (rate, trace) {
-        (None, None) => Ok(Capacity::Unlimited),
-        (Some(rate), None) => Ok(Capacity::Rate(rate.0)),
+        (None, None) => Ok(None),
+        (Some(rate), None) => Ok(Some(Capacity::Rate(rate.0))),
         (None, Some(path)) => super::read_trace(&folder.join(path.get_ref()))
-            .map(|trace| Capacity::Trace(Arc::<Trace>::new(trace)))
+            .map(|trace| Some(Capacity::Trace(Arc::<Trace>::new(trace))))
             .map_err(|error| Broken { at: Some(path.span()), fix: error.to_string() }),
         (Some(_), Some(path)) => Err(Broken {
             at: Some(path.span()),

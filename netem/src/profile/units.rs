@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use crate::core::{Limit, Probability, Rate};
 
-/// `40ms`, `1.5 s`, `200us`, `2min`.
+/// Longest time that is taken for meant: a day, longer than any experiment.
+const LONGEST: Duration = Duration::from_hours(24);
+
+/// `40ms`, `1.5 s`, `200us`, `2min`; at most a day.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let wanted = "write a time with its unit, like `40ms`, `1.5s` or `200us`";
     let (number, unit) = split(text).ok_or_else(|| format!("`{text}` is no time; {wanted}"))?;
@@ -17,7 +20,8 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         _ if number == 0.0 && unit.is_empty() => 0.0,
         _ => return Err(format!("`{text}` has no known unit; {wanted}")),
     };
-    Duration::try_from_secs_f64(seconds).map_err(|_| format!("`{text}` is out of range; {wanted}"))
+    let span = Duration::try_from_secs_f64(seconds).ok().filter(|span| *span <= LONGEST);
+    span.ok_or_else(|| format!("`{text}` is more than a day; {wanted}"))
 }
 
 /// `2 Mbit/s`, `500kbit`, `1.2 Gbit/s`.
@@ -40,15 +44,18 @@ pub fn limit(text: &str) -> Result<Limit, String> {
     let wanted = "write a size with its unit, like `64 KiB`, `150 kB` or `100 packets`";
     let (number, unit) = split(text).ok_or_else(|| format!("`{text}` is no size; {wanted}"))?;
     let scale = match unit {
-        "b" => 1.0,
+        "b" | "packet" | "packets" => 1.0,
         "kb" => 1e3,
         "mb" => 1e6,
         "kib" => 1024.0,
         "mib" => 1024.0 * 1024.0,
-        "packets" | "packet" => return Ok(Limit::Packets(number as u64)),
         _ => return Err(format!("`{text}` has no known unit; {wanted}")),
     };
-    Ok(Limit::Bytes((number * scale) as u64))
+    let count = (number * scale) as u64;
+    if count == 0 || (unit.starts_with('p') && number.fract() != 0.0) {
+        return Err(format!("`{text}` is no whole packet or byte; {wanted}"));
+    }
+    Ok(if unit.starts_with('p') { Limit::Packets(count) } else { Limit::Bytes(count) })
 }
 
 /// `5 %` or `0.05`.
@@ -98,6 +105,9 @@ mod tests {
         assert!(duration("40").unwrap_err().contains("`40ms`"));
         assert!(duration("-3ms").unwrap_err().contains("`40ms`"));
         assert!(rate("0 Mbit/s").unwrap_err().contains("outage"));
+        assert!(duration("9446744073709551615s").unwrap_err().contains("more than a day"));
+        assert!(limit("0 B").unwrap_err().contains("no whole packet or byte"));
+        assert!(limit("0.5 packets").unwrap_err().contains("no whole packet or byte"));
         assert!(limit("64").unwrap_err().contains("`64 KiB`"));
         assert!(share("101 %").unwrap_err().contains("`100 %`"));
     }

@@ -181,8 +181,7 @@ impl Engine {
     }
 
     fn rebind(&mut self, how: Rebinding) {
-        // A flow that gets no new socket keeps its old one.
-        let _ = self.udp.rebind(how, &self.ports);
+        self.udp.rebind(how, &self.ports);
         self.tcp.reset_all(&mut self.ports);
     }
 

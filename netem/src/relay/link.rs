@@ -91,7 +91,7 @@ impl Links {
     }
 
     fn open(&mut self, key: FlowId, now: Moment) {
-        let seed = Seed(self.seed.0.wrapping_add(key));
+        let seed = self.seed.of_link(key);
         let pipe = |direction| Pipe::new(self.profile.law(direction).clone(), seed, direction, self.start);
         let mut pipes = Direction::BOTH.map(pipe);
         for pipe in &mut pipes {
@@ -209,7 +209,7 @@ impl Links {
 
     /// Round trip of a small packet on an idle link without jitter.
     pub(super) fn base_rtt(&self) -> std::time::Duration {
-        self.profile.up.delay + self.profile.down.delay
+        self.profile.up.delay.saturating_add(self.profile.down.delay)
     }
 }
 

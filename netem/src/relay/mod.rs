@@ -145,7 +145,7 @@ impl Config {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A socket, an address that is taken, say.
-    #[error("the relay cannot listen: {0}; choose another address, or port 0 for a free one")]
+    #[error("the relay cannot listen; choose another address, or port 0 for a free one")]
     Listen(#[source] io::Error),
     /// An event that needs what a relay does not have.
     #[error("a relay has no interfaces, so `{event}` cannot happen; use `carriageway-netem run`")]
@@ -154,7 +154,7 @@ pub enum StartError {
         event: &'static str,
     },
     /// The thread.
-    #[error("the relay cannot start its thread: {0}")]
+    #[error("the relay cannot start its thread")]
     Thread(#[source] io::Error),
 }
 

@@ -108,11 +108,18 @@ impl Udp {
         }
     }
 
-    /// Gives every flow a new port upstream.
-    pub(super) fn rebind(&mut self, how: Rebinding, ports: &Ports) -> io::Result<()> {
+    /// Gives every flow a new port upstream. One that gets none keeps its old one and is counted among the refused.
+    pub(super) fn rebind(&mut self, how: Rebinding, ports: &Ports) {
         for (id, flow) in &mut self.flows {
-            let fresh = socket::udp_to(self.listeners[flow.listener].1)?;
-            ports.watch(&fresh, Source::UdpFlow(*id), EventFlags::IN)?;
+            let fresh = socket::udp_to(self.listeners[flow.listener].1);
+            let fresh = fresh.and_then(|fresh| {
+                ports.watch(&fresh, Source::UdpFlow(*id), EventFlags::IN)?;
+                Ok(fresh)
+            });
+            let Ok(fresh) = fresh else {
+                self.refused_flows += 1;
+                continue;
+            };
             let old = std::mem::replace(&mut flow.upstream, fresh);
             flow.forgotten = match how {
                 Rebinding::Silent => {
@@ -122,7 +129,6 @@ impl Udp {
                 Rebinding::Reset => None,
             };
         }
-        Ok(())
     }
 
     /// Forgets flows that have been idle for long.
@@ -153,7 +159,11 @@ impl Udp {
             return None;
         };
         let id = ports.new_flow(now);
-        ports.watch(&upstream, Source::UdpFlow(id), EventFlags::IN).ok()?;
+        if ports.watch(&upstream, Source::UdpFlow(id), EventFlags::IN).is_err() {
+            ports.links.remove_flow(id);
+            self.refused_flows += 1;
+            return None;
+        }
         self.flows.insert(id, Flow { listener, client, upstream, forgotten: None, last_used: now });
         self.by_client.insert((listener, client), id);
         Some(id)

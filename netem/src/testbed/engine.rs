@@ -6,37 +6,24 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::log::{Fate, Log, Record};
-use super::nat::{Nat, Verdict};
+use super::nat::Verdict;
 use super::packet;
-use super::tun::Tun;
+use super::pulse::Pulse;
+use super::wire::{Handed, Mishap, Mishaps, Plan, Wire};
 use crate::clock;
 use crate::core::{
-    Capacity, Counts, Delivery, Direction, Dropped, Event, Law, Moment, OutageMode, Packet, Pipe, Seed,
+    Capacity, Counts, Delivery, Direction, Dropped, Event, Kind, Law, Moment, OutageMode, Packet, Pipe,
     UdpPolicy,
 };
 use crate::lateness::Lateness;
 use crate::orders::Inbox;
-use crate::poller::{EventFlags, Poller, Waker};
+use crate::poller::{BATCH, EventFlags, Poller, Waker};
 use crate::profile::Rebinding;
 
 /// Packets read from one device before others get their turn.
 const TURN: usize = 64;
 /// Largest packet that a TUN hands over.
 const LARGEST: usize = 65_535;
-
-/// A path of a vehicle: two devices with the model between them.
-pub(super) struct Wire {
-    pub(super) vehicle: usize,
-    pub(super) path: usize,
-    /// The vehicle's end and the other one.
-    pub(super) ends: [Tun; 2],
-    pub(super) pipes: [Pipe<Box<[u8]>>; 2],
-    nat: Nat,
-    /// Packets that the NAT dropped.
-    nat_drops: u64,
-    /// Packets that arrived at an interface that was down.
-    met_no_interface: u64,
-}
 
 /// Which wires an order concerns: all that match.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,78 +54,72 @@ pub(super) enum Answer {
 pub(super) struct WireCounts {
     pub(super) vehicle: usize,
     pub(super) path: usize,
+    /// The model's.
     pub(super) counts: [Counts; 2],
-    pub(super) nat_drops: u64,
-    pub(super) met_no_interface: u64,
+    /// Packets inside the model.
+    pub(super) held: [u64; 2],
+    pub(super) mishaps: [Mishaps; 2],
 }
 
 /// What the thread knows about its own work.
 pub(super) struct Snapshot {
     pub(super) wires: Vec<WireCounts>,
+    /// Of deliveries, against their due times.
     pub(super) lateness: Lateness,
+    /// Of the thread's own beat.
+    pub(super) wake: Lateness,
+    /// At most so long did packets wait in a device before they were read.
+    pub(super) ingest: Lateness,
     /// CPU time of the thread.
     pub(super) cpu: Duration,
-    /// Packets that the kernel did not take.
-    pub(super) refused: u64,
+    /// Packets that came before the start and were thrown away.
+    pub(super) early: u64,
     /// Records that the log lost.
     pub(super) unlogged: u64,
+}
+
+/// Devices that are watched, but whose time has not begun.
+pub(super) struct Rig {
+    poller: Poller,
+    plans: Vec<Plan>,
 }
 
 /// Everything that the thread owns.
 pub(super) struct Engine {
     poller: Poller,
+    pulse: Pulse,
     wires: Vec<Wire>,
-    /// When something can next arrive on each wire, up and down: looked through far more often than it changes.
+    /// When there is next something to do on each wire, up and down: looked through far more often than it changes.
     dues: Vec<Moment>,
     lateness: Lateness,
+    watch: Watch,
     log: Option<Log>,
-    refused: u64,
+    early: u64,
     buffer: Box<[u8]>,
 }
 
-impl Wire {
-    /// A wire under `laws` (up, down) that starts at `start`.
-    pub(super) fn new(
-        vehicle: usize,
-        path: usize,
-        ends: [Tun; 2],
-        laws: [Law; 2],
-        seed: Seed,
-        start: Moment,
-    ) -> Self {
-        let [up, down] = laws;
-        let pipes =
-            [Pipe::new(up, seed, Direction::Up, start), Pipe::new(down, seed, Direction::Down, start)];
-        Self { vehicle, path, ends, pipes, nat: Nat::default(), nat_drops: 0, met_no_interface: 0 }
-    }
+/// Since when packets may have been waiting in the devices, which do not say.
+struct Watch {
+    /// When the devices were looked at before this time: those that showed nothing were empty then.
+    last: Moment,
+    /// Looks so far that saw every device.
+    looks: u64,
+    /// Devices that were not read to the end: since when packets may wait there, and at which look that was.
+    unread: Vec<Option<(Moment, u64)>>,
+    ingest: Lateness,
 }
 
-impl Wire {
-    /// When something can next arrive; `NEVER` if nothing is under way.
-    fn next_arrival(&self, direction: Direction) -> Moment {
-        self.pipes[direction.index()].next_arrival().unwrap_or(Moment::NEVER)
+impl Watch {
+    fn new(devices: usize) -> Self {
+        Self { last: clock::now(), looks: 0, unread: vec![None; devices], ingest: Lateness::default() }
     }
 
-    /// Writes all copies; gives the number that the kernel did not take.
-    fn hand_over(&mut self, direction: Direction, delivery: &mut Delivery<Box<[u8]>>) -> u64 {
-        let payload = &mut delivery.packet.payload;
-        if direction == Direction::Up && self.nat.outbound(payload) == Verdict::Drop {
-            self.nat_drops += 1;
-            return 0;
+    /// Since when a packet that is in device `place` at this look may have been waiting.
+    fn since(&self, place: usize) -> Moment {
+        match self.unread[place] {
+            Some((since, look)) if look + 1 >= self.looks => since,
+            Some(_) | None => self.last,
         }
-        if let Some(choice) = delivery.corrupt {
-            packet::corrupt(payload, choice);
-        }
-        let end = &self.ends[direction.opposite().index()];
-        let mut refused = 0;
-        for _ in 0..delivery.copies {
-            match end.write(payload) {
-                Ok(()) => {}
-                Err(error) if is_down(&error) => self.met_no_interface += 1,
-                Err(_) => refused += 1,
-            }
-        }
-        refused
     }
 }
 
@@ -149,33 +130,62 @@ impl Which {
     }
 }
 
-impl Engine {
-    pub(super) fn new(wires: Vec<Wire>, log: Option<Log>) -> io::Result<Self> {
+impl Rig {
+    pub(super) fn new(plans: Vec<Plan>) -> io::Result<Self> {
         let poller = Poller::new()?;
-        for (number, wire) in wires.iter().enumerate() {
-            for (direction, end) in Direction::BOTH.into_iter().zip(&wire.ends) {
+        for (number, plan) in plans.iter().enumerate() {
+            for (direction, end) in Direction::BOTH.into_iter().zip(&plan.ends) {
                 poller.watch(end, (number * 2 + direction.index()) as u64, EventFlags::IN)?;
             }
         }
-        let buffer = vec![0; LARGEST].into();
-        let dues = vec![Moment::NEVER; wires.len() * 2];
-        Ok(Self { poller, wires, dues, lateness: Lateness::default(), log, refused: 0, buffer })
+        Ok(Self { poller, plans })
     }
 
     pub(super) fn waker(&self) -> io::Result<Waker> {
         self.poller.waker()
     }
 
+    /// Time begins at `start`: what the devices hold by now is thrown away.
+    pub(super) fn begin(self, start: Moment, log: Option<Log>) -> io::Result<Engine> {
+        let Self { poller, plans } = self;
+        let mut buffer: Box<[u8]> = vec![0; LARGEST].into();
+        let (mut wires, mut early) = (Vec::with_capacity(plans.len()), 0);
+        for plan in plans {
+            let (wire, thrown) = plan.begin(start, &mut buffer)?;
+            early += thrown;
+            wires.push(wire);
+        }
+        let devices = wires.len() * 2;
+        let pulse = Pulse::start()?;
+        poller.watch(&pulse, devices as u64, EventFlags::IN)?;
+        let (dues, watch) = (vec![Moment::NEVER; devices], Watch::new(devices));
+        Ok(Engine { poller, pulse, wires, dues, lateness: Lateness::default(), watch, log, early, buffer })
+    }
+}
+
+impl Engine {
     /// Works until the asking side is gone.
     pub(super) fn run(mut self, inbox: &Inbox<Command, Answer>) -> io::Result<()> {
         let mut events = Vec::new();
         loop {
             let due = self.dues.iter().copied().min().filter(|due| *due != Moment::NEVER);
             self.poller.wait(due, &mut events)?;
+            let look = clock::now();
+            // A full batch says nothing about the devices that are not in it.
+            let complete = events.len() < BATCH;
             for (source, _) in events.drain(..) {
-                self.take((source / 2) as usize, Direction::BOTH[(source % 2) as usize])?;
+                match source as usize {
+                    pulse if pulse == self.dues.len() => self.pulse.feel()?,
+                    place => self.take(place / 2, Direction::BOTH[place % 2])?,
+                }
+            }
+            if complete {
+                self.watch.last = look;
+                self.watch.looks += 1;
             }
             if inbox.obey(|command| self.obey(command)).is_err() {
+                self.deliver(clock::now());
+                self.tell_drops();
                 return self.log.as_mut().map_or(Ok(()), Log::finish);
             }
             self.deliver(clock::now());
@@ -184,22 +194,34 @@ impl Engine {
 
     /// Reads what came in at one end of a wire.
     fn take(&mut self, number: usize, direction: Direction) -> io::Result<()> {
-        let wire = &mut self.wires[number];
+        let Self { wires, watch, log, buffer, dues, .. } = self;
+        let wire = &mut wires[number];
+        let place = number * 2 + direction.index();
+        let since = watch.since(place);
+        watch.unread[place] = Some((since, watch.looks));
         for _ in 0..TURN {
-            let Some(length) = wire.ends[direction.index()].read(&mut self.buffer)? else { break };
-            let bytes = &mut self.buffer[..length];
+            let Some(length) = wire.ends[direction.index()].read(buffer)? else {
+                watch.unread[place] = None;
+                break;
+            };
+            let now = clock::now();
+            watch.ingest.record(now.since(since));
+            let bytes = &mut buffer[..length];
+            let kind = packet::kind(bytes);
             // The NAT is on the network's side: what comes from there meets it before the link.
-            if direction == Direction::Down && wire.nat.inbound(bytes) == Verdict::Drop {
-                wire.nat_drops += 1;
+            if wire.admit(direction, bytes) == Verdict::Drop {
+                note_turned_away(log.as_mut(), wire, direction, (length as u32, kind), now);
                 continue;
             }
-            let bytes = &*bytes;
-            let packet = Packet { size: length as u32, kind: packet::kind(bytes), payload: bytes.into() };
-            if let Err(dropped) = wire.pipes[direction.index()].push(clock::now(), packet) {
-                note_drop(self.log.as_mut(), wire.vehicle, wire.path, direction, &dropped);
+            let packet = Packet { size: length as u32, kind, payload: (&*bytes).into() };
+            let pipe = &mut wire.pipes[direction.index()];
+            let refused = pipe.push(now, packet).err();
+            // At once: on a link that loses everything nothing becomes due, and each drop holds a packet.
+            for dropped in refused.into_iter().chain(std::iter::from_fn(|| pipe.pop_drop(now))) {
+                note_drop(log.as_mut(), wire.vehicle, wire.path, direction, &dropped);
             }
         }
-        self.dues[number * 2 + direction.index()] = wire.next_arrival(direction);
+        dues[place] = wire.next_due(direction);
         Ok(())
     }
 
@@ -210,24 +232,36 @@ impl Engine {
                 let place = number * 2 + direction.index();
                 if self.dues[place] <= now {
                     self.deliver_on(number, direction);
-                    self.dues[place] = self.wires[number].next_arrival(direction);
+                    self.dues[place] = self.wires[number].next_due(direction);
                 }
             }
         }
     }
 
     fn deliver_on(&mut self, number: usize, direction: Direction) {
-        let Self { wires, log, lateness, refused, .. } = self;
+        let Self { wires, log, lateness, .. } = self;
         let wire = &mut wires[number];
         let (vehicle, path) = (wire.vehicle, wire.path);
         while let Some(event) = wire.pipes[direction.index()].pop(clock::now()) {
             match event {
                 Event::Dropped(dropped) => note_drop(log.as_mut(), vehicle, path, direction, &dropped),
                 Event::Delivered(mut delivery) => {
-                    *refused += wire.hand_over(direction, &mut delivery);
+                    let handed = wire.hand_over(direction, &mut delivery);
                     let now = clock::now();
                     lateness.record(now.since(delivery.due));
-                    note_delivery(log.as_mut(), vehicle, path, direction, &delivery, now);
+                    note_delivery(log.as_mut(), (vehicle, path), direction, &delivery, (handed, now));
+                }
+            }
+        }
+    }
+
+    /// Logs what the links have dropped since they were last asked.
+    fn tell_drops(&mut self) {
+        let now = clock::now();
+        for wire in &mut self.wires {
+            for (direction, pipe) in Direction::BOTH.into_iter().zip(&mut wire.pipes) {
+                while let Some(dropped) = pipe.pop_drop(now) {
+                    note_drop(self.log.as_mut(), wire.vehicle, wire.path, direction, &dropped);
                 }
             }
         }
@@ -235,9 +269,10 @@ impl Engine {
 
     fn obey(&mut self, command: Command) -> Answer {
         let answer = self.carry_out(command);
+        self.tell_drops();
         for (number, wire) in self.wires.iter().enumerate() {
             for direction in Direction::BOTH {
-                self.dues[number * 2 + direction.index()] = wire.next_arrival(direction);
+                self.dues[number * 2 + direction.index()] = wire.next_due(direction);
             }
         }
         answer
@@ -267,7 +302,7 @@ impl Engine {
                 Ok(())
             }
             Command::Rebind(which, how) => {
-                self.wires.iter_mut().filter(|wire| which.is(wire)).for_each(|wire| wire.nat.rebind(how));
+                self.wires.iter_mut().filter(|wire| which.is(wire)).for_each(|wire| wire.rebind(how));
                 Ok(())
             }
             Command::Carrier(which, on) => self.set_carrier(which, on),
@@ -294,23 +329,20 @@ impl Engine {
             vehicle: wire.vehicle,
             path: wire.path,
             counts: [*wire.pipes[0].counts(), *wire.pipes[1].counts()],
-            nat_drops: wire.nat_drops,
-            met_no_interface: wire.met_no_interface,
+            held: [wire.pipes[0].held() as u64, wire.pipes[1].held() as u64],
+            mishaps: wire.mishaps,
         };
         let cpu = clock_gettime(ClockId::ThreadCPUTime);
         Snapshot {
             wires: self.wires.iter().map(counts).collect(),
             lateness: self.lateness.clone(),
             cpu: Duration::new(cpu.tv_sec.unsigned_abs(), cpu.tv_nsec.unsigned_abs() as u32),
-            refused: self.refused,
+            wake: self.pulse.lateness().clone(),
+            ingest: self.watch.ingest.clone(),
+            early: self.early,
             unlogged: self.log.as_ref().map_or(0, Log::missing),
         }
     }
-}
-
-/// A TUN whose interface is down refuses packets with EIO.
-fn is_down(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 fn note_drop(
@@ -325,7 +357,7 @@ fn note_drop(
         vehicle,
         path,
         direction,
-        number: dropped.index,
+        number: Some(dropped.index),
         bytes: dropped.packet.size,
         kind: dropped.packet.kind,
         offered: dropped.pushed,
@@ -334,25 +366,43 @@ fn note_drop(
     });
 }
 
-fn note_delivery(
+fn note_turned_away(
     log: Option<&mut Log>,
-    vehicle: usize,
-    path: usize,
+    wire: &Wire,
     direction: Direction,
-    delivery: &Delivery<Box<[u8]>>,
-    handed_over: Moment,
+    (bytes, kind): (u32, Kind),
+    at: Moment,
 ) {
     let Some(log) = log else { return };
-    let (copies, corrupt, due) = (delivery.copies, delivery.corrupt.is_some(), delivery.due);
+    let (vehicle, path) = (wire.vehicle, wire.path);
+    let fate = Fate::Astray(Mishap::Nat);
+    // The model, which counts the others, never had it.
+    let number = None;
+    log.write(Record { vehicle, path, direction, number, bytes, kind, offered: at, left: at, fate });
+}
+
+fn note_delivery(
+    log: Option<&mut Log>,
+    (vehicle, path): (usize, usize),
+    direction: Direction,
+    delivery: &Delivery<Box<[u8]>>,
+    (handed, handed_over): (Handed, Moment),
+) {
+    let Some(log) = log else { return };
+    let (corrupt, due) = (delivery.corrupt.is_some(), delivery.due);
+    let fate = match handed {
+        Handed::Over { copies } => Fate::Delivered { copies, corrupt, due, handed_over },
+        Handed::Astray(mishap) => Fate::Astray(mishap),
+    };
     log.write(Record {
         vehicle,
         path,
         direction,
-        number: delivery.index,
+        number: Some(delivery.index),
         bytes: delivery.packet.size,
         kind: delivery.packet.kind,
         offered: delivery.pushed,
         left: delivery.left,
-        fate: Fate::Delivered { copies, corrupt, due, handed_over },
+        fate,
     });
 }

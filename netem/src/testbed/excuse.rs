@@ -2,29 +2,42 @@
 
 use std::collections::BTreeMap;
 
-/// Drops while some path was cut, by the devices' own counters.
+/// An interface: the vehicle that it is in (`None`: the network's side) and its name.
+pub(super) type Interface = (Option<usize>, String);
+/// What devices have dropped so far.
+pub(super) type Drops = BTreeMap<Interface, u64>;
+
+/// Drops of vehicles' interfaces while these were cut, by the devices' own counters. A cut does not touch the far end.
 #[derive(Debug, Default)]
 pub(super) struct Excuse {
-    /// Paths that are cut, and what the devices had dropped when they were.
-    cut: BTreeMap<usize, u64>,
-    earlier: u64,
+    /// What was dropped when the cut began.
+    cut: Drops,
+    /// What was dropped during cuts that are over.
+    earlier: Drops,
 }
 
 impl Excuse {
-    /// Path `path` is about to be cut, or has just come back; the devices have dropped `drops` so far.
-    pub(super) fn change(&mut self, path: usize, present: bool, drops: u64) {
-        if present {
-            let since = self.cut.remove(&path);
-            self.earlier += since.map_or(0, |since| drops.saturating_sub(since));
-        } else {
-            self.cut.entry(path).or_insert(drops);
+    /// Path `path` of every vehicle is about to be cut, or has just come back; the devices have dropped `drops` so far.
+    pub(super) fn change(&mut self, path: &str, present: bool, drops: &Drops) {
+        for (interface, drops) in drops.iter().filter(|((side, name), _)| side.is_some() && name == path) {
+            if present {
+                let since = self.cut.remove(interface);
+                let excused = since.map_or(0, |since| drops.saturating_sub(since));
+                *self.earlier.entry(interface.clone()).or_default() += excused;
+            } else {
+                self.cut.entry(interface.clone()).or_insert(*drops);
+            }
         }
     }
 
     /// Of `drops` so far, those without excuse.
-    pub(super) fn inexcusable(&self, drops: u64) -> u64 {
-        let current = self.cut.values().map(|since| drops.saturating_sub(*since)).max().unwrap_or(0);
-        drops.saturating_sub(self.earlier + current)
+    pub(super) fn inexcusable(&self, drops: &Drops) -> u64 {
+        let of_one = |(interface, drops): (&Interface, &u64)| {
+            let earlier = self.earlier.get(interface).copied().unwrap_or(0);
+            let current = self.cut.get(interface).map_or(0, |since| drops.saturating_sub(*since));
+            drops.saturating_sub(earlier + current)
+        };
+        drops.iter().map(of_one).sum()
     }
 }
 
@@ -32,16 +45,32 @@ impl Excuse {
 mod tests {
     use super::*;
 
+    fn drops(lte: u64, wlan: u64, far: u64) -> Drops {
+        let interfaces = [(Some(0), "lte0"), (Some(0), "wlan0"), (None, "v1-lte0")];
+        interfaces.into_iter().map(|(side, name)| (side, name.to_owned())).zip([lte, wlan, far]).collect()
+    }
+
     #[test]
     fn only_drops_during_a_cut_are_excused() {
         let mut excuse = Excuse::default();
-        assert_eq!(excuse.inexcusable(3), 3);
-        excuse.change(0, false, 3);
-        excuse.change(0, false, 4);
-        assert_eq!(excuse.inexcusable(10), 3);
-        excuse.change(0, true, 10);
-        assert_eq!(excuse.inexcusable(12), 5);
-        excuse.change(1, true, 12);
-        assert_eq!(excuse.inexcusable(12), 5);
+        assert_eq!(excuse.inexcusable(&drops(3, 0, 0)), 3);
+        excuse.change("lte0", false, &drops(3, 0, 0));
+        excuse.change("lte0", false, &drops(4, 0, 0));
+        assert_eq!(excuse.inexcusable(&drops(10, 0, 0)), 3);
+        excuse.change("lte0", true, &drops(10, 0, 0));
+        assert_eq!(excuse.inexcusable(&drops(12, 0, 0)), 5);
+        excuse.change("wlan0", true, &drops(12, 0, 0));
+        assert_eq!(excuse.inexcusable(&drops(12, 0, 0)), 5);
+    }
+
+    #[test]
+    fn a_cut_excuses_its_own_interface_and_overlapping_cuts_count_once() {
+        let mut excuse = Excuse::default();
+        excuse.change("lte0", false, &drops(3, 0, 0));
+        excuse.change("wlan0", false, &drops(5, 1, 0));
+        assert_eq!(excuse.inexcusable(&drops(10, 2, 6)), 3 + 1 + 6);
+        excuse.change("lte0", true, &drops(10, 2, 6));
+        excuse.change("wlan0", true, &drops(10, 2, 6));
+        assert_eq!(excuse.inexcusable(&drops(12, 3, 6)), 5 + 2 + 6);
     }
 }

@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{self, SyncSender};
 use std::thread;
 
+use super::wire::Mishap;
 use crate::core::{Cause, Direction, Kind, Moment, Slot};
 
 /// Records that may wait for the disk; one that finds no room is counted as missing.
@@ -19,7 +20,8 @@ pub(super) struct Record {
     pub(super) vehicle: usize,
     pub(super) path: usize,
     pub(super) direction: Direction,
-    pub(super) number: u64,
+    /// Counted per wire and direction; `None` if the model never had it.
+    pub(super) number: Option<u64>,
     pub(super) bytes: u32,
     pub(super) kind: Kind,
     pub(super) offered: Moment,
@@ -31,6 +33,7 @@ pub(super) struct Record {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fate {
     Dropped(Cause),
+    Astray(Mishap),
     Delivered { copies: u8, corrupt: bool, due: Moment, handed_over: Moment },
 }
 
@@ -42,9 +45,8 @@ pub(super) struct Log {
 }
 
 impl Log {
-    pub(super) fn create(path: &Path, start: Moment, paths: Vec<String>) -> io::Result<Self> {
-        let mut file = BufWriter::new(File::create(path)?);
-        writeln!(file, "{HEADER}")?;
+    /// Times in the file count from `start`.
+    pub(super) fn start(mut file: BufWriter<File>, start: Moment, paths: Vec<String>) -> io::Result<Self> {
         let (records, inbox) = mpsc::sync_channel(MOST_WAITING);
         let writer = thread::Builder::new().name("netem-log".into()).spawn(move || {
             while let Ok(record) = inbox.recv() {
@@ -85,23 +87,28 @@ fn write_line(file: &mut impl Write, record: &Record, start: Moment, paths: &[St
     };
     write!(
         file,
-        "{},{},{},{},{number},{bytes},{kind},{},{},",
+        "{},{},{},{},{},{bytes},{kind},{},{},",
         micros(offered),
         vehicle + 1,
         paths[path],
         direction.name(),
+        number.map_or_else(String::new, |number| number.to_string()),
         micros(left),
         Slot::of(left, start).0
     )?;
     match fate {
         Fate::Dropped(cause) => writeln!(file, "{},0,0,,", cause.name()),
+        Fate::Astray(mishap) => writeln!(file, "{},0,0,,", mishap.name()),
         Fate::Delivered { copies, corrupt, due, handed_over } => {
             writeln!(file, "delivered,{copies},{},{},{}", u8::from(corrupt), micros(due), micros(handed_over))
         }
     }
 }
 
-/// A log that may be absent.
-pub(super) fn create(path: Option<&PathBuf>, start: Moment, paths: Vec<String>) -> io::Result<Option<Log>> {
-    path.map(|path| Log::create(path, start, paths)).transpose()
+/// Makes the file, so that one that cannot be written is found out before anything runs.
+pub(super) fn create(path: &Path) -> io::Result<BufWriter<File>> {
+    let mut file = BufWriter::new(File::create(path)?);
+    writeln!(file, "{HEADER}")?;
+    file.flush()?;
+    Ok(file)
 }

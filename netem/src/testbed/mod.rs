@@ -16,22 +16,29 @@
 //! no names and TUN devices no persistence, so nothing stays when the process ends, however it ends. End the endpoints first: a
 //! TCP connection whose link has vanished hangs for minutes.
 
+mod canary;
+mod description;
 mod director;
 mod engine;
 mod excuse;
+mod inner;
 mod log;
 mod namespace;
 mod nat;
 mod netlink;
 mod packet;
 mod plan;
+mod pulse;
 pub mod report;
 mod setup;
+mod sides;
 mod tun;
+mod wire;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use namespace::Namespace;
@@ -42,11 +49,13 @@ pub use crate::orders::Gone;
 use crate::orders::Orders;
 use crate::profile::{Path, Profile, Rebinding, Scenario};
 use crate::{clock, realtime};
+use canary::Canary;
 use director::Director;
-use engine::{Answer, Command, Engine, Which, Wire};
-use excuse::Excuse;
-use report::{Canary, Report, Stage};
-use tun::Tun;
+use engine::{Answer, Command, Rig};
+use inner::{Inner, SOUND, on};
+use log::Log;
+use report::{Account, Report, Stage};
+use sides::Sides;
 
 /// What a testbed is made of.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,7 +64,7 @@ pub struct Config {
     pub scenario: Scenario,
     /// How many vehicles, each with all paths.
     pub vehicles: usize,
-    /// The weather. Wire number n (vehicle by vehicle, path by path) has seed + n.
+    /// The weather. Wires are numbered vehicle by vehicle, path by path; see [`Seed::of_link`].
     pub seed: Seed,
     /// Where the fate of every packet goes, as CSV.
     pub log: Option<PathBuf>,
@@ -159,6 +168,17 @@ pub enum StopError {
     Shared,
 }
 
+/// A testbed whose time stands still: everything is made, nothing passes yet. It ends when this is dropped.
+pub struct Prepared {
+    config: Config,
+    // In this order: the thread that the orders go to waits for the beginning.
+    /// Tells the thread when time begins.
+    whistle: SyncSender<Moment>,
+    orders: Orders<Command, Answer>,
+    begun: Receiver<io::Result<()>>,
+    sides: Sides,
+}
+
 /// A running testbed. It ends when this is dropped.
 pub struct Testbed {
     // In this order: the director gives orders, so it ends first.
@@ -168,38 +188,98 @@ pub struct Testbed {
     stage: Stage,
 }
 
-/// Why the lock on excuses is never poisoned.
-const EXCUSE: &str = "nobody panics while counting drops";
-
-/// What the director shares with the owner.
-struct Inner {
-    config: Config,
-    start: Moment,
-    orders: Orders<Command, Answer>,
-    net: Namespace,
-    vehicles: Vec<Namespace>,
-    excuse: Mutex<Excuse>,
-}
-
-impl Testbed {
-    /// Makes the namespaces and devices, starts the emulator and lets the scenario begin.
-    pub fn start(config: Config) -> Result<Self, StartError> {
-        let inner = Arc::new(Inner::start(config)?);
-        let events = inner.config.scenario.events.clone();
-        let director =
-            Director::start(Arc::clone(&inner), events).map_err(refused("starting the director".into()))?;
-        let canary = Canary::start().map_err(refused("starting the canary".into()))?;
-        Ok(Self { director, inner, canary, stage: Stage::now() })
-    }
-
+impl Prepared {
     /// The network's side. Servers bind to [`SERVER`] or to any address.
-    pub fn net(&self) -> &Namespace {
-        &self.inner.net
+    pub const fn net(&self) -> &Namespace {
+        &self.sides.net
     }
 
     /// A vehicle, counted from zero.
     pub fn vehicle(&self, number: usize) -> &Namespace {
-        &self.inner.vehicles[number]
+        &self.sides.vehicles[number]
+    }
+
+    /// What it is made of.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Starts the clock of the links and of the scenario. What is due at zero has happened when this returns; packets that were
+    /// sent before are thrown away and counted.
+    pub fn begin(self) -> Result<Testbed, StartError> {
+        let Self { config, whistle, orders, begun, sides } = self;
+        let canary = Canary::start().map_err(refused("starting the canary".into()))?;
+        let stage = Stage::now();
+        let start = stage.start();
+        // Fails only if the thread is gone, and then there is no answer either.
+        let _ = whistle.send(start);
+        let answer = begun.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()));
+        answer.map_err(refused("starting the emulator".into()))?;
+        let (excuse, preferred) = (Mutex::default(), Mutex::default());
+        let description = description::describe(&config, &sides.unset);
+        let inner = Arc::new(Inner { config, description, start, orders, sides, excuse, preferred });
+        let events = inner.config.scenario.events.clone();
+        let director =
+            Director::start(Arc::clone(&inner), events).map_err(refused("starting the director".into()))?;
+        Ok(Testbed { director, inner, canary, stage })
+    }
+}
+
+impl Testbed {
+    /// Makes the namespaces and devices and the emulator's thread, and leaves time standing: for callers who first start servers.
+    pub fn prepare(config: Config) -> Result<Prepared, StartError> {
+        let names: Vec<_> = config.scenario.paths.iter().map(|path| path.name.as_str()).collect();
+        plan::check(config.vehicles, &names)?;
+        let sides = Sides::make(config.vehicles)?;
+        let plans = sides::plans(&config, &sides)?;
+        let paths = config.scenario.paths.iter().map(|path| path.name.clone()).collect();
+        let log = config
+            .log
+            .as_ref()
+            .map(|path| log::create(path).map_err(|why| StartError::Log { path: path.clone(), why }));
+        let log = log.transpose()?;
+        let rig = Rig::new(plans).map_err(refused("watching the devices".into()))?;
+        let waker = rig.waker().map_err(refused("watching the devices".into()))?;
+        let realtime = config.realtime;
+        let (started, starting) = mpsc::sync_channel(1);
+        let (whistle, signal) = mpsc::sync_channel(1);
+        let (ready, begun) = mpsc::sync_channel(1);
+        let orders = Orders::start("netem-testbed", waker, move |inbox| {
+            // The starter waits for this.
+            let _ = started.send(if realtime { realtime::enter() } else { Ok(()) });
+            // Nobody begins: the starter has given up.
+            let Ok(start) = signal.recv() else { return Ok(()) };
+            let log = log.map(|file| Log::start(file, start, paths)).transpose();
+            match log.and_then(|log| rig.begin(start, log)) {
+                Ok(engine) => {
+                    let _ = ready.send(Ok(()));
+                    engine.run(&inbox)
+                }
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                    Ok(())
+                }
+            }
+        });
+        let orders = orders.map_err(refused("starting the emulator's thread".into()))?;
+        let entered = starting.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()));
+        entered.map_err(|why| no_priority(&why))?;
+        Ok(Prepared { config, whistle, orders, begun, sides })
+    }
+
+    /// Makes everything and lets the scenario begin.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::prepare(config)?.begin()
+    }
+
+    /// The network's side. Servers bind to [`SERVER`] or to any address.
+    pub fn net(&self) -> &Namespace {
+        &self.inner.sides.net
+    }
+
+    /// A vehicle, counted from zero.
+    pub fn vehicle(&self, number: usize) -> &Namespace {
+        &self.inner.sides.vehicles[number]
     }
 
     /// What it was made of.
@@ -262,9 +342,23 @@ impl Testbed {
             Answer::Stats(snapshot) => *snapshot,
             Answer::Done | Answer::Failed(_) => return Err(Gone),
         };
-        let drops = self.inner.excuse.lock().expect(EXCUSE).inexcusable(self.inner.device_drops());
-        let took = clock::now().since(self.inner.start);
-        Ok(Report::new(&self.inner.config, took, &snapshot, &self.canary.lateness(), drops, &self.stage))
+        let drops = self.inner.excuse.lock().expect(SOUND).inexcusable(&self.inner.sides.device_drops());
+        let account = Account {
+            config: &self.inner.config,
+            description: &self.inner.description,
+            took: clock::now().since(self.inner.start),
+            snapshot: &snapshot,
+            canary: &self.canary.lateness(),
+            device_drops: drops,
+            stage: &self.stage,
+            events: &self.director.happened(),
+        };
+        Ok(Report::new(&account))
+    }
+
+    /// When the clock of the links and of the scenario started, by `CLOCK_MONOTONIC`.
+    pub fn started(&self) -> Moment {
+        self.inner.start
     }
 
     /// Ends the scenario, the emulator, then the namespaces. End the endpoints first.
@@ -281,157 +375,12 @@ impl Testbed {
     }
 }
 
-impl Inner {
-    fn start(config: Config) -> Result<Self, StartError> {
-        let names: Vec<_> = config.scenario.paths.iter().map(|path| path.name.as_str()).collect();
-        plan::check(config.vehicles, &names)?;
-        let net = namespace("net", Some(SERVER))?;
-        let vehicles = (1..=config.vehicles)
-            .map(|number| namespace(&format!("vehicle-{number}"), None))
-            .collect::<Result<Vec<_>, _>>()?;
-        let start = clock::now();
-        let wires = wires(&config, &net, &vehicles, start)?;
-        let paths = config.scenario.paths.iter().map(|path| path.name.clone()).collect();
-        let log = log::create(config.log.as_ref(), start, paths)
-            .map_err(|why| StartError::Log { path: config.log.clone().unwrap_or_default(), why })?;
-        let refused = |what: &str| refused(what.into());
-        let engine = Engine::new(wires, log).map_err(refused("watching the devices"))?;
-        let waker = engine.waker().map_err(refused("watching the devices"))?;
-        let realtime = config.realtime;
-        let (started, starting) = mpsc::sync_channel(1);
-        let orders = Orders::start("netem-testbed", waker, move |inbox| {
-            let entered = if realtime { realtime::enter() } else { Ok(()) };
-            let failed = entered.is_err();
-            // The starter waits for this.
-            let _ = started.send(entered);
-            if failed { Ok(()) } else { engine.run(&inbox) }
-        });
-        let orders = orders.map_err(refused("starting the emulator's thread"))?;
-        let entered = starting.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()));
-        entered.map_err(refused("running the emulator under SCHED_FIFO"))?;
-        Ok(Self { config, start, orders, net, vehicles, excuse: Mutex::default() })
-    }
-
-    fn set_udp(&self, path: Option<usize>, policy: UdpPolicy) -> Result<(), OrderError> {
-        self.order(Command::Udp(on(path), policy))
-    }
-
-    fn set_capacity(&self, path: Option<usize>, capacities: [Option<Capacity>; 2]) -> Result<(), OrderError> {
-        self.order(Command::Capacity(on(path), capacities))
-    }
-
-    fn rebind_nat(&self, path: Option<usize>, how: Rebinding) -> Result<(), OrderError> {
-        self.order(Command::Rebind(on(path), how))
-    }
-
-    fn set_carrier(&self, path: usize, carrier: bool) -> Result<(), OrderError> {
-        self.excused(path, carrier, || self.order(Command::Carrier(on(Some(path)), carrier)))
-    }
-
-    fn set_link(&self, path: usize, up: bool) -> Result<(), OrderError> {
-        self.excused(path, up, || {
-            self.in_vehicles(path, move |name, vehicle| setup::set_up(name, vehicle, path, up))
-        })
-    }
-
-    /// Cuts a path or brings it back, and notes that its device may drop packets meanwhile.
-    fn excused(
-        &self,
-        path: usize,
-        present: bool,
-        act: impl FnOnce() -> Result<(), OrderError>,
-    ) -> Result<(), OrderError> {
-        let note = || self.excuse.lock().expect(EXCUSE).change(path, present, self.device_drops());
-        if present {
-            act().inspect(|()| note())
-        } else {
-            note();
-            act()
-        }
-    }
-
-    /// Packets that the devices have dropped so far, for whatever reason.
-    fn device_drops(&self) -> u64 {
-        let sides = self.vehicles.iter().chain([&self.net]);
-        sides.map(|side| side.within(setup::device_drops).unwrap_or(0)).sum()
-    }
-
-    fn set_address(&self, path: usize, present: bool) -> Result<(), OrderError> {
-        self.in_vehicles(path, move |name, vehicle| setup::set_address(name, vehicle, path, present))
-    }
-
-    fn prefer(&self, path: usize) -> Result<(), OrderError> {
-        let names: Vec<_> = self.config.scenario.paths.iter().map(|path| path.name.clone()).collect();
-        self.in_vehicles(path, move |_, vehicle| setup::prefer(&names, vehicle, path))
-    }
-
-    fn order(&self, command: Command) -> Result<(), OrderError> {
-        match self.orders.ask(command)? {
-            Answer::Done | Answer::Stats(_) => Ok(()),
-            Answer::Failed(why) => Err(OrderError::Refused(why)),
-        }
-    }
-
-    /// Does the same to path `path` in every vehicle's namespace.
-    fn in_vehicles(
-        &self,
-        path: usize,
-        act: impl Fn(&str, usize) -> io::Result<()> + Clone + Send + 'static,
-    ) -> Result<(), OrderError> {
-        for (vehicle, namespace) in self.vehicles.iter().enumerate() {
-            let (act, name) = (act.clone(), self.config.scenario.paths[path].name.clone());
-            namespace.within(move || act(&name, vehicle)).map_err(OrderError::Refused)?;
-        }
-        Ok(())
-    }
-}
-
-const fn on(path: Option<usize>) -> Which {
-    Which { vehicle: None, path }
-}
-
-fn namespace(name: &str, server: Option<std::net::Ipv4Addr>) -> Result<Namespace, StartError> {
-    let namespace = Namespace::make(name).map_err(refused("making a network namespace".into()))?;
-    namespace
-        .within(move || setup::prepare(server))
-        .map_err(refused("preparing a network namespace".into()))?;
-    Ok(namespace)
-}
-
-fn wires(
-    config: &Config,
-    net: &Namespace,
-    vehicles: &[Namespace],
-    start: Moment,
-) -> Result<Vec<Wire>, StartError> {
-    let mut wires = Vec::new();
-    for (vehicle, namespace) in vehicles.iter().enumerate() {
-        for (path, Path { name, profile }) in config.scenario.paths.iter().enumerate() {
-            let ends = ends(namespace, net, (vehicle, path), name, profile)?;
-            let laws = [profile.up.clone(), profile.down.clone()];
-            let seed = Seed(config.seed.0.wrapping_add(wires.len() as u64));
-            wires.push(Wire::new(vehicle, path, ends, laws, seed, start));
-        }
-    }
-    Ok(wires)
-}
-
-fn ends(
-    vehicle_side: &Namespace,
-    net: &Namespace,
-    (vehicle, path): (usize, usize),
-    name: &str,
-    profile: &Profile,
-) -> Result<[Tun; 2], StartError> {
-    let (near, far) = (name.to_owned(), name.to_owned());
-    let (up, down) = (profile.up.mtu, profile.down.mtu);
-    let refused = |end: &str| refused(format!("making the {end} of {name}"));
-    Ok([
-        vehicle_side
-            .within(move || setup::vehicle_end(vehicle, path, &near, up))
-            .map_err(refused("vehicle's end"))?,
-        net.within(move || setup::net_end(vehicle, path, &far, down)).map_err(refused("far end"))?,
-    ])
+/// The right to a TUN device has nothing to do with it.
+fn no_priority(why: &io::Error) -> StartError {
+    let advice =
+        "run as root, or with `ulimit -r 1` or CAP_SYS_NICE on the host, or without real-time priority";
+    let why = io::Error::new(why.kind(), format!("{why}; {advice}"));
+    StartError::Refused { what: "running the emulator under SCHED_FIFO".into(), why }
 }
 
 /// Sorts what the kernel said by what can be done about it.

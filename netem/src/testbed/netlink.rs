@@ -10,6 +10,8 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 const REQUEST_AND_ACK: u16 = 0x1 | 0x4;
 const CREATE: u16 = 0x400;
+/// With it, what is there already is replaced: asking twice is asking once.
+const REPLACE: u16 = 0x100;
 const NLMSG_ERROR: u16 = 2;
 
 const RTM_NEWLINK: u16 = 16;
@@ -89,7 +91,7 @@ impl Netlink {
 
     /// Adds `local` as a point-to-point address with `peer` at the other end.
     pub(super) fn add_address(&mut self, interface: u32, local: Ipv4Addr, peer: Ipv4Addr) -> io::Result<()> {
-        self.request(RTM_NEWADDR, CREATE, &address_body(interface, local, peer))
+        self.request(RTM_NEWADDR, CREATE | REPLACE, &address_body(interface, local, peer))
     }
 
     /// Takes an address away again, and the routes that use it.
@@ -103,7 +105,7 @@ impl Netlink {
     }
 
     pub(super) fn add_route(&mut self, route: Route) -> io::Result<()> {
-        self.request(RTM_NEWROUTE, CREATE, &route.body())
+        self.request(RTM_NEWROUTE, CREATE | REPLACE, &route.body())
     }
 
     pub(super) fn remove_route(&mut self, route: Route) -> io::Result<()> {

@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 
+use rustix::io::Errno;
+
 use super::netlink::{MAIN_TABLE, Netlink, Route};
 use super::plan;
 use super::tun::Tun;
@@ -32,19 +34,26 @@ const SETTINGS: [(&str, &str); 6] = [
     ("ipv4/conf/all/ignore_routes_with_linkdown", "1"),
 ];
 
-/// Prepares the loopback of the namespace that the calling thread is in.
-pub(super) fn prepare(server: Option<Ipv4Addr>) -> io::Result<()> {
-    for (name, value) in SETTINGS {
-        // Read-only in some containers, and missing in some kernels: the run works without, a little less cleanly.
-        let _ = fs::write(format!("/proc/sys/net/{name}"), value);
-    }
+/// What [`prepare`] sets, for reports.
+pub(super) fn settings() -> impl Iterator<Item = (&'static str, &'static str)> {
+    SETTINGS.into_iter()
+}
+
+/// Prepares the namespace that the calling thread is in: settings and loopback. Gives the settings that the kernel refused: some
+/// are read-only in containers and missing in some kernels, and a run without them is a little less clean.
+pub(super) fn prepare(server: Option<Ipv4Addr>) -> io::Result<Vec<String>> {
+    let set = |(name, value)| {
+        let written = fs::write(format!("/proc/sys/net/{name}"), value);
+        written.err().map(|why| format!("net/{name}={value}: {why}"))
+    };
+    let unset = SETTINGS.into_iter().filter_map(set).collect();
     let mut netlink = Netlink::open()?;
     let lo = netlink.index("lo")?;
     netlink.set_up(lo, true)?;
-    match server {
-        Some(address) => netlink.add_address(lo, address, address),
-        None => Ok(()),
+    if let Some(address) = server {
+        netlink.add_address(lo, address, address)?;
     }
+    Ok(unset)
 }
 
 /// Makes the vehicle's end of a path, in the namespace that the calling thread is in.
@@ -88,9 +97,10 @@ pub(super) fn set_address(name: &str, vehicle: usize, path: usize, present: bool
     let (local, peer) = (plan::vehicle_address(vehicle, path), plan::net_address(vehicle, path));
     if present {
         netlink.add_address(interface, local, peer)?;
-        vehicle_routes(&mut netlink, name, vehicle, path)
+        // An interface that is down gets its routes when it comes up.
+        unless(Errno::NETDOWN, vehicle_routes(&mut netlink, name, vehicle, path))
     } else {
-        netlink.remove_address(interface, local, peer)
+        unless(Errno::ADDRNOTAVAIL, netlink.remove_address(interface, local, peer))
     }
 }
 
@@ -120,6 +130,14 @@ pub(super) fn set_up(name: &str, vehicle: usize, path: usize, up: bool) -> io::R
     if up { vehicle_routes(&mut netlink, name, vehicle, path) } else { Ok(()) }
 }
 
+/// Success also if the kernel says `expected`: there is nothing to do.
+fn unless(expected: Errno, done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if error.raw_os_error() == Some(expected.raw_os_error()) => Ok(()),
+        done => done,
+    }
+}
+
 fn table(path: usize) -> u32 {
     FIRST_TABLE + path as u32
 }
@@ -131,10 +149,27 @@ fn bring_up(netlink: &mut Netlink, name: &str, mtu: u32, local: Ipv4Addr, peer: 
     netlink.set_up(interface, true)
 }
 
-/// Packets that the devices of the calling thread's namespace dropped because the emulator did not take them in time.
-pub(super) fn device_drops() -> io::Result<u64> {
+/// Packets that the devices of the calling thread's namespace dropped, on the way in or out, by interface.
+pub(super) fn device_drops() -> io::Result<Vec<(String, u64)>> {
     let table = fs::read_to_string("/proc/thread-self/net/dev")?;
-    // After the name: eight counters for receiving, then bytes, packets, errors and drops for sending.
-    let drops = |line: &str| line.split_once(':')?.1.split_whitespace().nth(11)?.parse::<u64>().ok();
-    Ok(table.lines().filter_map(drops).sum())
+    Ok(table.lines().filter_map(drops_of).collect())
+}
+
+/// A line of `/proc/net/dev`: the name, then eight counters for receiving and eight for sending: bytes, packets, errors, drops, ...
+fn drops_of(line: &str) -> Option<(String, u64)> {
+    let (name, counters) = line.split_once(':')?;
+    let counters: Vec<u64> = counters.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+    Some((name.trim().to_owned(), counters.get(3)? + counters.get(11)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drops_in_both_directions_count() {
+        let line = "  lte0: 84 1 0 2 0 0 0 0 840 10 0 5 0 0 0 0";
+        assert_eq!(drops_of(line), Some(("lte0".into(), 7)));
+        assert_eq!(drops_of(" face |bytes packets errs drop"), None);
+    }
 }

@@ -4,7 +4,9 @@
 
 mod cli;
 mod crosscheck;
+mod distributions;
 mod laws;
+mod log;
 mod oracle;
 mod relay;
 mod run;

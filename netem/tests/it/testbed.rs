@@ -4,9 +4,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use carriageway_netem::core::OutageMode;
+use carriageway_netem::core::{Loss, OutageMode, Probability};
 use carriageway_netem::profile::{Profile, Rebinding, Scenario, Tweak, units};
 use carriageway_netem::testbed::{Config, SERVER, StartError, Testbed, vehicle_address};
+use serde_json::Value;
 
 use crate::wait::{Stopwatch, until};
 
@@ -41,6 +42,20 @@ fn udp_pair(bed: &Testbed) -> (UdpSocket, UdpSocket) {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
     }
     (server, client)
+}
+
+/// Whether what was offered in one direction is accounted for.
+fn adds_up(direction: &Value) -> bool {
+    let count = |value: &Value| value.as_u64().unwrap();
+    let dropped: u64 = direction["dropped"].as_object().unwrap().values().map(count).sum();
+    count(&direction["offered"]) == count(&direction["delivered"]) + dropped + count(&direction["held"])
+}
+
+/// Fates in a packet log of the packets on the way up, without TCP's answers and the like.
+fn fates_up(log: &std::path::Path) -> Vec<String> {
+    let text = std::fs::read_to_string(log).unwrap();
+    let fields = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    fields.filter(|fields| fields[3] == "up").map(|fields| fields[9].to_owned()).collect()
 }
 
 #[test]
@@ -149,7 +164,9 @@ fn a_rebound_nat_shows_another_port_and_forgets_the_old() {
     server.send_to(b"new", after).unwrap();
     assert_eq!(client.recv(&mut [0; 64]).unwrap(), 3);
     let report = bed.report().unwrap();
-    assert_eq!(report.json()["wires"][0]["nat_drops"], 1);
+    let wire = &report.json()["wires"][0];
+    assert_eq!((&wire["up"]["dropped"]["nat"], &wire["down"]["dropped"]["nat"]), (&0.into(), &1.into()));
+    assert!(adds_up(&wire["up"]) && adds_up(&wire["down"]), "{wire:#}");
 }
 
 #[test]
@@ -204,6 +221,144 @@ fn the_packet_log_tells_every_fate() {
         "{}",
         lines[1]
     );
+}
+
+#[test]
+fn what_the_nat_or_a_dead_interface_swallows_was_not_delivered() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut config = Config::new(link(1));
+    config.log = Some(file.path().to_owned());
+    let Some(bed) = testbed(config) else { return };
+    let listener = bed.net().within(|| TcpListener::bind((SERVER, PORT))).unwrap();
+    let mut client = bed.vehicle(0).within(|| TcpStream::connect((SERVER, PORT))).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    bed.rebind_nat(None, Rebinding::Silent).unwrap();
+    client.write_all(b"into the void").unwrap();
+    let wire = || bed.report().unwrap().json()["wires"][0].clone();
+    let wires = until(PATIENCE, || Some(wire()).filter(|wire| wire["up"]["dropped"]["nat"] != 0));
+    assert!(adds_up(&wires["up"]), "{wires:#}");
+
+    // The vehicle's interface is down when the answer comes.
+    let (udp_server, udp_client) = udp_pair(&bed);
+    udp_client.send(b"x").unwrap();
+    let (_, from) = udp_server.recv_from(&mut [0; 8]).unwrap();
+    bed.set_link(0, false).unwrap();
+    udp_server.send_to(b"nobody there", from).unwrap();
+    let wires = until(PATIENCE, || Some(wire()).filter(|wire| wire["down"]["dropped"]["no-interface"] != 0));
+    assert!(adds_up(&wires["up"]) && adds_up(&wires["down"]), "{wires:#}");
+    let (offered, delivered) = (wires["up"]["offered"].as_u64(), wires["up"]["delivered"].as_u64());
+    drop((client, server));
+    bed.stop().unwrap();
+    let fates = fates_up(file.path());
+    assert_eq!(fates.len() as u64, offered.unwrap());
+    assert_eq!(fates.iter().filter(|fate| *fate == "delivered").count() as u64, delivered.unwrap());
+    assert!(fates.iter().any(|fate| fate == "nat"), "{fates:?}");
+}
+
+#[test]
+fn every_lost_packet_is_in_the_log() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut profile = link(0);
+    profile.up.loss = Loss::Bernoulli(Probability::ONE);
+    let mut config = Config::new(profile);
+    config.log = Some(file.path().to_owned());
+    let Some(bed) = testbed(config) else { return };
+    let (_server, client) = udp_pair(&bed);
+    for _ in 0..20 {
+        client.send(b"x").unwrap();
+    }
+    until(PATIENCE, || {
+        let report = bed.report().unwrap();
+        let up = &report.json()["wires"][0]["up"];
+        (up["dropped"]["loss"] == 20 && adds_up(up)).then_some(())
+    });
+    bed.stop().unwrap();
+    assert_eq!(fates_up(file.path()), vec!["loss"; 20]);
+}
+
+#[test]
+fn packets_under_way_are_held() {
+    let Some(bed) = testbed(Config::new(link(60_000))) else { return };
+    let (_server, client) = udp_pair(&bed);
+    client.send(b"x").unwrap();
+    until(PATIENCE, || {
+        let report = bed.report().unwrap();
+        let up = &report.json()["wires"][0]["up"];
+        assert!(adds_up(up), "{up:#}");
+        (up["held"] == 1).then_some(())
+    });
+}
+
+#[test]
+fn time_begins_when_it_is_told_to() {
+    let text =
+        "summary = 'x'\n[[event]]\nat = '0s'\ndo = 'udp-block'\n[[event]]\nat = '50ms'\ndo = 'udp-pass'\n";
+    let scenario = Scenario::parse("test.toml", text, std::path::Path::new("")).unwrap();
+    let prepared = match Testbed::prepare(Config::scenario(scenario)) {
+        Ok(prepared) => prepared,
+        Err(error @ (StartError::Permission { .. } | StartError::NoTun)) => {
+            return eprintln!("skipped: {error}");
+        }
+        Err(error) => panic!("{error}"),
+    };
+    // Sent before the start: it goes nowhere.
+    let early = prepared.vehicle(0).within(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
+    early.send_to(b"early", (SERVER, PORT)).unwrap();
+    let before = carriageway_netem::clock::now();
+    let bed = prepared.begin().unwrap();
+    assert!(bed.started() >= before);
+    let report = until(PATIENCE, || {
+        let report = bed.report().unwrap();
+        (report.json()["events"]["list"].as_array().unwrap().len() == 2).then_some(report)
+    });
+    let json = report.json();
+    assert_eq!(json["start_monotonic_ns"], bed.started().as_nanos());
+    assert_eq!((&json["before_start"], &json["wires"][0]["up"]["offered"]), (&1.into(), &0.into()));
+    let second = &json["events"]["list"][1];
+    assert_eq!((&second["what"], &second["planned_us"]), (&"udp".into(), &50_000.into()));
+    assert!(second["at_us"].as_u64().unwrap() >= 50_000, "{second:#}");
+}
+
+#[test]
+fn what_is_so_already_can_be_ordered_again() {
+    let Some(bed) = testbed(Config::new(link(1)).path("wlan0", link(1))) else { return };
+    let (server, _) = udp_pair(&bed);
+    server.set_read_timeout(Some(GRACE)).unwrap();
+    let leaves_by = |path| {
+        until(PATIENCE, || {
+            let client = bed.vehicle(0).within(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
+            client.connect((SERVER, PORT)).and_then(|()| client.send(b"x")).ok()?;
+            let (_, from) = server.recv_from(&mut [0; 8]).ok()?;
+            (from.ip() == vehicle_address(0, path)).then_some(())
+        });
+    };
+    for _ in 0..2 {
+        bed.prefer(1).unwrap();
+        bed.set_link(1, true).unwrap();
+        bed.set_address(1, true).unwrap();
+    }
+    // A preference outlives what makes the kernel forget the route.
+    bed.set_link(1, false).unwrap();
+    bed.set_link(1, false).unwrap();
+    leaves_by(0);
+    bed.set_link(1, true).unwrap();
+    leaves_by(1);
+    bed.set_address(1, false).unwrap();
+    bed.set_address(1, false).unwrap();
+    leaves_by(0);
+    bed.set_address(1, true).unwrap();
+    leaves_by(1);
+}
+
+#[test]
+fn the_report_says_what_was_run() {
+    let profile = Profile::find("lte-edge").unwrap();
+    let tweak = Tweak { rate: units::rate("2 Mbit/s").ok(), ..Tweak::default() };
+    let Some(bed) = testbed(Config::new(profile.tweaked(&tweak)).seed(3)) else { return };
+    let report = bed.report().unwrap();
+    let experiment = &report.json()["experiment"];
+    assert_eq!(experiment["paths"][0]["up"]["capacity"]["bits_per_second"], 2_000_000);
+    assert!(experiment["machine"]["release"].is_string() && experiment["settings"].is_array());
 }
 
 #[test]

@@ -21,6 +21,8 @@ use crate::cli::clock;
 const PORT: u16 = 4434;
 const ECHO_PORT: u16 = 4435;
 const BASE_RTT_MS: f64 = 60.0;
+/// Of the link, in bits per second.
+const RATE: f64 = 10e6;
 /// Bytes of payload per segment: 1,500 less IP, TCP and timestamps.
 const SEGMENT: f64 = 1_448.0;
 
@@ -46,7 +48,9 @@ pub(super) fn goodput(args: &Args) -> anyhow::Result<()> {
 
 pub(super) fn bufferbloat(args: &Args) -> anyhow::Result<()> {
     for queue in ["150 kB", "1500 kB"] {
-        let bed = args.bed(&ten_megabit(queue))?;
+        let log = std::env::temp_dir().join(format!("carriageway-netem-{}-queue.csv", std::process::id()));
+        let profile = Profile::perfect("measured").tweaked(&ten_megabit(queue));
+        let bed = args.start(Config { log: Some(log.clone()), ..Config::new(profile) })?;
         let end = clock::now() + args.time;
         let (server, client) = (udp::server(&bed, ECHO_PORT)?, udp::client(&bed, 0, ECHO_PORT)?);
         let stop = AtomicBool::new(false);
@@ -61,10 +65,12 @@ pub(super) fn bufferbloat(args: &Args) -> anyhow::Result<()> {
         let (mut trips, Upload { used, bytes }) = (trips?, uploaded?);
         let mean = trips.iter().sum::<f64>() / trips.len().max(1) as f64;
         let report = bed.report()?;
-        let wait = report.json()["wires"][0]["up"]["mean_wait_us"].as_f64().unwrap_or(0.0) / 1e3;
-        let expected = BASE_RTT_MS + wait;
+        bed.stop()?;
+        let queued = mean_queue(&log, args.time)?;
+        fs::remove_file(log)?;
+        let expected = BASE_RTT_MS + queued * 8.0 / RATE * 1e3;
         say(&format!(
-            "{used}, queue {queue}: mean round trip {mean:.1} ms, base and mean queue {expected:.1} ms, ratio {:.3}; median {:.1} ms; {:.2} Mbit/s",
+            "{used}, queue {queue}: mean round trip {mean:.1} ms, base and {queued:.0} bytes of mean queue {expected:.1} ms, ratio {:.3}; median {:.1} ms; {:.2} Mbit/s",
             mean / expected,
             spread(&mut trips).0,
             bytes as f64 * 8.0 / args.time.as_secs_f64() / 1e6
@@ -72,6 +78,25 @@ pub(super) fn bufferbloat(args: &Args) -> anyhow::Result<()> {
         conclude(&report)?;
     }
     Ok(())
+}
+
+/// Bytes that stood in the queue on the way up, on average over the first `span`: by the log, from when each packet was offered
+/// until it left.
+fn mean_queue(log: &Path, span: Duration) -> anyhow::Result<f64> {
+    let (text, span) = (fs::read_to_string(log)?, span.as_micros() as f64);
+    let mut byte_microseconds = 0.0;
+    for line in text.lines().skip(1) {
+        let fields: Vec<_> = line.split(',').collect();
+        let (Some(offered), Some(&"up"), Some(bytes), Some(left)) =
+            (fields.first(), fields.get(3), fields.get(5), fields.get(7))
+        else {
+            continue;
+        };
+        let [offered, bytes, left] = [offered, bytes, left].map(|field| field.parse::<f64>());
+        let (offered, bytes, left) = (offered?, bytes?, left?);
+        byte_microseconds += bytes * (left.min(span) - offered.min(span));
+    }
+    Ok(byte_microseconds / span)
 }
 
 pub(super) fn channel(args: &Args) -> anyhow::Result<()> {
