@@ -2,12 +2,13 @@
 //! was not synced or fails for good, a clock that goes backwards. The world knows true time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use carriageway_proto::{BootId, Value};
+use carriageway_proto::{BootId, Command, Outcome, Phase, Value};
 use proptest::prelude::*;
 
 use super::*;
-use crate::core::vehicle::EMERGENCY_STOP;
+use crate::core::vehicle::{Applied, EMERGENCY_STOP, Target};
 
 #[derive(Clone, Debug)]
 enum Step {

@@ -1,0 +1,103 @@
+//! The last gate before the vehicle, and what the vehicle says.
+
+use std::time::Duration;
+
+use carriageway_proto::{Class, Command, CommandKey, Moment, Phase};
+
+use super::{Executor, Output, Stage, Verdict, too_many};
+use crate::core::vehicle::{Actuation, Applied, Refusal, Target};
+
+/// A vehicle has at least so long to report an end: a short ttl says when to begin, not how fast to be.
+const SHORTEST_ACTUATION: Duration = Duration::from_secs(30);
+
+/// And at most so long: whoever asked must learn some end.
+const LONGEST_ACTUATION: Duration = Duration::from_mins(5);
+
+impl Executor {
+    /// The last gate: hands the target over, or settles the command without having acted.
+    pub(super) fn act(&mut self, now: Moment, key: &CommandKey) -> Option<Output> {
+        let entry = self.entries.get(key).expect("what is ready is remembered");
+        let command = &entry.record.command;
+        if let Some(verdict) = self.judge.too_old(now, command) {
+            self.counts.refused += 1;
+            self.settle(key, verdict, false);
+            return None;
+        }
+        let (class, target) = (command.class, Target::from(command));
+        if !self.buckets[class].take(now) {
+            self.counts.refused += 1;
+            self.settle(key, too_many(class), false);
+            return None;
+        }
+        let ttl = command.ttl;
+        self.counts.acted += 1;
+        let actuation = self.next_actuation();
+        self.expect_end(now, actuation, key.clone(), ttl);
+        self.set_stage(key, Stage::Acting(actuation));
+        Some(Output::Apply { actuation, target })
+    }
+
+    pub(super) fn on_applied(&mut self, actuation: Actuation, applied: Applied) {
+        let Some((_, key)) = self.acting.get(&actuation).cloned() else { return };
+        match applied {
+            Applied::Moving => {
+                self.supersede_before(actuation, &key);
+                self.tell_as(&key, Phase::Executing);
+            }
+            Applied::Done => {
+                self.supersede_before(actuation, &key);
+                self.on_end(actuation, Verdict::succeeded());
+            }
+            Applied::Refused(Refusal { reason, detail }) => {
+                self.take_acting(actuation);
+                self.counts.refused += 1;
+                self.settle(&key, Verdict::rejected(reason, detail), false);
+            }
+        }
+    }
+
+    /// The vehicle drops an older target for a path that still moves when it takes a newer one.
+    fn supersede_before(&mut self, newer: Actuation, key: &CommandKey) {
+        let command = &self.entries[key].record.command;
+        let same = |other: &Command| other.class != Class::Safety && other.path == command.path;
+        let older: Vec<Actuation> = self
+            .acting
+            .range(..newer)
+            .filter(|(_, (_, key))| same(&self.entries[key].record.command))
+            .map(|(actuation, _)| *actuation)
+            .collect();
+        for actuation in older {
+            self.on_end(actuation, Verdict::superseded());
+        }
+    }
+
+    pub(super) fn on_end(&mut self, actuation: Actuation, verdict: Verdict) {
+        if let Some(key) = self.take_acting(actuation) {
+            self.settle(&key, verdict, true);
+        }
+    }
+
+    pub(super) fn expect_end(&mut self, now: Moment, actuation: Actuation, key: CommandKey, ttl: Duration) {
+        let until = now + ttl.clamp(SHORTEST_ACTUATION, LONGEST_ACTUATION);
+        self.acting.insert(actuation, (until, key));
+        self.overdue.insert((until, actuation));
+    }
+
+    fn take_acting(&mut self, actuation: Actuation) -> Option<CommandKey> {
+        let (until, key) = self.acting.remove(&actuation)?;
+        self.overdue.remove(&(until, actuation));
+        Some(key)
+    }
+
+    /// A vehicle that never reports must not keep its commands' places for ever.
+    pub(super) fn give_up_overdue(&mut self, now: Moment) {
+        while let Some((_, actuation)) = self.overdue.first().copied().filter(|(until, _)| *until <= now) {
+            self.on_end(actuation, Verdict::unknown("the vehicle did not report an end"));
+        }
+    }
+
+    pub(super) fn next_actuation(&mut self) -> Actuation {
+        self.last_actuation += 1;
+        Actuation(self.last_actuation)
+    }
+}
