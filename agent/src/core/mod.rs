@@ -6,6 +6,5 @@
 
 pub mod executor;
 pub mod outbox;
-pub mod rate;
 pub mod sim;
 pub mod vehicle;

@@ -24,7 +24,7 @@ impl Executor {
             return None;
         }
         let (class, target) = (command.class, Target::from(command));
-        if !self.buckets[class].take(now) {
+        if self.buckets[class].take(&self.policy[class], now).is_err() {
             self.counts.refused += 1;
             self.settle(key, too_many(class), false);
             return None;

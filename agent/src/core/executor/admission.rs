@@ -1,10 +1,11 @@
 //! Which commands are let in, and how the others are answered.
 
+use carriageway_proto::rate::refill_time;
 use carriageway_proto::{Class, Command, Moment, Outcome, Phase, Reason, Stamp};
 
 use super::record::{life, no_command_class};
 use super::{Entry, Executor, LONGEST_TTL, Output, Record, Stage, Verdict, too_many};
-use crate::core::rate::refill_time;
+
 use crate::core::vehicle::Target;
 
 impl Executor {
@@ -82,7 +83,7 @@ impl Executor {
         if self.is_full(class) {
             return Some(Verdict::rejected(Reason::Busy, "the vehicle's journal is full"));
         }
-        (!self.buckets[class].allows(now)).then(|| too_many(class))
+        (!self.buckets[class].allows(&self.policy[class], now)).then(|| too_many(class))
     }
 
     fn admit(&mut self, mut record: Record) {

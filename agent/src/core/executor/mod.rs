@@ -42,13 +42,13 @@ mod verdicts;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use carriageway_proto::rate::Bucket;
 use carriageway_proto::{Class, ClassMap, CommandKey, Moment, PolicyTable, Reason, Stamp};
 
 pub use io::{Counts, Input, LONGEST_TTL, Limits, Output, WriteId};
 use record::Judge;
 pub use record::{Record, Verdict};
 
-use crate::core::rate::Bucket;
 use crate::core::vehicle::Actuation;
 
 /// Where a remembered command stands.
@@ -116,7 +116,7 @@ impl Executor {
         let bucket = |class| {
             let policy = &policy[class];
             let has_acted = journal.iter().any(|record| record.command.class == class);
-            if has_acted { Bucket::empty(policy, now) } else { Bucket::full(policy, now) }
+            if has_acted { Bucket::empty(now) } else { Bucket::full(policy, now) }
         };
         let mut executor = Self {
             judge,
