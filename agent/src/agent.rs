@@ -346,13 +346,13 @@ impl<V: Vehicle> Agent<V> {
     fn on_message(&mut self, lane: Class, message: Result<Message, BadMessage>) {
         let input = match message {
             Ok(Message::Command(command)) => Input::Command { lane, command },
+            Ok(Message::Cancel(cancel)) => Input::Cancel { lane, cancel },
             Err(BadMessage::Command { key, reason, detail }) => {
                 Input::Unreadable { lane, key, refusal: Refusal { reason, detail } }
             }
             Ok(
                 Message::Outcome(_)
                 | Message::Chunk(_)
-                | Message::Cancel(_)
                 | Message::Lease(_)
                 | Message::Rearm(_)
                 | Message::DriveState(_)

@@ -228,6 +228,7 @@ mod tests {
     use carriageway_proto::{BootId, Class, Command, Moment, Stamp, Value};
 
     use super::*;
+    use crate::core::executor::Wish;
 
     fn record(key: &str) -> Box<Record> {
         let stamp = Stamp { boot: BootId::from_bytes([7; 16]), clock: Moment::ZERO };
@@ -242,7 +243,14 @@ mod tests {
             token: None,
             order: 0,
         };
-        Box::new(Record { command, received: stamp, keep_for: Duration::from_secs(5), verdict: None })
+        let keep_for = Duration::from_secs(5);
+        Box::new(Record {
+            wish: Wish::Command(command),
+            received: stamp,
+            keep_for,
+            acted: None,
+            verdict: None,
+        })
     }
 
     /// Remembers commits; fails from a certain one on.

@@ -9,13 +9,13 @@ use carriageway_proto::{BootId, Epoch, Message, Moment, Phase, Reason, Stamp, Ve
 use rusqlite::{Connection, ErrorCode, Row, Transaction, params};
 
 use super::{Change, JournalError, Loaded, Store};
-use crate::core::executor::{Record, Verdict};
+use crate::core::executor::{Record, Verdict, Wish};
 
 /// Marks the file as ours: "CwJ1".
 const APPLICATION: i64 = 0x4377_4a31;
 
 /// The format that this build writes.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const SCHEMA: &str = "
     CREATE TABLE command (
@@ -26,6 +26,7 @@ const SCHEMA: &str = "
         boot BLOB NOT NULL,
         clock_us INTEGER NOT NULL,
         keep_us INTEGER NOT NULL,
+        acted_us INTEGER,
         phase TEXT,
         reason TEXT,
         detail TEXT,
@@ -88,7 +89,7 @@ impl Store for Sqlite {
 impl Sqlite {
     fn rows(&self, vehicle: &VehicleId) -> rusqlite::Result<Vec<RawRecord>> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT command, boot, clock_us, keep_us, phase, reason, detail FROM command
+            "SELECT command, boot, clock_us, keep_us, acted_us, phase, reason, detail FROM command
              WHERE vehicle = ?1 ORDER BY place",
         )?;
         statement.query_map([vehicle.as_str()], RawRecord::read)?.collect()
@@ -154,21 +155,26 @@ fn write(transaction: &Transaction<'_>, vehicle: &VehicleId, change: &Change) ->
 
 fn put(transaction: &Transaction<'_>, vehicle: &VehicleId, record: &Record) -> rusqlite::Result<()> {
     let verdict = record.verdict.as_ref();
+    let wish = match &record.wish {
+        Wish::Command(command) => Message::Command(command.clone()),
+        Wish::Withdrawn(cancel) => Message::Cancel(cancel.clone()),
+    };
     let mut statement = transaction.prepare_cached(
-        "INSERT INTO command (vehicle, key, command, boot, clock_us, keep_us, phase, reason, detail)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+        "INSERT INTO command (vehicle, key, command, boot, clock_us, keep_us, acted_us, phase, reason, detail)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
          ON CONFLICT (vehicle, key) DO UPDATE SET command = excluded.command, boot = excluded.boot,
-             clock_us = excluded.clock_us, keep_us = excluded.keep_us, phase = excluded.phase,
-             reason = excluded.reason, detail = excluded.detail",
+             clock_us = excluded.clock_us, keep_us = excluded.keep_us, acted_us = excluded.acted_us,
+             phase = excluded.phase, reason = excluded.reason, detail = excluded.detail",
     )?;
     statement
         .execute(params![
             vehicle.as_str(),
             record.key().as_str(),
-            Message::Command(record.command.clone()).encode().as_ref(),
+            wish.encode().as_ref(),
             record.received.boot.as_bytes(),
             whole(record.received.clock.as_micros()),
             whole(micros(record.keep_for)),
+            record.acted.map(|acted| whole(acted.as_micros())),
             verdict.map(|verdict| verdict.phase.name()),
             verdict.and_then(|verdict| verdict.reason).map(Reason::name),
             verdict.map(|verdict| verdict.detail.as_str()),
@@ -187,6 +193,7 @@ struct RawRecord {
     boot: [u8; 16],
     clock: i64,
     keep: i64,
+    acted: Option<i64>,
     phase: Option<String>,
     reason: Option<String>,
     detail: Option<String>,
@@ -199,16 +206,18 @@ impl RawRecord {
             boot: row.get(1)?,
             clock: row.get(2)?,
             keep: row.get(3)?,
-            phase: row.get(4)?,
-            reason: row.get(5)?,
-            detail: row.get(6)?,
+            acted: row.get(4)?,
+            phase: row.get(5)?,
+            reason: row.get(6)?,
+            detail: row.get(7)?,
         })
     }
 
     fn check(self) -> Result<Record, String> {
-        let command = match Message::decode(Bytes::from(self.command)) {
-            Ok(Message::Command(command)) => command,
-            Ok(_) => return Err("not a command".into()),
+        let wish = match Message::decode(Bytes::from(self.command)) {
+            Ok(Message::Command(command)) => Wish::Command(command),
+            Ok(Message::Cancel(cancel)) => Wish::Withdrawn(cancel),
+            Ok(_) => return Err("neither a command nor its withdrawal".into()),
             Err(error) => return Err(error.to_string()),
         };
         let positive = |number: i64| u64::try_from(number).map_err(|_| "a negative time".to_owned());
@@ -219,9 +228,10 @@ impl RawRecord {
             Ok::<_, String>(Verdict { phase, reason, detail: self.detail.unwrap_or_default() })
         });
         Ok(Record {
-            command,
+            wish,
             received: Stamp { boot: BootId::from_bytes(self.boot), clock },
             keep_for: Duration::from_micros(positive(self.keep)?),
+            acted: self.acted.map(positive).transpose()?.map(Moment::from_micros),
             verdict: verdict.transpose()?,
         })
     }
@@ -240,7 +250,7 @@ mod tests {
     fn record(key: &str, verdict: Option<Verdict>) -> Record {
         let stamp = Stamp { boot: BootId::from_bytes([7; 16]), clock: Moment::from_micros(1_234) };
         Record {
-            command: Command {
+            wish: Wish::Command(Command {
                 key: key.parse().unwrap(),
                 class: Class::Body,
                 path: "Vehicle.Body.Horn.IsActive".parse().unwrap(),
@@ -250,9 +260,10 @@ mod tests {
                 operator: "ada".into(),
                 token: None,
                 order: 0,
-            },
+            }),
             received: stamp,
             keep_for: Duration::from_millis(5_011),
+            acted: None,
             verdict,
         }
     }

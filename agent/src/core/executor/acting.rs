@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use carriageway_proto::{Class, Command, CommandKey, Moment, Phase};
+use carriageway_proto::{Class, CommandKey, Moment, Phase, SignalPath};
 
 use super::{Executor, Output, Stage, Verdict, too_many};
 use crate::core::vehicle::{Actuation, Applied, Refusal, Target};
@@ -17,8 +17,9 @@ impl Executor {
     /// The last gate: hands the target over, or settles the command without having acted.
     pub(super) fn act(&mut self, now: Moment, key: &CommandKey) -> Option<Output> {
         let entry = self.entries.get(key).expect("what is ready is remembered");
-        let command = &entry.record.command;
-        if let Some(verdict) = self.judge.too_old(now, command) {
+        let command = entry.record.command().expect("only a command acts");
+        let too_old = self.judge.too_old(now, command.stamp, Some(command.ttl)).map(Verdict::expired);
+        if let Some(verdict) = too_old.or_else(|| self.forbids(now, command)) {
             self.counts.refused += 1;
             self.settle(key, verdict, false);
             return None;
@@ -37,14 +38,16 @@ impl Executor {
         Some(Output::Apply { actuation, target })
     }
 
-    pub(super) fn on_applied(&mut self, actuation: Actuation, applied: Applied) {
+    pub(super) fn on_applied(&mut self, now: Moment, actuation: Actuation, applied: Applied) {
         let Some((_, key)) = self.acting.get(&actuation).cloned() else { return };
         match applied {
             Applied::Moving => {
+                self.note_effect(now, &key);
                 self.supersede_before(actuation, &key);
                 self.tell_as(&key, Phase::Executing);
             }
             Applied::Done => {
+                self.note_effect(now, &key);
                 self.supersede_before(actuation, &key);
                 self.on_end(actuation, Verdict::succeeded());
             }
@@ -58,23 +61,43 @@ impl Executor {
 
     /// The vehicle drops an older target for a path that still moves when it takes a newer one.
     fn supersede_before(&mut self, newer: Actuation, key: &CommandKey) {
-        let command = &self.entries[key].record.command;
-        let same = |other: &Command| other.class != Class::Safety && other.path == command.path;
+        let Some(path) = self.entries[key].record.command().map(|command| command.path.clone()) else {
+            return;
+        };
+        let why = format!("command {key} took over");
+        self.supersede(newer, &path, &why);
+    }
+
+    /// The vehicle has taken a target for `path` that is no command's.
+    pub(super) fn on_taken_over(&mut self, path: &SignalPath) {
+        self.effects.overwritten(path);
+        self.supersede(Actuation(self.last_actuation + 1), path, "the desired state took over");
+    }
+
+    fn supersede(&mut self, before: Actuation, path: &SignalPath, why: &str) {
+        let moves_it = |key: &CommandKey| {
+            let command = self.entries[key].record.command();
+            command.is_some_and(|command| command.class != Class::Safety && command.path == *path)
+        };
         let older: Vec<Actuation> = self
             .acting
-            .range(..newer)
-            .filter(|(_, (_, key))| same(&self.entries[key].record.command))
+            .range(..before)
+            .filter(|(_, (_, key))| moves_it(key))
             .map(|(actuation, _)| *actuation)
             .collect();
         for actuation in older {
-            self.on_end(actuation, Verdict::superseded());
+            self.on_end(actuation, Verdict::superseded(why));
         }
     }
 
     pub(super) fn on_end(&mut self, actuation: Actuation, verdict: Verdict) {
-        if let Some(key) = self.take_acting(actuation) {
-            self.settle(&key, verdict, true);
+        let Some(key) = self.take_acting(actuation) else { return };
+        if verdict.phase != Phase::Succeeded
+            && let Some(command) = self.entries[&key].record.command()
+        {
+            self.effects.void(command);
         }
+        self.settle(&key, verdict, true);
     }
 
     pub(super) fn expect_end(&mut self, now: Moment, actuation: Actuation, key: CommandKey, ttl: Duration) {

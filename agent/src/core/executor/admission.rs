@@ -1,11 +1,12 @@
 //! Which commands are let in, and how the others are answered.
 
+use std::time::Duration;
+
 use carriageway_proto::rate::refill_time;
-use carriageway_proto::{Class, Command, Moment, Outcome, Phase, Reason, Stamp};
+use carriageway_proto::{Class, Command, CommandKey, Moment, Outcome, Phase, Reason, Stamp};
 
-use super::record::{life, no_command_class};
+use super::record::{Wish, life, no_command_class};
 use super::{Entry, Executor, LONGEST_TTL, Output, Record, Stage, Verdict, too_many};
-
 use crate::core::vehicle::Target;
 
 impl Executor {
@@ -17,29 +18,35 @@ impl Executor {
         if !command.class.is_command() {
             return self.refuse_unrecorded(lane, no_command_class(lane).outcome(&command));
         }
-        if self.entries.contains_key(&command.key) {
-            return self.on_repeat(&command);
+        let is_stop = Target::from(&command).is_emergency_stop();
+        let too_old = self.judge.too_old(now, command.stamp, Some(command.ttl)).map(Verdict::expired);
+        if let Some(entry) = self.entries.get(&command.key) {
+            // ESTOP: whoever withdrew something under this key did not mean a stop.
+            if !(is_stop && too_old.is_none() && entry.record.is_withdrawn()) {
+                return self.on_repeat(&command);
+            }
         }
         if command.ttl > LONGEST_TTL {
             let why = "a ttl of more than seven days";
             return self
                 .refuse_unrecorded(lane, Verdict::rejected(Reason::OutOfRange, why).outcome(&command));
         }
+        let obstacle = too_old.or_else(|| if is_stop { None } else { self.obstacle(now, &command) });
         let record = self.record_of(now, command);
-        match self.judge.too_old(now, &record.command) {
+        match obstacle {
             Some(verdict) => self.refuse(record, verdict),
-            None if Target::from(&record.command).is_emergency_stop() => self.stop(record),
-            None => match self.obstacle(now, lane) {
-                Some(verdict) => self.refuse(record, verdict),
-                None => self.admit(record),
-            },
+            None if is_stop => self.stop(record),
+            None => self.admit(record),
         }
     }
 
     fn record_of(&self, now: Moment, command: Command) -> Record {
-        // Kept until its bucket is full again, too: after a restart no record then means a full bucket.
-        let keep_for = life(command.ttl).max(refill_time(&self.policy[command.class]));
-        Record { received: Stamp { boot: self.judge.boot, clock: now }, keep_for, verdict: None, command }
+        let policy = &self.policy[command.class];
+        // Kept until its bucket is full again, too: after a restart no record then means a full bucket. And for
+        // as long as it can make another one a duplicate.
+        let keep_for = life(command.ttl).max(refill_time(policy)).max(policy.duplicate_window);
+        let received = Stamp { boot: self.judge.boot(), clock: now };
+        Record { wish: Wish::Command(command), received, keep_for, acted: None, verdict: None }
     }
 
     fn on_repeat(&mut self, copy: &Command) {
@@ -51,27 +58,22 @@ impl Executor {
                 .refuse_unrecorded(copy.class, Verdict::rejected(Reason::KeyConflict, why).outcome(copy));
         }
         self.counts.repeats += 1;
-        let phase = match entry.stage {
-            // What is not durable yet is told when it is.
-            Stage::Intending(_) | Stage::Settling { acted: false, .. } => None,
-            Stage::Ready => Some(Phase::Received),
-            Stage::Acting(_) | Stage::Settling { acted: true, .. } => Some(Phase::Executing),
-            Stage::Settled => entry.record.verdict.as_ref().map(|verdict| verdict.phase),
-        };
-        if let Some(phase) = phase {
-            self.tell_as(key, phase);
-        }
+        self.tell_again(key);
         self.keep_beyond(key, copy);
     }
 
-    /// Why a fresh new command of `class` cannot be let in now.
-    fn obstacle(&mut self, now: Moment, class: Class) -> Option<Verdict> {
+    /// Why a fresh new command cannot be let in now.
+    fn obstacle(&mut self, now: Moment, command: &Command) -> Option<Verdict> {
+        let class = command.class;
         if self.broken {
             let why = "the vehicle's journal cannot be written; only the emergency stop acts";
             return Some(Verdict::rejected(Reason::Busy, why));
         }
         if self.stopping {
             return Some(Verdict::rejected(Reason::Busy, "the vehicle's agent is stopping"));
+        }
+        if let Some(verdict) = self.forbids(now, command) {
+            return Some(verdict);
         }
         let under_way = self.count(class, |entry| entry.stage != Stage::Settled);
         if under_way >= self.policy[class].in_flight as usize {
@@ -86,6 +88,14 @@ impl Executor {
         (!self.buckets[class].allows(&self.policy[class], now)).then(|| too_many(class))
     }
 
+    /// FENCE, ORDER and the duplicate window: judged when a command comes, and again when it is about to act.
+    pub(super) fn forbids(&self, now: Moment, command: &Command) -> Option<Verdict> {
+        let window = self.policy[command.class].duplicate_window;
+        let duplicate = || self.effects.duplicated_by(now, command, window).map(Verdict::duplicate);
+        let late = || self.marks.refuses(command);
+        self.fence.refuses(now, command).or_else(late).or_else(duplicate)
+    }
+
     fn admit(&mut self, mut record: Record) {
         record.keep_for = record.keep_for.max(self.limits.remember);
         let key = record.key().clone();
@@ -97,7 +107,9 @@ impl Executor {
     /// Refuses for a reason that may pass: remembered, so that no copy acts afterwards.
     fn refuse(&mut self, record: Record, verdict: Verdict) {
         self.counts.refused += 1;
-        if self.count(record.command.class, |entry| !entry.admitted) >= self.limits.refused {
+        if self.count(record.class(), |entry| !entry.admitted && !entry.record.is_withdrawn())
+            >= self.limits.refused
+        {
             self.counts.unanswered += 1;
             return;
         }
@@ -115,23 +127,34 @@ impl Executor {
     fn stop(&mut self, mut record: Record) {
         record.keep_for = record.keep_for.max(self.limits.remember);
         let key = record.key().clone();
+        let (now, ttl) = (record.received.clock, record.command().map_or(Duration::ZERO, |stop| stop.ttl));
+        record.acted = Some(now);
         let actuation = self.next_actuation();
         self.stops.push_back(actuation);
+        self.effects.clear();
         self.counts.acted += 1;
         // The first is recorded even in a full journal: it holds the latch.
         if self.latch.is_some() && self.is_full(Class::Safety) {
             let why = "the emergency stop is carried out; the vehicle's journal has no room to record it";
-            let outcome = Verdict::unknown(why).outcome(&record.command);
+            let outcome = record.outcome(&Verdict::unknown(why));
             self.outputs.push_back(Output::Tell { class: Class::Safety, outcome });
             return;
         }
         // Writes become durable in order: no later stop's record outlives a crash that this one does not.
         self.latch.get_or_insert_with(|| key.clone());
-        self.expect_end(record.received.clock, actuation, key.clone(), record.command.ttl);
+        self.expect_end(now, actuation, key.clone(), ttl);
+        self.give_way(&key);
         self.entries.insert(key.clone(), Entry { record, stage: Stage::Acting(actuation), admitted: true });
         if !self.broken {
             self.write(&key);
         }
         self.tell_as(&key, Phase::Executing);
+    }
+
+    /// A stop takes the place of what was withdrawn under its key before it came.
+    fn give_way(&mut self, key: &CommandKey) {
+        if let Some(withdrawn) = self.entries.remove(key) {
+            self.dying.remove(&(withdrawn.record.forget_at(self.judge.boot()), key.clone()));
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Decides what each command may do: FRESH, ONCE, KEY, DEDUP-BOUND, RATE and ACK-TRUTH on the vehicle.
+//! Decides what each command may do: FRESH, ONCE, KEY, DEDUP-BOUND, ORDER, FENCE, DEBOUNCE, RATE and ACK-TRUTH on
+//! the vehicle.
 //!
 //! A command goes through these stages, each of which ends in an outcome told to whoever asked:
 //!
@@ -6,7 +7,8 @@
 //!    one that is too old, over its rate or without room is refused, and the refusal is recorded, so that a
 //!    later copy with a better stamp cannot act after its end was told.
 //! 2. *Intent.* The record is made durable, then RECEIVED is told.
-//! 3. *Act.* Age and rate are judged again, at the moment itself, then the vehicle gets the target.
+//! 3. *Act.* Age, rate, lease, order and duplicates are judged again, at the moment itself, then the vehicle
+//!    gets the target.
 //! 4. *Verdict.* The result is made durable, then told. What was let in but could not be recorded is
 //!    UNKNOWN, and so is what the vehicle reports no end of within the ttl, at least half a minute and at
 //!    most five: a later report is ignored.
@@ -16,6 +18,17 @@
 //! refused, and one that cannot even be remembered as refused is left unanswered and counted: silence promises
 //! nothing. Nothing is forgotten before FRESH refuses every copy that was seen and its outcome has arrived,
 //! and the key of a command that was let in not within the hour: a client may come back with it.
+//!
+//! Between admission and acting a command can be withdrawn: CANCELED, durably, before it is told. A withdrawal that
+//! comes before its command is remembered, so that the command never acts; one that comes after has no effect.
+//!
+//! Of one class, commands act in the order of their places (the lease's token, then the number that the
+//! gateway gave): one that is behind what has acted, or may have before a crash, is SUPERSEDED; a place that
+//! was given twice is the gateway's fault, and the second command is MALFORMED; place 0 is outside the order. A
+//! drive command acts only under the newest lease while it lives, as [`Input::Fence`] says, so before the
+//! first of these not at all. What another command has just brought about on the same path, within the
+//! class's duplicate window, is not done again: SUPERSEDED, as a duplicate. None of this holds for the
+//! emergency stop.
 //!
 //! A clock that goes backwards, which a boot clock should never do, makes every stamp up to its highest reading
 //! worthless. A restart remembers that only as far as the journal's records show it.
@@ -31,10 +44,14 @@
 
 mod acting;
 mod admission;
+mod cancel;
+mod effects;
+mod fence;
 mod io;
 mod memory;
 #[cfg(test)]
 mod model;
+mod order;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -45,10 +62,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use carriageway_proto::rate::Bucket;
 use carriageway_proto::{Class, ClassMap, CommandKey, Moment, PolicyTable, Reason, Stamp};
 
+use effects::Effects;
+use fence::Fence;
 pub use io::{Counts, Input, LONGEST_TTL, Limits, Output, WriteId};
-use record::Judge;
-pub use record::{Record, Verdict};
+use order::Marks;
+pub use record::{Record, Verdict, Wish};
 
+use crate::core::freshness::Judge;
 use crate::core::vehicle::Actuation;
 
 /// Where a remembered command stands.
@@ -81,9 +101,14 @@ pub struct Executor {
     policy: PolicyTable,
     limits: Limits,
     buckets: ClassMap<Bucket>,
+    fence: Fence,
+    marks: Marks,
+    effects: Effects,
     entries: BTreeMap<CommandKey, Entry>,
     /// Settled entries whose verdict has arrived, by when they may be forgotten.
     dying: BTreeSet<(Moment, CommandKey)>,
+    /// Those among them that are kept all the same, since they hold a mark of the order.
+    spared: BTreeSet<CommandKey>,
     /// The emergency stop whose record holds the latch: it is never forgotten and takes no other's room.
     latch: Option<CommandKey>,
     /// Emergency stops to carry out, before anything else.
@@ -110,12 +135,13 @@ impl Executor {
     pub fn recover(here: Stamp, policy: PolicyTable, limits: Limits, journal: Vec<Record>) -> Self {
         let Stamp { boot, clock: now } = here;
         let here = |record: &&Record| record.received.boot == boot;
-        let latest = journal.iter().filter(here).map(|record| record.received.clock).max().unwrap_or(now);
+        let seen = |record: &Record| record.acted.unwrap_or(record.received.clock).max(record.received.clock);
+        let latest = journal.iter().filter(here).map(seen).max().unwrap_or(now);
         let mut judge = Judge::new(boot, latest);
         judge.note(now);
         let bucket = |class| {
             let policy = &policy[class];
-            let has_acted = journal.iter().any(|record| record.command.class == class);
+            let has_acted = journal.iter().any(|record| record.class() == class);
             if has_acted { Bucket::empty(now) } else { Bucket::full(policy, now) }
         };
         let mut executor = Self {
@@ -124,7 +150,11 @@ impl Executor {
             policy,
             limits,
             entries: BTreeMap::new(),
+            fence: Fence::default(),
+            marks: Marks::none(),
+            effects: Effects::recover(boot, &journal),
             dying: BTreeSet::new(),
+            spared: BTreeSet::new(),
             latch: None,
             stops: VecDeque::new(),
             ready: VecDeque::new(),
@@ -144,6 +174,7 @@ impl Executor {
         if executor.latch.is_some() {
             let actuation = executor.next_actuation();
             executor.stops.push_back(actuation);
+            executor.effects.clear();
         }
         executor
     }
@@ -158,11 +189,16 @@ impl Executor {
                 let verdict = Verdict::rejected(refusal.reason, refusal.detail);
                 self.refuse_unrecorded(lane, verdict.outcome_of_unread(&key));
             }
+            Input::Cancel { lane, cancel } => self.on_cancel(now, lane, cancel),
+            Input::Fence { newest, lease_lives_until } => {
+                self.fence = Fence { newest, lives_until: lease_lives_until };
+            }
+            Input::TakenOver(path) => self.on_taken_over(&path),
             Input::Arrived(key) => self.on_arrived(key),
             Input::Written(id) => self.on_written(id),
             Input::WriteFailed(id) => self.on_write_failed(id),
             Input::Stopping => self.stopping = true,
-            Input::Applied { actuation, applied } => self.on_applied(actuation, applied),
+            Input::Applied { actuation, applied } => self.on_applied(now, actuation, applied),
             Input::Finished { actuation, result } => {
                 self.on_end(actuation, result.map_or_else(Verdict::failed, |()| Verdict::succeeded()));
             }
@@ -200,6 +236,21 @@ impl Executor {
     /// True when nothing is under way: a restart now would leave nothing UNKNOWN.
     pub fn is_idle(&self) -> bool {
         self.entries.values().all(|entry| entry.stage == Stage::Settled)
+    }
+
+    /// True while an emergency stop holds the vehicle.
+    pub fn is_latched(&self) -> bool {
+        self.latch.is_some()
+    }
+
+    /// Judges ages as this executor does.
+    pub fn judge(&self) -> Judge {
+        self.judge
+    }
+
+    /// What is left of each class's rate, for whatever else acts upon the same vehicle (RATE).
+    pub fn buckets(&mut self) -> &mut ClassMap<Bucket> {
+        &mut self.buckets
     }
 
     /// Commands remembered, of every class.

@@ -63,7 +63,9 @@ impl Executor {
     fn distrust(&mut self, key: &CommandKey, acted: bool) {
         let entry = self.entries.get_mut(key).expect("the caller has looked it up");
         let verdict = entry.record.verdict.as_mut().expect("it is being settled");
-        if !entry.admitted || verdict.phase == Phase::Unknown {
+        // What was withdrawn before it came may come after a restart, and act.
+        let stands = !entry.admitted && verdict.phase != Phase::Canceled;
+        if stands || verdict.phase == Phase::Unknown {
             return;
         }
         let Verdict { phase, detail, .. } = verdict;
@@ -97,7 +99,7 @@ impl Executor {
         let record = &self.entries[key].record;
         let verdict = record.verdict.as_ref().filter(|verdict| verdict.phase == phase);
         let under_way = Verdict { phase, reason: None, detail: String::new() };
-        let outcome = verdict.unwrap_or(&under_way).outcome(&record.command);
-        self.outputs.push_back(Output::Tell { class: record.command.class, outcome });
+        let outcome = record.outcome(verdict.unwrap_or(&under_way));
+        self.outputs.push_back(Output::Tell { class: record.class(), outcome });
     }
 }

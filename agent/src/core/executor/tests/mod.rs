@@ -1,7 +1,9 @@
 //! Stories of an executor with a journal and a vehicle.
 
+mod cancel;
 mod life;
 mod memory;
+mod order;
 mod refusals;
 mod stops;
 
