@@ -7,5 +7,6 @@
 pub mod executor;
 pub mod freshness;
 pub mod outbox;
+pub mod reconciler;
 pub mod sim;
 pub mod vehicle;

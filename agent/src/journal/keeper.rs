@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread;
 
-use carriageway_proto::{CommandKey, Epoch, VehicleId};
+use carriageway_proto::{CommandKey, Epoch, SignalPath, VehicleId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Change, JournalError, Loaded, Store};
@@ -128,6 +128,28 @@ impl Journal {
                     let changes = file.deletions(forgotten);
                     file.waiting.push_back((None, changes));
                 }
+            }
+        }
+    }
+
+    /// Queues that this version of `path` was decided on, as write `id`.
+    pub fn decide(&mut self, id: WriteId, path: SignalPath, version: u64) {
+        match &mut self.backing {
+            Backing::Nowhere { written } => written.push_back(id),
+            Backing::File { file, .. } => {
+                let changes = vec![(file.vehicle.clone(), Change::Desired { path, version })];
+                file.waiting.push_back((Some(id), changes));
+            }
+        }
+    }
+
+    /// Queues that nothing is desired of `path` any more since version `floor` of all. Nobody waits for it.
+    pub fn undesire(&mut self, path: SignalPath, floor: u64) {
+        match &mut self.backing {
+            Backing::Nowhere { .. } => {}
+            Backing::File { file, .. } => {
+                let changes = vec![(file.vehicle.clone(), Change::Undesired { path, floor })];
+                file.waiting.push_back((None, changes));
             }
         }
     }

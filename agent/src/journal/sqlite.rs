@@ -8,7 +8,7 @@ use carriageway_proto::time::micros;
 use carriageway_proto::{BootId, Epoch, Message, Moment, Phase, Reason, Stamp, VehicleId};
 use rusqlite::{Connection, ErrorCode, Row, Transaction, params};
 
-use super::{Change, JournalError, Loaded, Store};
+use super::{Change, JournalError, Loaded, Store, desired};
 use crate::core::executor::{Record, Verdict, Wish};
 
 /// Marks the file as ours: "CwJ1".
@@ -72,9 +72,11 @@ impl Store for Sqlite {
         let read = |source| JournalError::Read { path: self.path.clone(), source };
         let rows = self.rows(vehicle).map_err(read)?;
         let epoch = self.epoch(vehicle).map_err(read)?;
+        let desired = desired::rows(&self.connection, vehicle).map_err(read)?;
         let damaged = |why| JournalError::Damaged { path: self.path.clone(), vehicle: vehicle.clone(), why };
-        let records = rows.into_iter().map(RawRecord::check).collect::<Result<_, _>>().map_err(damaged)?;
-        Ok(Loaded { records, epoch })
+        let records = rows.into_iter().map(RawRecord::check).collect::<Result<_, _>>().map_err(&damaged)?;
+        let desired = desired::check(desired).map_err(damaged)?;
+        Ok(Loaded { records, epoch, desired })
     }
 
     fn commit(&mut self, changes: &[(VehicleId, Change)]) -> Result<(), JournalError> {
@@ -119,13 +121,24 @@ fn create_if_new(connection: &mut Connection) -> rusqlite::Result<(i64, i64)> {
     let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if tables == 0 {
         transaction.execute_batch(SCHEMA)?;
+        transaction.execute_batch(desired::SCHEMA)?;
         transaction.pragma_update(None, "application_id", APPLICATION)?;
         transaction.pragma_update(None, "user_version", VERSION)?;
     }
-    let number = |name| transaction.pragma_query_value(None, name, |row| row.get(0));
+    let number = |name| transaction.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    if (number("application_id")?, number("user_version")?) == (APPLICATION, 1) {
+        upgrade(&transaction)?;
+    }
     let found = (number("application_id")?, number("user_version")?);
     transaction.commit()?;
     Ok(found)
+}
+
+/// From format 1: it did not say when a command acted, and knew no desired state. What it holds stays true.
+fn upgrade(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute_batch("ALTER TABLE command ADD COLUMN acted_us INTEGER")?;
+    transaction.execute_batch(desired::SCHEMA)?;
+    transaction.pragma_update(None, "user_version", VERSION)
 }
 
 fn not_opened(path: PathBuf, source: rusqlite::Error) -> JournalError {
@@ -150,6 +163,8 @@ fn write(transaction: &Transaction<'_>, vehicle: &VehicleId, change: &Change) ->
             )?
             .execute(params![vehicle.as_str(), whole(epoch.number())])
             .map(drop),
+        Change::Desired { path, version } => desired::decide(transaction, vehicle, path, *version),
+        Change::Undesired { path, floor } => desired::forget(transaction, vehicle, path, *floor),
     }
 }
 
@@ -183,7 +198,7 @@ fn put(transaction: &Transaction<'_>, vehicle: &VehicleId, record: &Record) -> r
 }
 
 /// SQLite's integers have a sign; ours that exceed them are kept at the largest.
-fn whole(number: u64) -> i64 {
+pub(super) fn whole(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
@@ -239,9 +254,10 @@ impl RawRecord {
 
 #[cfg(test)]
 mod tests {
-    use carriageway_proto::{Class, Command, Value};
+    use carriageway_proto::{Cancel, Class, Command, SignalPath, Value};
 
     use super::*;
+    use crate::core::reconciler::Past;
 
     fn vehicle(id: &str) -> VehicleId {
         id.parse().unwrap()
@@ -289,10 +305,60 @@ mod tests {
         let settled = Record { verdict: Some(Verdict::succeeded()), ..one };
         store.commit(&[(mine.clone(), put(&settled))]).unwrap();
         let loaded = store.load(&mine).unwrap();
-        assert_eq!(loaded, Loaded { records: vec![settled, two.clone()], epoch: Epoch::new(7) });
+        assert_eq!(
+            loaded,
+            Loaded { records: vec![settled, two.clone()], epoch: Epoch::new(7), ..Loaded::default() }
+        );
         store.commit(&[(mine.clone(), Change::Forget("one".parse().unwrap()))]).unwrap();
         assert_eq!(store.load(&mine).unwrap().records, std::slice::from_ref(&two));
-        assert_eq!(store.load(&vehicle("b")).unwrap(), Loaded { records: vec![two], epoch: Epoch::NONE });
+        assert_eq!(store.load(&vehicle("b")).unwrap(), Loaded { records: vec![two], ..Loaded::default() });
+    }
+
+    #[test]
+    fn what_was_desired_and_withdrawn_is_there_after_reopening() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.db");
+        let (seat, light): (SignalPath, SignalPath) =
+            ("Vehicle.Seat".parse().unwrap(), "Vehicle.Light".parse().unwrap());
+        let cancel = Cancel { key: "k".parse().unwrap(), class: Class::Body, fingerprint: None };
+        let withdrawn = Record {
+            wish: Wish::Withdrawn(cancel),
+            acted: Some(Moment::from_micros(99)),
+            ..record("k", Some(Verdict::canceled()))
+        };
+        let mine = vehicle("a");
+        let changes = [
+            put(&withdrawn),
+            Change::Desired { path: seat.clone(), version: 4 },
+            Change::Desired { path: seat.clone(), version: 3 },
+            Change::Desired { path: light.clone(), version: 5 },
+            Change::Undesired { path: light, floor: 6 },
+        ];
+        let mut store = Sqlite::open(&path).unwrap();
+        store.commit(&changes.map(|change| (mine.clone(), change))).unwrap();
+        drop(store);
+        let loaded = Sqlite::open(&path).unwrap().load(&mine).unwrap();
+        let desired = Past { floor: 6, decided: [(seat, 4)].into() };
+        assert_eq!(loaded, Loaded { records: vec![withdrawn], desired, ..Loaded::default() });
+    }
+
+    #[test]
+    fn a_journal_of_the_first_format_is_taken_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.db");
+        let (mine, one) = (vehicle("a"), record("one", Some(Verdict::succeeded())));
+        let mut store = Sqlite::open(&path).unwrap();
+        store.commit(&[(mine.clone(), put(&one))]).unwrap();
+        store
+            .connection
+            .execute_batch(
+                "ALTER TABLE command DROP COLUMN acted_us; DROP TABLE desired; PRAGMA user_version = 1",
+            )
+            .unwrap();
+        drop(store);
+        let loaded = Sqlite::open(&path).unwrap().load(&mine).unwrap();
+        assert_eq!(loaded, Loaded { records: vec![one], ..Loaded::default() });
+        drop(Sqlite::open(&path).unwrap());
     }
 
     #[test]
