@@ -422,9 +422,7 @@ impl Reconciler {
 
     fn report(&mut self, now: Moment) -> Output {
         (self.news, self.reported_at) = (News::Nothing, Some(now));
-        let state = |path: &Path| {
-            path.state(self.readings.get(&path.wanted.value.path).map(|reading| &reading.value))
-        };
+        let state = |path: &Path| path.state(self.current(&path.wanted.value.path));
         let mut report =
             StateReport { version: self.version, paths: self.paths.values().map(state).collect() };
         if size(&report) > LARGEST_REPORT {

@@ -202,9 +202,10 @@ fn a_change_from_elsewhere_ends_the_window_and_what_moved() {
     let mut bench = Bench::new();
     bench.give(command("first", 100, 9_900)).put(Input::TakenOver(path(WINDOW)));
     assert_eq!(bench.phases("first").last(), Some(&Phase::Superseded));
-    bench.give(command("second", 100, 9_900)).give(emergency_stop("stop", 9_900));
-    bench.give(command("third", 100, 9_900));
-    assert_eq!(bench.acted.len(), 3);
+    bench.give(command("second", 100, 9_900)).finish().put(Input::TakenOver(path(WINDOW)));
+    bench.give(command("third", 100, 9_900)).finish().give(emergency_stop("stop", 9_900));
+    bench.give(command("fourth", 100, 9_900));
+    assert_eq!(bench.acted.len(), 4);
 }
 
 #[test]
