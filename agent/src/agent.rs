@@ -15,8 +15,10 @@ use tracing::{debug, error, info, warn};
 
 use crate::core::executor::{Counts, Executor, Input, Limits, Output, WriteId};
 use crate::core::outbox::Outbox;
-use crate::core::vehicle::{Refusal, Vehicle};
+use crate::core::reconciler;
+use crate::core::vehicle::{Applied, Refusal, Vehicle};
 use crate::journal::{self, Journal, Loaded};
+use crate::state::State;
 use crate::upload::{self, Piece, Progress, Upload, UploadError};
 
 /// After it was told to stop, an agent gives what is under way this long to end and its answers to arrive.
@@ -67,6 +69,7 @@ pub struct Agent<V> {
     link: Link,
     happenings: Happenings,
     executor: Executor,
+    state: State,
     outbox: Outbox<Ticket>,
     uploads: mpsc::Receiver<Upload>,
     bulk: Bulk,
@@ -167,7 +170,8 @@ impl<V: Vehicle> Agent<V> {
         (journal, loaded): (Journal, Loaded),
         (link, happenings): (Link, Happenings),
     ) -> (Self, Handle) {
-        let executor = Executor::recover(clock.stamp(), config.policies, config.limits, loaded.records);
+        let mut executor = Executor::recover(clock.stamp(), config.policies, config.limits, loaded.records);
+        let state = State::recover(clock.now(), &mut executor, &config.policies, loaded.desired);
         let (sender, uploads) = mpsc::channel(upload::QUEUE);
         let agent = Self {
             config,
@@ -177,6 +181,7 @@ impl<V: Vehicle> Agent<V> {
             link,
             happenings,
             executor,
+            state,
             outbox: Outbox::default(),
             uploads,
             bulk: Bulk::default(),
@@ -201,7 +206,8 @@ impl<V: Vehicle> Agent<V> {
             if stopping.is_some_and(|deadline| self.is_idle() || now >= deadline) {
                 return self.farewell().await;
             }
-            let progress_at = self.executor.is_acting().then(|| asked_at + PROGRESS);
+            let is_acting = self.executor.is_acting() || self.state.is_acting();
+            let progress_at = is_acting.then(|| asked_at + PROGRESS);
             let wake_at = progress_at.into_iter().chain(stopping).fold(look_at, Moment::min);
             let wake = tokio::select! {
                 biased;
@@ -212,6 +218,7 @@ impl<V: Vehicle> Agent<V> {
                 Wake::Stop => {
                     stopping = Some(now + DRAIN);
                     self.executor.handle(now, Input::Stopping);
+                    self.state.handle(now, reconciler::Input::Stopping);
                 }
                 Wake::Tick => {
                     let now = self.clock.now();
@@ -259,10 +266,14 @@ impl<V: Vehicle> Agent<V> {
                 Output::Stop(actuation) => {
                     warn!("emergency stop");
                     self.vehicle.stop(now, actuation);
+                    self.state.handle(now, reconciler::Input::Latched(true));
                 }
                 Output::Apply { actuation, target } => {
                     debug!(path = %target.path, value = %target.value, "applying");
                     let applied = self.vehicle.apply(now, actuation, &target);
+                    if !matches!(applied, Applied::Refused(_)) {
+                        self.state.handle(now, reconciler::Input::Commanded(target.path, target.value));
+                    }
                     self.executor.handle(now, Input::Applied { actuation, applied });
                 }
                 Output::Write { id, record } => self.journal.put(id, record),
@@ -271,12 +282,20 @@ impl<V: Vehicle> Agent<V> {
                     self.outbox.push(class, outcome);
                 }
                 Output::Forget(key) => self.journal.forget(key),
+                Output::Wait(_) if self.pursue(now) => {}
                 Output::Wait(_) => break,
             }
         }
         for class in Class::ALL {
             self.tell(class);
         }
+        self.state.tell(&self.link);
+    }
+
+    /// Does what the desired state asks for. True where the executor may have something to say to that.
+    fn pursue(&mut self, now: Moment) -> bool {
+        let Self { state, executor, vehicle, journal, .. } = self;
+        state.act(now, executor, vehicle, journal)
     }
 
     fn tell(&mut self, class: Class) {
@@ -293,8 +312,9 @@ impl<V: Vehicle> Agent<V> {
     /// Asks the vehicle for ended actuations.
     fn progress(&mut self, now: Moment) {
         while let Some(ended) = self.vehicle.progress(now) {
-            let input = Input::Finished { actuation: ended.actuation, result: ended.result };
-            self.executor.handle(now, input);
+            let (actuation, result) = (ended.actuation, ended.result);
+            self.state.handle(now, reconciler::Input::Finished { actuation, result: result.clone() });
+            self.executor.handle(now, Input::Finished { actuation, result });
         }
     }
 
@@ -303,6 +323,7 @@ impl<V: Vehicle> Agent<V> {
         let mut changed = Vec::new();
         self.vehicle.observe(now, &mut changed);
         if !changed.is_empty() {
+            self.state.handle(now, reconciler::Input::Readings(changed.clone()));
             self.link.signals(changed);
         }
         self.show();
@@ -327,6 +348,7 @@ impl<V: Vehicle> Agent<V> {
                 // OWNER: durable before anything of this session but an emergency stop is acted upon.
                 if !resumed {
                     self.journal.begin_session(epoch);
+                    self.state.handle(self.clock.now(), reconciler::Input::Established);
                 }
             }
             Happening::Moved { transport, why } => info!(%transport, why, "carried by"),
@@ -346,13 +368,16 @@ impl<V: Vehicle> Agent<V> {
     fn on_message(&mut self, lane: Class, message: Result<Message, BadMessage>) {
         let input = match message {
             Ok(Message::Command(command)) => Input::Command { lane, command },
+            Ok(Message::Cancel(cancel)) => Input::Cancel { lane, cancel },
+            Ok(Message::Desired(desired)) if lane == Class::Config => {
+                return self.state.on_desired(self.clock.now(), desired, &self.vehicle);
+            }
             Err(BadMessage::Command { key, reason, detail }) => {
                 Input::Unreadable { lane, key, refusal: Refusal { reason, detail } }
             }
             Ok(
                 Message::Outcome(_)
                 | Message::Chunk(_)
-                | Message::Cancel(_)
                 | Message::Lease(_)
                 | Message::Rearm(_)
                 | Message::DriveState(_)
@@ -391,11 +416,15 @@ impl<V: Vehicle> Agent<V> {
 
     fn on_written(&mut self, id: WriteId, outcome: journal::Outcome) {
         let input = match outcome {
-            Ok(()) => Input::Written(id),
+            Ok(()) => {
+                self.state.handle(self.clock.now(), reconciler::Input::Written(id));
+                Input::Written(id)
+            }
             Err(why) => {
                 if !self.executor.is_broken() {
                     error!("{why}; from here on only the emergency stop is carried out");
                 }
+                self.state.handle(self.clock.now(), reconciler::Input::WriteFailed(id));
                 Input::WriteFailed(id)
             }
         };
@@ -416,7 +445,9 @@ impl<V: Vehicle> Agent<V> {
 
     /// Nothing is under way, and no answer that could arrive soon: without a connection the journal keeps it.
     fn is_idle(&self) -> bool {
-        self.executor.is_idle() && (self.outbox.is_empty() || self.link.silent_for().is_none())
+        self.executor.is_idle()
+            && self.state.is_idle()
+            && (self.outbox.is_empty() || self.link.silent_for().is_none())
     }
 
     async fn farewell(mut self) -> End {
@@ -438,7 +469,7 @@ impl<V: Vehicle> Agent<V> {
                 Wake::Stop | Wake::Upload(_) | Wake::Piece(_) => {}
             }
         }
-        End::Stopped { clean: self.executor.is_idle() }
+        End::Stopped { clean: self.executor.is_idle() && self.state.is_idle() }
     }
 
     fn over(&self, ended: Ended, stopping: bool) -> End {

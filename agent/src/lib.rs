@@ -99,6 +99,8 @@ pub mod daemon;
 #[cfg(feature = "shell")]
 pub mod journal;
 #[cfg(feature = "shell")]
+mod state;
+#[cfg(feature = "shell")]
 pub mod upload;
 
 pub use crate::core::vehicle::Vehicle;

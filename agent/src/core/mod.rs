@@ -5,7 +5,8 @@
 //! keeps its answers until they have arrived, and [`sim`] is a vehicle that needs no hardware.
 
 pub mod executor;
+pub mod freshness;
 pub mod outbox;
-pub mod rate;
+pub mod reconciler;
 pub mod sim;
 pub mod vehicle;

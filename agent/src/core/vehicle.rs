@@ -26,9 +26,17 @@ pub trait Vehicle: Send {
     fn observe(&mut self, now: Moment, changed: &mut Vec<(SignalPath, Value)>);
 
     /// Starts to bring about `target`. A newer target for a path that still moves replaces the older,
-    /// whose end need not be reported any more. Called once per command, only after the command's intent
-    /// is durable.
+    /// whose end need not be reported any more. Called once per command, and once per path and version of
+    /// what is desired, only after the intent is durable.
     fn apply(&mut self, now: Moment, actuation: Actuation, target: &Target) -> Applied;
+
+    /// The class in which `path` takes what is desired of it as a lasting state, or `None` where it does not:
+    /// something momentary, a horn, say, must not be desired. Drive and safety are never asked of a vehicle
+    /// this way. Unless a vehicle says otherwise, desired state comes in class config, where
+    /// [`Vehicle::apply`] decides on it as on any command of that class.
+    fn class_of(&self, _path: &SignalPath) -> Option<Class> {
+        Some(Class::Config)
+    }
 
     /// Enters the safe state and latches it: halt, hold, ignore what would move the vehicle. It cannot be
     /// refused. Reports from [`Vehicle::progress`] under this `actuation` when the vehicle stands.

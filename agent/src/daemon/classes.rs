@@ -1,14 +1,18 @@
 //! Changes to the policy of single classes, in the vehicle's configuration.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use carriageway_proto::{Class, MAX_FRAME, Policy, PolicyTable};
 use serde::{Deserialize, Serialize};
 
 use super::config::Problem;
 
-/// What is different for one class; what is absent stays as it is. A command's ttl and what counts as a
-/// repeat are the gateway's to configure.
+/// Nobody means the same press a minute later.
+const LONGEST_WINDOW_MS: u32 = 60_000;
+
+/// What is different for one class; what is absent stays as it is. A command's ttl is the gateway's to
+/// configure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClassOverride {
@@ -21,6 +25,9 @@ pub struct ClassOverride {
     /// Executions at once after a pause.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
+    /// Milliseconds in which a second command for what another has just brought about has nothing to do; 0: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duplicate_window_ms: Option<u32>,
     /// Commands under way in this vehicle.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_flight: Option<u32>,
@@ -38,6 +45,9 @@ impl ClassOverride {
             priority: self.priority.unwrap_or(policy.priority),
             rate_per_second: self.rate_per_second.or(policy.rate_per_second),
             burst: self.burst.unwrap_or(policy.burst),
+            duplicate_window: self
+                .duplicate_window_ms
+                .map_or(policy.duplicate_window, |millis| Duration::from_millis(millis.into())),
             in_flight: self.in_flight.unwrap_or(policy.in_flight),
             queue_frames: self.queue_frames.unwrap_or(policy.queue_frames),
             queue_bytes: self.queue_bytes.unwrap_or(policy.queue_bytes),
@@ -63,6 +73,12 @@ impl ClassOverride {
         }
         if class == Class::Safety && self.rate_per_second.is_some() {
             return Err(("rate_per_second", "an emergency stop must never be held back; remove the line"));
+        }
+        if class == Class::Safety && self.duplicate_window_ms.is_some() {
+            return Err(("duplicate_window_ms", "an emergency stop is never a duplicate; remove the line"));
+        }
+        if self.duplicate_window_ms > Some(LONGEST_WINDOW_MS) {
+            return Err(("duplicate_window_ms", "more than 60000 is no repeat any more, but another wish"));
         }
         let beside = class == Class::Session || class == Class::Safety;
         if !beside && self.priority.is_some_and(|priority| priority >= safety) {
@@ -112,6 +128,8 @@ mod tests {
         assert_ne!(table, changed);
         table[super::Class::Body].burst = 2;
         assert_eq!(table, changed);
+        let changed = load("classes.body.duplicate_window_ms", "0").policies();
+        assert!(changed[super::Class::Body].duplicate_window.is_zero());
     }
 
     #[test]
@@ -122,6 +140,8 @@ mod tests {
             ("classes.body.queue_bytes", "100"),
             ("classes.body.priority", "60"),
             ("classes.safety.rate_per_second", "5"),
+            ("classes.safety.duplicate_window_ms", "5"),
+            ("classes.body.duplicate_window_ms", "60001"),
         ] {
             assert_eq!(load(key, value).check().unwrap_err().key, key);
         }

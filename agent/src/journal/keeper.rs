@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread;
 
-use carriageway_proto::{CommandKey, Epoch, VehicleId};
+use carriageway_proto::{CommandKey, Epoch, SignalPath, VehicleId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Change, JournalError, Loaded, Store};
@@ -132,6 +132,28 @@ impl Journal {
         }
     }
 
+    /// Queues that this version of `path` was decided on, as write `id`.
+    pub fn decide(&mut self, id: WriteId, path: SignalPath, version: u64) {
+        match &mut self.backing {
+            Backing::Nowhere { written } => written.push_back(id),
+            Backing::File { file, .. } => {
+                let changes = vec![(file.vehicle.clone(), Change::Desired { path, version })];
+                file.waiting.push_back((Some(id), changes));
+            }
+        }
+    }
+
+    /// Queues that nothing is desired of `path` any more since version `floor` of all. Nobody waits for it.
+    pub fn undesire(&mut self, path: SignalPath, floor: u64) {
+        match &mut self.backing {
+            Backing::Nowhere { .. } => {}
+            Backing::File { file, .. } => {
+                let changes = vec![(file.vehicle.clone(), Change::Undesired { path, floor })];
+                file.waiting.push_back((None, changes));
+            }
+        }
+    }
+
     /// Queues that a session of `epoch` begins, as write [`SESSION`]. What is queued later is durable only if
     /// this is: no command of the session acts before it.
     pub fn begin_session(&mut self, epoch: Epoch) {
@@ -228,6 +250,7 @@ mod tests {
     use carriageway_proto::{BootId, Class, Command, Moment, Stamp, Value};
 
     use super::*;
+    use crate::core::executor::Wish;
 
     fn record(key: &str) -> Box<Record> {
         let stamp = Stamp { boot: BootId::from_bytes([7; 16]), clock: Moment::ZERO };
@@ -242,7 +265,14 @@ mod tests {
             token: None,
             order: 0,
         };
-        Box::new(Record { command, received: stamp, keep_for: Duration::from_secs(5), verdict: None })
+        let keep_for = Duration::from_secs(5);
+        Box::new(Record {
+            wish: Wish::Command(command),
+            received: stamp,
+            keep_for,
+            acted: None,
+            verdict: None,
+        })
     }
 
     /// Remembers commits; fails from a certain one on.

@@ -6,14 +6,16 @@
 //! [`Journal::volatile`] keeps nothing: with it neither ONCE nor the latch of an emergency stop survives a
 //! restart.
 
+mod desired;
 mod keeper;
 mod sqlite;
 
 use std::path::PathBuf;
 
-use carriageway_proto::{CommandKey, Epoch, VehicleId};
+use carriageway_proto::{CommandKey, Epoch, SignalPath, VehicleId};
 
 use crate::core::executor::Record;
+use crate::core::reconciler::Past;
 
 pub use keeper::{Journal, Keeper, Outcome, SESSION};
 pub use sqlite::Sqlite;
@@ -27,6 +29,20 @@ pub enum Change {
     Forget(CommandKey),
     /// A session of this epoch begins. The highest is kept.
     Epoch(Epoch),
+    /// This version of what is desired of `path` was decided on. The highest is kept.
+    Desired {
+        /// Which path.
+        path: SignalPath,
+        /// Which version of it.
+        version: u64,
+    },
+    /// Nothing is desired of `path` any more; desired state of a version below `floor` is none.
+    Undesired {
+        /// Which path.
+        path: SignalPath,
+        /// The version of all. The highest is kept.
+        floor: u64,
+    },
 }
 
 /// What a journal holds of one vehicle.
@@ -36,6 +52,8 @@ pub struct Loaded {
     pub records: Vec<Record>,
     /// The highest epoch it has held.
     pub epoch: Epoch,
+    /// How far it has come with desired state.
+    pub desired: Past,
 }
 
 /// Where journals are kept. Calls block; [`Keeper`] makes them from a thread of its own.

@@ -8,14 +8,14 @@ use carriageway_proto::time::micros;
 use carriageway_proto::{BootId, Epoch, Message, Moment, Phase, Reason, Stamp, VehicleId};
 use rusqlite::{Connection, ErrorCode, Row, Transaction, params};
 
-use super::{Change, JournalError, Loaded, Store};
-use crate::core::executor::{Record, Verdict};
+use super::{Change, JournalError, Loaded, Store, desired};
+use crate::core::executor::{Record, Verdict, Wish};
 
 /// Marks the file as ours: "CwJ1".
 const APPLICATION: i64 = 0x4377_4a31;
 
 /// The format that this build writes.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const SCHEMA: &str = "
     CREATE TABLE command (
@@ -26,6 +26,7 @@ const SCHEMA: &str = "
         boot BLOB NOT NULL,
         clock_us INTEGER NOT NULL,
         keep_us INTEGER NOT NULL,
+        acted_us INTEGER,
         phase TEXT,
         reason TEXT,
         detail TEXT,
@@ -71,9 +72,11 @@ impl Store for Sqlite {
         let read = |source| JournalError::Read { path: self.path.clone(), source };
         let rows = self.rows(vehicle).map_err(read)?;
         let epoch = self.epoch(vehicle).map_err(read)?;
+        let desired = desired::rows(&self.connection, vehicle).map_err(read)?;
         let damaged = |why| JournalError::Damaged { path: self.path.clone(), vehicle: vehicle.clone(), why };
-        let records = rows.into_iter().map(RawRecord::check).collect::<Result<_, _>>().map_err(damaged)?;
-        Ok(Loaded { records, epoch })
+        let records = rows.into_iter().map(RawRecord::check).collect::<Result<_, _>>().map_err(&damaged)?;
+        let desired = desired::check(desired).map_err(damaged)?;
+        Ok(Loaded { records, epoch, desired })
     }
 
     fn commit(&mut self, changes: &[(VehicleId, Change)]) -> Result<(), JournalError> {
@@ -88,7 +91,7 @@ impl Store for Sqlite {
 impl Sqlite {
     fn rows(&self, vehicle: &VehicleId) -> rusqlite::Result<Vec<RawRecord>> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT command, boot, clock_us, keep_us, phase, reason, detail FROM command
+            "SELECT command, boot, clock_us, keep_us, acted_us, phase, reason, detail FROM command
              WHERE vehicle = ?1 ORDER BY place",
         )?;
         statement.query_map([vehicle.as_str()], RawRecord::read)?.collect()
@@ -118,13 +121,24 @@ fn create_if_new(connection: &mut Connection) -> rusqlite::Result<(i64, i64)> {
     let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if tables == 0 {
         transaction.execute_batch(SCHEMA)?;
+        transaction.execute_batch(desired::SCHEMA)?;
         transaction.pragma_update(None, "application_id", APPLICATION)?;
         transaction.pragma_update(None, "user_version", VERSION)?;
     }
-    let number = |name| transaction.pragma_query_value(None, name, |row| row.get(0));
+    let number = |name| transaction.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    if (number("application_id")?, number("user_version")?) == (APPLICATION, 1) {
+        upgrade(&transaction)?;
+    }
     let found = (number("application_id")?, number("user_version")?);
     transaction.commit()?;
     Ok(found)
+}
+
+/// From format 1: it did not say when a command acted, and knew no desired state. What it holds stays true.
+fn upgrade(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute_batch("ALTER TABLE command ADD COLUMN acted_us INTEGER")?;
+    transaction.execute_batch(desired::SCHEMA)?;
+    transaction.pragma_update(None, "user_version", VERSION)
 }
 
 fn not_opened(path: PathBuf, source: rusqlite::Error) -> JournalError {
@@ -149,26 +163,33 @@ fn write(transaction: &Transaction<'_>, vehicle: &VehicleId, change: &Change) ->
             )?
             .execute(params![vehicle.as_str(), whole(epoch.number())])
             .map(drop),
+        Change::Desired { path, version } => desired::decide(transaction, vehicle, path, *version),
+        Change::Undesired { path, floor } => desired::forget(transaction, vehicle, path, *floor),
     }
 }
 
 fn put(transaction: &Transaction<'_>, vehicle: &VehicleId, record: &Record) -> rusqlite::Result<()> {
     let verdict = record.verdict.as_ref();
+    let wish = match &record.wish {
+        Wish::Command(command) => Message::Command(command.clone()),
+        Wish::Withdrawn(cancel) => Message::Cancel(cancel.clone()),
+    };
     let mut statement = transaction.prepare_cached(
-        "INSERT INTO command (vehicle, key, command, boot, clock_us, keep_us, phase, reason, detail)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+        "INSERT INTO command (vehicle, key, command, boot, clock_us, keep_us, acted_us, phase, reason, detail)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
          ON CONFLICT (vehicle, key) DO UPDATE SET command = excluded.command, boot = excluded.boot,
-             clock_us = excluded.clock_us, keep_us = excluded.keep_us, phase = excluded.phase,
-             reason = excluded.reason, detail = excluded.detail",
+             clock_us = excluded.clock_us, keep_us = excluded.keep_us, acted_us = excluded.acted_us,
+             phase = excluded.phase, reason = excluded.reason, detail = excluded.detail",
     )?;
     statement
         .execute(params![
             vehicle.as_str(),
             record.key().as_str(),
-            Message::Command(record.command.clone()).encode().as_ref(),
+            wish.encode().as_ref(),
             record.received.boot.as_bytes(),
             whole(record.received.clock.as_micros()),
             whole(micros(record.keep_for)),
+            record.acted.map(|acted| whole(acted.as_micros())),
             verdict.map(|verdict| verdict.phase.name()),
             verdict.and_then(|verdict| verdict.reason).map(Reason::name),
             verdict.map(|verdict| verdict.detail.as_str()),
@@ -177,7 +198,7 @@ fn put(transaction: &Transaction<'_>, vehicle: &VehicleId, record: &Record) -> r
 }
 
 /// SQLite's integers have a sign; ours that exceed them are kept at the largest.
-fn whole(number: u64) -> i64 {
+pub(super) fn whole(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
@@ -187,6 +208,7 @@ struct RawRecord {
     boot: [u8; 16],
     clock: i64,
     keep: i64,
+    acted: Option<i64>,
     phase: Option<String>,
     reason: Option<String>,
     detail: Option<String>,
@@ -199,16 +221,18 @@ impl RawRecord {
             boot: row.get(1)?,
             clock: row.get(2)?,
             keep: row.get(3)?,
-            phase: row.get(4)?,
-            reason: row.get(5)?,
-            detail: row.get(6)?,
+            acted: row.get(4)?,
+            phase: row.get(5)?,
+            reason: row.get(6)?,
+            detail: row.get(7)?,
         })
     }
 
     fn check(self) -> Result<Record, String> {
-        let command = match Message::decode(Bytes::from(self.command)) {
-            Ok(Message::Command(command)) => command,
-            Ok(_) => return Err("not a command".into()),
+        let wish = match Message::decode(Bytes::from(self.command)) {
+            Ok(Message::Command(command)) => Wish::Command(command),
+            Ok(Message::Cancel(cancel)) => Wish::Withdrawn(cancel),
+            Ok(_) => return Err("neither a command nor its withdrawal".into()),
             Err(error) => return Err(error.to_string()),
         };
         let positive = |number: i64| u64::try_from(number).map_err(|_| "a negative time".to_owned());
@@ -219,9 +243,10 @@ impl RawRecord {
             Ok::<_, String>(Verdict { phase, reason, detail: self.detail.unwrap_or_default() })
         });
         Ok(Record {
-            command,
+            wish,
             received: Stamp { boot: BootId::from_bytes(self.boot), clock },
             keep_for: Duration::from_micros(positive(self.keep)?),
+            acted: self.acted.map(positive).transpose()?.map(Moment::from_micros),
             verdict: verdict.transpose()?,
         })
     }
@@ -229,9 +254,10 @@ impl RawRecord {
 
 #[cfg(test)]
 mod tests {
-    use carriageway_proto::{Class, Command, Value};
+    use carriageway_proto::{Cancel, Class, Command, SignalPath, Value};
 
     use super::*;
+    use crate::core::reconciler::Past;
 
     fn vehicle(id: &str) -> VehicleId {
         id.parse().unwrap()
@@ -240,7 +266,7 @@ mod tests {
     fn record(key: &str, verdict: Option<Verdict>) -> Record {
         let stamp = Stamp { boot: BootId::from_bytes([7; 16]), clock: Moment::from_micros(1_234) };
         Record {
-            command: Command {
+            wish: Wish::Command(Command {
                 key: key.parse().unwrap(),
                 class: Class::Body,
                 path: "Vehicle.Body.Horn.IsActive".parse().unwrap(),
@@ -250,9 +276,10 @@ mod tests {
                 operator: "ada".into(),
                 token: None,
                 order: 0,
-            },
+            }),
             received: stamp,
             keep_for: Duration::from_millis(5_011),
+            acted: None,
             verdict,
         }
     }
@@ -278,10 +305,60 @@ mod tests {
         let settled = Record { verdict: Some(Verdict::succeeded()), ..one };
         store.commit(&[(mine.clone(), put(&settled))]).unwrap();
         let loaded = store.load(&mine).unwrap();
-        assert_eq!(loaded, Loaded { records: vec![settled, two.clone()], epoch: Epoch::new(7) });
+        assert_eq!(
+            loaded,
+            Loaded { records: vec![settled, two.clone()], epoch: Epoch::new(7), ..Loaded::default() }
+        );
         store.commit(&[(mine.clone(), Change::Forget("one".parse().unwrap()))]).unwrap();
         assert_eq!(store.load(&mine).unwrap().records, std::slice::from_ref(&two));
-        assert_eq!(store.load(&vehicle("b")).unwrap(), Loaded { records: vec![two], epoch: Epoch::NONE });
+        assert_eq!(store.load(&vehicle("b")).unwrap(), Loaded { records: vec![two], ..Loaded::default() });
+    }
+
+    #[test]
+    fn what_was_desired_and_withdrawn_is_there_after_reopening() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.db");
+        let (seat, light): (SignalPath, SignalPath) =
+            ("Vehicle.Seat".parse().unwrap(), "Vehicle.Light".parse().unwrap());
+        let cancel = Cancel { key: "k".parse().unwrap(), class: Class::Body, fingerprint: None };
+        let withdrawn = Record {
+            wish: Wish::Withdrawn(cancel),
+            acted: Some(Moment::from_micros(99)),
+            ..record("k", Some(Verdict::canceled()))
+        };
+        let mine = vehicle("a");
+        let changes = [
+            put(&withdrawn),
+            Change::Desired { path: seat.clone(), version: 4 },
+            Change::Desired { path: seat.clone(), version: 3 },
+            Change::Desired { path: light.clone(), version: 5 },
+            Change::Undesired { path: light, floor: 6 },
+        ];
+        let mut store = Sqlite::open(&path).unwrap();
+        store.commit(&changes.map(|change| (mine.clone(), change))).unwrap();
+        drop(store);
+        let loaded = Sqlite::open(&path).unwrap().load(&mine).unwrap();
+        let desired = Past { floor: 6, decided: [(seat, 4)].into() };
+        assert_eq!(loaded, Loaded { records: vec![withdrawn], desired, ..Loaded::default() });
+    }
+
+    #[test]
+    fn a_journal_of_the_first_format_is_taken_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.db");
+        let (mine, one) = (vehicle("a"), record("one", Some(Verdict::succeeded())));
+        let mut store = Sqlite::open(&path).unwrap();
+        store.commit(&[(mine.clone(), put(&one))]).unwrap();
+        store
+            .connection
+            .execute_batch(
+                "ALTER TABLE command DROP COLUMN acted_us; DROP TABLE desired; PRAGMA user_version = 1",
+            )
+            .unwrap();
+        drop(store);
+        let loaded = Sqlite::open(&path).unwrap().load(&mine).unwrap();
+        assert_eq!(loaded, Loaded { records: vec![one], ..Loaded::default() });
+        drop(Sqlite::open(&path).unwrap());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
 use std::time::Duration;
 
-use carriageway_agent::core::executor::Record;
+use carriageway_agent::core::executor::{Record, Wish};
 use carriageway_agent::journal::{Change, Sqlite, Store};
 use carriageway_proto::{BootId, Class, Command, Moment, Stamp, Value, VehicleId};
 
@@ -29,7 +29,8 @@ fn record(number: u64) -> Record {
         token: None,
         order: 0,
     };
-    Record { command, received: stamp, keep_for: Duration::from_secs(5), verdict: None }
+    let keep_for = Duration::from_secs(5);
+    Record { wish: Wish::Command(command), received: stamp, keep_for, acted: None, verdict: None }
 }
 
 /// The process that is killed: writes for ever and says what is durable.

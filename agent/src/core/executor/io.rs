@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use carriageway_proto::{Class, Command, CommandKey, Moment, Outcome};
+use carriageway_proto::{Cancel, Class, Command, CommandKey, Moment, Outcome, SignalPath, Token};
 
 use super::record::Record;
 use crate::core::vehicle::{Actuation, Applied, Refusal, Target};
@@ -26,6 +26,23 @@ pub enum Input {
         /// What is wrong with it.
         refusal: Refusal,
     },
+    /// A wish to withdraw a command came in on the lane of class `lane`.
+    Cancel {
+        /// The lane.
+        lane: Class,
+        /// The wish.
+        cancel: Cancel,
+    },
+    /// Who may drive has changed. Before the first of these nobody may.
+    Fence {
+        /// The highest token seen, once it is durable.
+        newest: Option<Token>,
+        /// Until when its lease lives by this vehicle's clock, at the earliest it can end; `None`: it has
+        /// ended.
+        lease_lives_until: Option<Moment>,
+    },
+    /// The vehicle has taken a target for this path that came with no command.
+    TakenOver(SignalPath),
     /// The terminal outcome told of this command has arrived. Until then its record is kept.
     Arrived(CommandKey),
     /// [`Output::Write`] of this number is durable.
@@ -91,7 +108,7 @@ pub struct WriteId(pub u64);
 pub struct Limits {
     /// Commands of one class that were let in.
     pub admitted: usize,
-    /// Commands of one class that were refused.
+    /// Commands of one class that were refused, and as many that were withdrawn before they came.
     pub refused: usize,
     /// How long the key of a command that was let in is remembered at the least: a client may come
     /// back with it long after the ttl, to a gateway that has restarted and stamps it anew.
@@ -118,6 +135,8 @@ pub struct Counts {
     pub repeats: u64,
     /// Commands refused, whatever the reason, expired ones included.
     pub refused: u64,
-    /// Commands that could not even be remembered as refused, and were left unanswered.
+    /// Commands withdrawn before they acted, or before they came.
+    pub canceled: u64,
+    /// Commands and withdrawals that could not even be remembered as refused, and were left unanswered.
     pub unanswered: u64,
 }

@@ -1,13 +1,15 @@
 //! A world that does its worst to the executor: copies, delays, crashes, reboots, a disk that forgets what
-//! was not synced or fails for good, a clock that goes backwards. The world knows true time.
+//! was not synced or fails for good, a clock that goes backwards, withdrawals, leases that change hands, commands
+//! out of order. The world knows true time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use carriageway_proto::{BootId, Value};
+use carriageway_proto::{BootId, Cancel, Command, Outcome, Phase, Reason, SignalPath, Token, Value};
 use proptest::prelude::*;
 
 use super::*;
-use crate::core::vehicle::EMERGENCY_STOP;
+use crate::core::vehicle::{Applied, EMERGENCY_STOP, Target};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -16,6 +18,7 @@ enum Step {
         class: Class,
         ttl: u64,
         path: u8,
+        value: i64,
     },
     /// The gateway stamps a copy of some wish, by a floor that is `behind` the vehicle's clock.
     Copy {
@@ -25,6 +28,20 @@ enum Step {
     /// One of the copies ever made reaches the vehicle.
     Deliver {
         copy: prop::sample::Index,
+    },
+    /// Somebody withdraws a wish, or whatever has its key.
+    Cancel {
+        wish: prop::sample::Index,
+        exactly: bool,
+    },
+    /// The lease goes to the next token, or is renewed, or ends.
+    Lease {
+        grant: bool,
+        millis: u64,
+    },
+    /// Something that is no command moves a path.
+    TakeOver {
+        path: u8,
     },
     Pass {
         millis: u64,
@@ -47,12 +64,29 @@ enum Step {
     FailDisk,
 }
 
+fn meddling() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => (any::<prop::sample::Index>(), any::<bool>())
+            .prop_map(|(wish, exactly)| Step::Cancel { wish, exactly }),
+        2 => (any::<bool>(), 0..3_000_u64).prop_map(|(grant, millis)| Step::Lease { grant, millis }),
+        1 => (0..3_u8).prop_map(|path| Step::TakeOver { path }),
+        1 => (1..2_000_u64).prop_map(|millis| Step::Backwards { millis }),
+    ]
+}
+
 fn steps(with_bad_disk: bool) -> impl Strategy<Value = Vec<Step>> {
-    let class = prop_oneof![6 => Just(Class::Body), 2 => Just(Class::Comfort), 1 => Just(Class::Safety)];
+    let class = prop_oneof![
+        6 => Just(Class::Body),
+        2 => Just(Class::Comfort),
+        3 => Just(Class::Drive),
+        1 => Just(Class::Safety),
+    ];
     let ttl = prop_oneof![Just(300_u64), Just(2_000), Just(6_000)];
     let index = any::<prop::sample::Index>;
     let step = prop_oneof![
-        4 => (class, ttl, 0..3_u8).prop_map(|(class, ttl, path)| Step::Wish { class, ttl, path }),
+        4 => (class, ttl, 0..3_u8, 0..2_i64)
+            .prop_map(|(class, ttl, path, value)| Step::Wish { class, ttl, path, value }),
+        5 => meddling(),
         6 => (index(), 0..400_u64).prop_map(|(wish, behind)| Step::Copy { wish, behind }),
         12 => index().prop_map(|copy| Step::Deliver { copy }),
         5 => (1..1_500_u64).prop_map(|millis| Step::Pass { millis }),
@@ -61,7 +95,6 @@ fn steps(with_bad_disk: bool) -> impl Strategy<Value = Vec<Step>> {
         3 => Just(Step::Arrive),
         2 => (0..4_usize, any::<bool>(), 0..3_000_u64)
             .prop_map(|(survivors, reboot, down)| Step::Crash { survivors, reboot, down }),
-        1 => (1..2_000_u64).prop_map(|millis| Step::Backwards { millis }),
         u32::from(with_bad_disk) => Just(Step::FailDisk),
     ];
     prop::collection::vec(step, 1..120)
@@ -70,6 +103,14 @@ fn steps(with_bad_disk: bool) -> impl Strategy<Value = Vec<Step>> {
 struct Wish {
     command: Command,
     born: u64,
+}
+
+struct LastEffect {
+    key: Option<CommandKey>,
+    value: Value,
+    at: u64,
+    /// Of the run of the executor that is going on, and not known to have failed.
+    stands: bool,
 }
 
 struct World {
@@ -89,6 +130,17 @@ struct World {
     told: BTreeMap<CommandKey, BTreeSet<Phase>>,
     unarrived: BTreeSet<CommandKey>,
     forgotten: BTreeSet<CommandKey>,
+    /// The place in the order that the next copy gets, and the highest that has acted.
+    order: u64,
+    acted: BTreeMap<Class, (Option<Token>, u64)>,
+    /// The newest token, and until when its lease lives by the vehicle's clock, as the executor was told.
+    token: u64,
+    lease: Option<(Token, Moment)>,
+    /// The last effect on each path; `None` in place of the key: by no command.
+    effects: BTreeMap<SignalPath, LastEffect>,
+    /// When each command acted, and those called duplicates.
+    acted_at: BTreeMap<CommandKey, u64>,
+    duplicates: BTreeSet<CommandKey>,
     /// An emergency stop was told to have succeeded: no restart may release it.
     latched: bool,
 }
@@ -113,6 +165,13 @@ impl World {
             told: BTreeMap::new(),
             unarrived: BTreeSet::new(),
             forgotten: BTreeSet::new(),
+            order: 0,
+            acted: BTreeMap::new(),
+            token: 0,
+            lease: None,
+            effects: BTreeMap::new(),
+            acted_at: BTreeMap::new(),
+            duplicates: BTreeSet::new(),
             latched: false,
         }
     }
@@ -124,7 +183,10 @@ impl World {
 
     fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {
         match *step {
-            Step::Wish { class, ttl, path } => self.wish(class, ttl, path),
+            Step::Wish { class, ttl, path, value } => self.wish(class, ttl, path, value),
+            Step::Cancel { wish, exactly } => self.cancel(wish, exactly),
+            Step::Lease { grant, millis } => self.change_lease(grant, millis),
+            Step::TakeOver { path } => self.take_over(path),
             Step::Copy { wish, behind } => self.copy(wish, behind),
             Step::Deliver { copy } if !self.copies.is_empty() => {
                 let command = copy.get(&self.copies).clone();
@@ -152,7 +214,34 @@ impl World {
         self.settle()
     }
 
-    fn wish(&mut self, class: Class, ttl: u64, path: u8) {
+    fn cancel(&mut self, wish: prop::sample::Index, exactly: bool) {
+        if self.wishes.is_empty() {
+            return;
+        }
+        let command = &wish.get(&self.wishes).command;
+        let fingerprint = exactly.then(|| command.fingerprint());
+        let cancel = Cancel { key: command.key.clone(), class: command.class, fingerprint };
+        let lane = command.class;
+        self.executor.handle(self.here().clock, Input::Cancel { lane, cancel });
+    }
+
+    fn change_lease(&mut self, grant: bool, millis: u64) {
+        self.token += u64::from(grant || self.token == 0);
+        let newest = Token::granted(self.token).expect("it is not zero");
+        let until = self.here().clock + Duration::from_millis(millis);
+        self.lease = Some((newest, until));
+        let input = Input::Fence { newest: Some(newest), lease_lives_until: Some(until) };
+        self.executor.handle(self.here().clock, input);
+    }
+
+    fn take_over(&mut self, path: u8) {
+        let path: SignalPath = format!("Vehicle.Thing{path}").parse().unwrap();
+        let nobody = LastEffect { key: None, value: Value::Int(-1), at: self.time, stands: false };
+        self.effects.insert(path.clone(), nobody);
+        self.executor.handle(self.here().clock, Input::TakenOver(path));
+    }
+
+    fn wish(&mut self, class: Class, ttl: u64, path: u8, value: i64) {
         let number = self.wishes.len();
         let safety = class == Class::Safety;
         let path = if safety { EMERGENCY_STOP.into() } else { format!("Vehicle.Thing{path}") };
@@ -160,7 +249,7 @@ impl World {
             key: format!("k{number}").parse().unwrap(),
             class,
             path: path.parse().unwrap(),
-            value: if safety { Value::Bool(true) } else { Value::Int(i64::try_from(number).unwrap()) },
+            value: if safety { Value::Bool(true) } else { Value::Int(value) },
             stamp: self.here(),
             ttl: Duration::from_millis(ttl),
             operator: String::new(),
@@ -174,6 +263,7 @@ impl World {
         if self.wishes.is_empty() {
             return;
         }
+        self.order += 1;
         let Wish { command, born } = wish.get(&self.wishes);
         let left = command.ttl.saturating_sub(Duration::from_millis(self.time - born));
         if left.is_zero() {
@@ -181,7 +271,11 @@ impl World {
         }
         let Stamp { boot, clock } = self.here();
         let stamp = Stamp { boot, clock: clock - Duration::from_millis(behind) };
-        self.copies.push(Command { stamp, ttl: left, ..command.clone() });
+        // Every seventh is out of the order; a gateway that is behind gives an older token.
+        let order = if self.order.is_multiple_of(7) { 0 } else { self.order };
+        let token = Token::granted(self.token - u64::from(self.token > 1 && behind > 300));
+        let token = token.filter(|_| command.class == Class::Drive);
+        self.copies.push(Command { stamp, ttl: left, token, order, ..command.clone() });
     }
 
     fn sync(&mut self, writes: usize) -> Result<(), TestCaseError> {
@@ -206,7 +300,10 @@ impl World {
             // What a bad disk could not record is gone. The copies that could tell are the old session's.
             self.told.clear();
             self.copies.clear();
+            self.acted.clear();
         }
+        self.effects.values_mut().for_each(|effect| effect.stands = false);
+        self.lease = None;
         self.moving.clear();
         self.unarrived.clear();
         self.time += down;
@@ -231,7 +328,12 @@ impl World {
                 Output::Wait(_) => return Ok(()),
                 Output::Stop(actuation) => self.moving.push(actuation),
                 Output::Apply { actuation, target } => self.act(actuation, &target)?,
-                Output::Write { id, record } => self.unsynced.push((id, *record)),
+                Output::Write { id, record } => {
+                    if let Some(Verdict { reason: Some(Reason::Duplicate), detail, .. }) = &record.verdict {
+                        self.is_duplicate(record.key(), detail)?;
+                    }
+                    self.unsynced.push((id, *record));
+                }
                 Output::Tell { outcome, .. } => self.hear(&outcome)?,
                 Output::Forget(key) => {
                     self.disk.remove(&key);
@@ -242,8 +344,12 @@ impl World {
     }
 
     fn act(&mut self, actuation: Actuation, target: &Target) -> Result<(), TestCaseError> {
-        let Value::Int(number) = target.value else { panic!("only numbered wishes are applied") };
-        let Wish { command, born } = &self.wishes[usize::try_from(number).unwrap()];
+        let (_, key) = self.executor.acting[&actuation].clone();
+        let own = self.executor.entries[&key].record.command().expect("only a command acts").clone();
+        prop_assert_eq!(&Target::from(&own), target);
+        self.in_order_and_alone(&own)?;
+        let wish = self.wishes.iter().find(|wish| wish.command.key == key).expect("somebody wished it");
+        let Wish { command, born } = wish;
         let age = Duration::from_millis(self.time - born);
         prop_assert!(age <= command.ttl, "FRESH: {} acted {age:?} after its birth", command.key);
         let times = self.executed.entry(command.key.clone()).or_default();
@@ -258,12 +364,58 @@ impl World {
             prop_assert!(!phase.is_terminal(), "{} acted after {phase} was told", command.key);
         }
         self.moving.push(actuation);
+        self.acted_at.insert(key.clone(), self.time);
+        let effect =
+            LastEffect { key: Some(key), value: own.value.clone(), at: self.time, stands: !self.jumped };
+        self.effects.insert(own.path.clone(), effect);
         self.executor.handle(self.here().clock, Input::Applied { actuation, applied: Applied::Moving });
+        Ok(())
+    }
+
+    /// ORDER, FENCE and DEBOUNCE of a command that is about to act.
+    fn in_order_and_alone(&mut self, own: &Command) -> Result<(), TestCaseError> {
+        let drives = own.class == Class::Drive;
+        if drives {
+            let (newest, until) = self.lease.expect("FENCE: nobody has a lease");
+            prop_assert!(own.token == Some(newest) && self.here().clock < until, "FENCE: {}", own.key);
+        }
+        if own.order > 0 {
+            let place = (own.token, own.order);
+            let last = self.acted.insert(own.class, place);
+            prop_assert!(last < Some(place), "ORDER: {} acted after {last:?}", own.key);
+        }
+        if let Some(last) = self.effects.get(&own.path).filter(|last| last.stands && !drives) {
+            let same = last.value == own.value && self.is_of_class(last.key.as_ref(), own.class);
+            let early = self.time - last.at < 500;
+            prop_assert!(!(same && early), "DEBOUNCE: {} acted after {:?}", own.key, last.key);
+        }
+        Ok(())
+    }
+
+    fn is_of_class(&self, key: Option<&CommandKey>, class: Class) -> bool {
+        self.wishes.iter().any(|wish| Some(&wish.command.key) == key && wish.command.class == class)
+    }
+
+    /// A lone command is never held back: a duplicate is one of what was brought about a moment ago.
+    fn is_duplicate(&mut self, key: &CommandKey, detail: &str) -> Result<(), TestCaseError> {
+        if !self.duplicates.insert(key.clone()) || self.jumped {
+            return Ok(());
+        }
+        let named = detail.strip_prefix("already brought about by command ").expect("it names the other");
+        let wish =
+            |key: &str| &self.wishes.iter().find(|wish| wish.command.key.as_str() == key).unwrap().command;
+        let (own, other) = (wish(key.as_str()), wish(named));
+        prop_assert_eq!((own.class, &own.path, &own.value), (other.class, &other.path, &other.value));
+        let at = self.acted_at.get(&other.key).expect("DEBOUNCE: of what never acted");
+        prop_assert!(self.time - at < 500, "DEBOUNCE: {key} was alone");
         Ok(())
     }
 
     fn hear(&mut self, outcome: &Outcome) -> Result<(), TestCaseError> {
         let key = &outcome.key;
+        if outcome.reason == Some(Reason::Duplicate) {
+            self.is_duplicate(key, &outcome.detail)?;
+        }
         if outcome.phase == Phase::Succeeded {
             let durable = self.disk.get(key).and_then(|record| record.verdict.as_ref());
             prop_assert_eq!(
@@ -276,7 +428,7 @@ impl World {
         self.latched |= outcome.phase == Phase::Succeeded
             && self.wishes.iter().any(|wish| wish.command.key == *key && wish.command.class == Class::Safety);
         let known = !self.forgotten.contains(key);
-        let refused = matches!(outcome.phase, Phase::Expired | Phase::Rejected);
+        let refused = matches!(outcome.phase, Phase::Expired | Phase::Rejected | Phase::Canceled);
         prop_assert!(
             !(refused && known && self.executed.contains_key(key)),
             "{key} acted, then {}",
@@ -323,8 +475,8 @@ proptest! {
     #[test]
     fn memory_is_bounded(count in 1..200_usize) {
         let mut world = World::new();
-        for _ in 0..count {
-            world.wish(Class::Body, 6_000, 0);
+        for number in 0..count {
+            world.wish(Class::Body, 6_000, 0, i64::try_from(number).unwrap());
             let command = world.wishes.last().expect("it was just made").command.clone();
             world.executor.handle(world.here().clock, Input::Command { lane: Class::Body, command });
             world.settle()?;

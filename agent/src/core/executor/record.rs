@@ -1,20 +1,34 @@
-//! What the journal keeps of a command, and how its age is judged.
+//! What the journal keeps of a command.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
-use carriageway_proto::{BootId, Class, Command, CommandKey, Moment, Outcome, Phase, Reason, Stamp};
+use carriageway_proto::{BootId, Cancel, Class, Command, CommandKey, Moment, Outcome, Phase, Reason, Stamp};
 
-use crate::core::vehicle::Refusal;
+use crate::core::freshness::TooOld;
+use crate::core::vehicle::{Refusal, Target};
 
-/// One command in the journal.
+/// What a record is about.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wish {
+    /// A command, as it first came.
+    Command(Command),
+    /// A command that was withdrawn before it came, if it ever does.
+    Withdrawn(Cancel),
+}
+
+/// One key in the journal.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
-    /// The command as it first came.
-    pub command: Command,
+    /// What it is about.
+    pub wish: Wish,
     /// When it first came, by this host's clock.
     pub received: Stamp,
     /// How long after `received` a copy of it could still pass for fresh.
     pub keep_for: Duration,
+    /// When the vehicle took it, by the clock of `received`. Durable with the verdict only: an intent without
+    /// one may have acted all the same.
+    pub acted: Option<Moment>,
     /// What became of it; `None`: intended, and perhaps acted upon.
     pub verdict: Option<Verdict>,
 }
@@ -22,7 +36,36 @@ pub struct Record {
 impl Record {
     /// The command's key.
     pub fn key(&self) -> &CommandKey {
-        &self.command.key
+        match &self.wish {
+            Wish::Command(command) => &command.key,
+            Wish::Withdrawn(cancel) => &cancel.key,
+        }
+    }
+
+    /// The command's class.
+    pub fn class(&self) -> Class {
+        match &self.wish {
+            Wish::Command(command) => command.class,
+            Wish::Withdrawn(cancel) => cancel.class,
+        }
+    }
+
+    /// The command, if it came.
+    pub fn command(&self) -> Option<&Command> {
+        match &self.wish {
+            Wish::Command(command) => Some(command),
+            Wish::Withdrawn(_) => None,
+        }
+    }
+
+    /// True where the command was withdrawn before it came.
+    pub fn is_withdrawn(&self) -> bool {
+        self.command().is_none()
+    }
+
+    /// True of an emergency stop.
+    pub fn is_emergency_stop(&self) -> bool {
+        self.command().is_some_and(|command| Target::from(command).is_emergency_stop())
     }
 
     /// When it may be forgotten, by the clock of `boot`. A record of another boot is kept as if it
@@ -32,11 +75,53 @@ impl Record {
         from + self.keep_for
     }
 
-    /// True where `other` asks for the same thing under the same key. Stamp, ttl and operator are no part
-    /// of it: a gateway stamps each copy anew with what is left.
+    /// True where `other` asks for the same thing under the same key. Stamp, ttl, order and operator are no
+    /// part of it: a gateway stamps each copy anew with what is left.
     pub fn is_same_wish(&self, other: &Command) -> bool {
-        let own = &self.command;
-        own.class == other.class && own.path == other.path && own.value == other.value
+        match &self.wish {
+            Wish::Command(own) => {
+                own.class == other.class && own.path == other.path && own.value == other.value
+            }
+            Wish::Withdrawn(cancel) => {
+                let meant = cancel.fingerprint.is_none_or(|print| print == other.fingerprint());
+                cancel.class == other.class && meant
+            }
+        }
+    }
+
+    /// True where `cancel`, which names this key, means this wish.
+    pub fn is_meant_by(&self, cancel: &Cancel) -> bool {
+        let differs = self.fingerprint().zip(cancel.fingerprint).is_some_and(|(own, other)| own != other);
+        self.class() == cancel.class && !differs
+    }
+
+    /// False where it certainly had no effect and never will have.
+    pub fn may_have_acted(&self) -> bool {
+        let Some(verdict) = &self.verdict else { return true };
+        match verdict.phase {
+            Phase::Rejected | Phase::Expired | Phase::Canceled => false,
+            Phase::Superseded => self.acted.is_some(),
+            Phase::Created
+            | Phase::Queued
+            | Phase::Dispatched
+            | Phase::Received
+            | Phase::Executing
+            | Phase::Succeeded
+            | Phase::Failed
+            | Phase::Unknown => true,
+        }
+    }
+
+    /// `verdict` as told to whoever asked.
+    pub fn outcome(&self, verdict: &Verdict) -> Outcome {
+        Outcome { fingerprint: self.fingerprint(), ..verdict.outcome_of_unread(self.key()) }
+    }
+
+    fn fingerprint(&self) -> Option<NonZeroU64> {
+        match &self.wish {
+            Wish::Command(command) => Some(command.fingerprint()),
+            Wish::Withdrawn(cancel) => cancel.fingerprint,
+        }
     }
 }
 
@@ -68,24 +153,30 @@ impl Verdict {
     }
 
     /// Certainly not executed: too late, or nobody can tell.
-    pub fn expired(reason: Option<Reason>, detail: impl Into<String>) -> Self {
-        Self { phase: Phase::Expired, reason, detail: detail.into() }
+    pub fn expired(TooOld { reason, detail }: TooOld) -> Self {
+        Self { phase: Phase::Expired, reason, detail }
     }
 
-    /// A newer target for the same thing won.
-    pub fn superseded() -> Self {
-        let detail = "a newer target for the same thing took over".into();
-        Self { phase: Phase::Superseded, reason: None, detail }
+    /// Something newer won.
+    pub fn superseded(detail: impl Into<String>) -> Self {
+        Self { phase: Phase::Superseded, reason: None, detail: detail.into() }
+    }
+
+    /// Command `other` has just brought about the same.
+    pub fn duplicate(other: &CommandKey) -> Self {
+        let detail = format!("already brought about by command {other}");
+        Self { phase: Phase::Superseded, reason: Some(Reason::Duplicate), detail }
+    }
+
+    /// Withdrawn; certainly not executed.
+    pub fn canceled() -> Self {
+        let detail = "withdrawn before it took effect".into();
+        Self { phase: Phase::Canceled, reason: None, detail }
     }
 
     /// The vehicle may have acted.
     pub fn unknown(detail: impl Into<String>) -> Self {
         Self { phase: Phase::Unknown, reason: None, detail: detail.into() }
-    }
-
-    /// True where it was refused: certainly no effect.
-    pub fn is_refusal(&self) -> bool {
-        matches!(self.phase, Phase::Rejected | Phase::Expired)
     }
 
     /// As told to whoever asked for `command`.
@@ -98,53 +189,6 @@ impl Verdict {
         let Self { phase, reason, detail } = self.clone();
         Outcome { key: key.clone(), phase, reason, detail, fingerprint: None }
     }
-}
-
-/// Judges ages by one host's clock, and notices when that clock cannot be trusted.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Judge {
-    pub(super) boot: BootId,
-    latest: Moment,
-    /// The clock has shown every reading up to this one before it went backwards: a stamp from there
-    /// could be of either time.
-    ambiguous: Option<Moment>,
-}
-
-impl Judge {
-    pub(super) fn new(boot: BootId, now: Moment) -> Self {
-        Self { boot, latest: now, ambiguous: None }
-    }
-
-    /// Takes in a reading, be it of now or of a record of this boot.
-    pub(super) fn note(&mut self, now: Moment) {
-        if now < self.latest {
-            self.ambiguous = self.ambiguous.max(Some(self.latest));
-        }
-        self.latest = now;
-    }
-
-    /// FRESH: nothing if `command` may still take effect, or why it may not.
-    pub(super) fn too_old(&self, now: Moment, command: &Command) -> Option<Verdict> {
-        let unknowable = |why: &str| Some(Verdict::expired(Some(Reason::AgeUnknowable), why));
-        if command.stamp.boot != self.boot {
-            return unknowable("it was stamped for another boot of this vehicle");
-        }
-        if self.ambiguous.is_some_and(|through| command.stamp.clock <= through) {
-            return unknowable("the vehicle's clock went backwards since it was stamped");
-        }
-        let Some(age) = command.stamp.age(self.boot, now) else {
-            return unknowable("its stamp lies ahead of the vehicle's clock");
-        };
-        (with_drift(age) > command.ttl).then(|| {
-            let late = format!("{} ms old, ttl {} ms", age.as_millis(), command.ttl.as_millis());
-            Verdict::expired(None, late)
-        })
-    }
-}
-
-/// A duration that a clock within 1 +- 0.001 of true time measured, at its longest in true time.
-fn with_drift(measured: Duration) -> Duration {
-    measured + measured / 999
 }
 
 /// How long after its receipt a command could still be fresh at its most generous: it was stamped before

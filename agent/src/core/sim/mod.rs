@@ -14,7 +14,7 @@ mod targets;
 use std::sync::Arc;
 use std::time::Duration;
 
-use carriageway_proto::{Moment, SignalPath, Value, time::micros};
+use carriageway_proto::{Class, Moment, SignalPath, Value, time::micros};
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
 
@@ -126,6 +126,10 @@ impl Vehicle for Simulated {
             }
             Err(refusal) => Applied::Refused(refusal),
         }
+    }
+
+    fn class_of(&self, path: &SignalPath) -> Option<Class> {
+        Thing::lasting(path.as_str())
     }
 
     fn stop(&mut self, now: Moment, actuation: Actuation) {

@@ -50,6 +50,11 @@ impl Target {
         }
     }
 
+    /// The class in which a state of `path` can be desired: a horn that lasts is none.
+    pub(super) fn lasting(path: &str) -> Option<Class> {
+        Self::of(path).filter(|thing| *thing != Self::Horn).map(Self::class)
+    }
+
     /// The class whose policy holds for it: no other may carry it.
     fn class(self) -> Class {
         match self {

@@ -1,0 +1,97 @@
+//! What is remembered, for how long, and how it is taken up again.
+
+use std::time::Duration;
+
+use carriageway_proto::{Class, Command, CommandKey, Moment};
+
+use super::{Entry, Executor, LONGEST_TTL, Output, Record, Stage, Verdict};
+
+impl Executor {
+    pub(super) fn take_up(&mut self, record: Record) {
+        let (key, verdict) = (record.key().clone(), record.verdict.clone());
+        let admitted = record.may_have_acted();
+        if admitted && record.is_emergency_stop() {
+            self.latch.get_or_insert_with(|| key.clone());
+        } else if let Some(command) = record.command().filter(|_| admitted) {
+            // None of these is about to be forgotten: nothing has arrived yet.
+            let _older = self.marks.raise(command);
+        }
+        self.entries.insert(key.clone(), Entry { record, stage: Stage::Settled, admitted });
+        if verdict.is_some() {
+            self.settled(&key);
+        } else {
+            let why = "the vehicle's agent restarted between its intent and its result";
+            self.settle(&key, Verdict::unknown(why), true);
+        }
+    }
+
+    pub(super) fn on_arrived(&mut self, key: CommandKey) {
+        let Some(entry) = self.entries.get(&key) else { return };
+        if entry.stage == Stage::Settled && self.latch.as_ref() != Some(&key) {
+            self.dying.insert((entry.record.forget_at(self.judge.boot()), key));
+        }
+    }
+
+    pub(super) fn forget_due(&mut self, now: Moment) {
+        while self.dying.first().is_some_and(|(due, _)| *due <= now) {
+            let (_, key) = self.dying.pop_first().expect("it has a first");
+            let Some(entry) = self.entries.get(&key) else { continue };
+            if self.marks.is_held_by(entry.record.class(), &key) {
+                // ORDER: a restart knows it from this record alone.
+                self.spared.insert(key);
+                continue;
+            }
+            if let Some(command) = entry.record.command() {
+                self.effects.void(command);
+            }
+            self.entries.remove(&key);
+            self.outputs.push_back(Output::Forget(key));
+        }
+    }
+
+    /// `command` has an effect from `now` on.
+    pub(super) fn note_effect(&mut self, now: Moment, key: &CommandKey) {
+        let entry = self.entries.get_mut(key).expect("what acts is remembered");
+        entry.record.acted = Some(now);
+        let command = entry.record.command().expect("only a command acts").clone();
+        self.effects.note(now, &command);
+        if let Some(older) = self.marks.raise(&command)
+            && self.spared.remove(&older)
+        {
+            let forget_at = self.entries[&older].record.forget_at(self.judge.boot());
+            self.dying.insert((forget_at, older));
+        }
+    }
+
+    /// DEDUP-BOUND: a record outlives every copy that was seen, whatever a gateway wrote into it.
+    pub(super) fn keep_beyond(&mut self, key: &CommandKey, copy: &Command) {
+        let boot = self.judge.boot();
+        let entry = self.entries.get_mut(key).expect("the caller has looked it up");
+        let (forget_at, fresh_until) = (entry.record.forget_at(boot), copy.stamp.clock + copy.ttl);
+        if copy.stamp.boot != boot || copy.ttl > LONGEST_TTL || fresh_until < forget_at {
+            return;
+        }
+        let longer = forget_at.until(fresh_until) + Duration::from_millis(1);
+        entry.record.keep_for += longer;
+        if self.dying.remove(&(forget_at, key.clone())) {
+            self.dying.insert((forget_at + longer, key.clone()));
+        }
+        if !self.broken {
+            self.write(key);
+        }
+    }
+
+    pub(super) fn count(&self, class: Class, counts: impl Fn(&Entry) -> bool) -> usize {
+        self.entries.values().filter(|entry| entry.record.class() == class && counts(entry)).count()
+    }
+
+    /// No room for another command of `class` that is let in. The latch is beside the limit, and so is what is
+    /// kept for the order alone.
+    pub(super) fn is_full(&self, class: Class) -> bool {
+        let counts = |entry: &Entry| {
+            let key = entry.record.key();
+            entry.admitted && self.latch.as_ref() != Some(key) && !self.spared.contains(key)
+        };
+        self.count(class, counts) >= self.limits.admitted
+    }
+}
