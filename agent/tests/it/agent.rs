@@ -286,7 +286,7 @@ async fn give_up(world: &World, reader: impl AsyncRead + Unpin) -> u64 {
 }
 
 /// Opens the journal once the agent that had it is gone: each try waits half a second for its thread.
-async fn reopened(path: &std::path::Path) -> Sqlite {
+pub(crate) async fn reopened(path: &std::path::Path) -> Sqlite {
     for _ in 0..20 {
         tokio::task::yield_now().await;
         if let Ok(store) = Sqlite::open(path) {

@@ -29,7 +29,7 @@ fn record(number: u64) -> Record {
         token: None,
         order: 0,
     };
-    Record { command, received: stamp, keep_for: Duration::from_secs(5), verdict: None }
+    Record { command, received: stamp, keep_for: Duration::from_secs(5), verdict: None, released: false }
 }
 
 /// The process that is killed: writes for ever and says what is durable.

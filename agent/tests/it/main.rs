@@ -5,4 +5,5 @@
 mod agent;
 mod crash;
 mod daemon;
+mod drive;
 mod world;

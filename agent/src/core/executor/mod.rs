@@ -27,12 +27,13 @@
 //!
 //! The latch holds across restarts, too: the record of one emergency stop that was let in is kept without end,
 //! and [`Executor::recover`] stops the vehicle again before anything else while it stands, whatever became of
-//! that stop. Only a new journal clears it; there is no re-arming in this version.
+//! that stop. Only [`Input::Release`] clears it, after a re-arm.
 
 mod io;
 #[cfg(test)]
 mod model;
 mod record;
+mod release;
 #[cfg(test)]
 mod tests;
 
@@ -91,6 +92,8 @@ pub struct Executor {
     dying: BTreeSet<(Moment, CommandKey)>,
     /// The emergency stop whose record holds the latch: it is never forgotten and takes no other's room.
     latch: Option<CommandKey>,
+    /// Writes under way that release emergency stops.
+    releasing: BTreeSet<WriteId>,
     /// Emergency stops to carry out, before anything else.
     stops: VecDeque<Actuation>,
     /// Entries in [`Stage::Ready`], in order of arrival.
@@ -131,6 +134,7 @@ impl Executor {
             entries: BTreeMap::new(),
             dying: BTreeSet::new(),
             latch: None,
+            releasing: BTreeSet::new(),
             stops: VecDeque::new(),
             ready: VecDeque::new(),
             acting: BTreeMap::new(),
@@ -167,6 +171,7 @@ impl Executor {
             Input::Written(id) => self.on_written(id),
             Input::WriteFailed(id) => self.on_write_failed(id),
             Input::Stopping => self.stopping = true,
+            Input::Release => self.release(),
             Input::Applied { actuation, applied } => self.on_applied(actuation, applied),
             Input::Finished { actuation, result } => {
                 self.on_end(actuation, result.map_or_else(Verdict::failed, |()| Verdict::succeeded()));
@@ -259,7 +264,7 @@ impl Executor {
     fn take_up(&mut self, record: Record) {
         let (key, verdict) = (record.key().clone(), record.verdict.clone());
         let admitted = verdict.as_ref().is_none_or(|verdict| !verdict.is_refusal());
-        if admitted && Target::from(&record.command).is_emergency_stop() {
+        if admitted && record.holds_the_latch() {
             self.latch.get_or_insert_with(|| key.clone());
         }
         self.entries.insert(key.clone(), Entry { record, stage: Stage::Settled, admitted });
@@ -301,7 +306,8 @@ impl Executor {
     fn record_of(&self, now: Moment, command: Command) -> Record {
         // Kept until its bucket is full again, too: after a restart no record then means a full bucket.
         let keep_for = life(command.ttl).max(refill_time(&self.policy[command.class]));
-        Record { received: Stamp { boot: self.judge.boot, clock: now }, keep_for, verdict: None, command }
+        let received = Stamp { boot: self.judge.boot, clock: now };
+        Record { received, keep_for, verdict: None, released: false, command }
     }
 
     fn on_repeat(&mut self, copy: &Command) {
@@ -412,6 +418,7 @@ impl Executor {
 // From intent to verdict.
 impl Executor {
     fn on_written(&mut self, id: WriteId) {
+        self.on_release_written(id);
         let Some(key) = self.writes.remove(&id) else { return };
         // Gone or further on: an older write of an entry that has been written again since.
         let Some(entry) = self.entries.get_mut(&key) else { return };
@@ -432,6 +439,7 @@ impl Executor {
 
     fn on_write_failed(&mut self, id: WriteId) {
         self.broken = true;
+        self.on_release_failed();
         let Some(key) = self.writes.remove(&id) else { return };
         let Some(entry) = self.entries.get_mut(&key) else { return };
         match entry.stage {

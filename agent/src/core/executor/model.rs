@@ -45,6 +45,8 @@ enum Step {
         millis: u64,
     },
     FailDisk,
+    /// The vehicle was re-armed.
+    Release,
 }
 
 fn steps(with_bad_disk: bool) -> impl Strategy<Value = Vec<Step>> {
@@ -62,7 +64,7 @@ fn steps(with_bad_disk: bool) -> impl Strategy<Value = Vec<Step>> {
         2 => (0..4_usize, any::<bool>(), 0..3_000_u64)
             .prop_map(|(survivors, reboot, down)| Step::Crash { survivors, reboot, down }),
         1 => (1..2_000_u64).prop_map(|millis| Step::Backwards { millis }),
-        u32::from(with_bad_disk) => Just(Step::FailDisk),
+        2 => any::<bool>().prop_map(move |fail| if fail && with_bad_disk { Step::FailDisk } else { Step::Release }),
     ];
     prop::collection::vec(step, 1..120)
 }
@@ -91,6 +93,8 @@ struct World {
     forgotten: BTreeSet<CommandKey>,
     /// An emergency stop was told to have succeeded: no restart may release it.
     latched: bool,
+    /// Releases under way: after a crash only the disk can say how far they came.
+    releases: usize,
 }
 
 impl World {
@@ -114,6 +118,7 @@ impl World {
             unarrived: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             latched: false,
+            releases: 0,
         }
     }
 
@@ -148,6 +153,10 @@ impl World {
                 self.jumped = true;
             }
             Step::FailDisk => self.disk_is_bad = true,
+            Step::Release => {
+                self.releases += 1;
+                self.executor.handle(self.here().clock, Input::Release);
+            }
         }
         self.settle()
     }
@@ -218,11 +227,20 @@ impl World {
         }
         let journal = self.disk.values().cloned().collect();
         self.executor = Executor::recover(self.here(), PolicyTable::defaults(), limits(), journal);
+        if std::mem::take(&mut self.releases) > 0 {
+            self.latched &= self.holding().is_some();
+        }
         if self.latched {
             let first = self.executor.poll(self.here().clock);
             prop_assert!(matches!(first, Output::Stop(_)), "ESTOP: first after a restart is {first:?}");
         }
         Ok(())
+    }
+
+    /// A stop on the disk that holds the latch.
+    fn holding(&self) -> Option<&Record> {
+        let refused = |record: &Record| record.verdict.as_ref().is_some_and(Verdict::is_refusal);
+        self.disk.values().find(|record| record.holds_the_latch() && !refused(record))
     }
 
     fn settle(&mut self) -> Result<(), TestCaseError> {
@@ -233,6 +251,12 @@ impl World {
                 Output::Apply { actuation, target } => self.act(actuation, &target)?,
                 Output::Write { id, record } => self.unsynced.push((id, *record)),
                 Output::Tell { outcome, .. } => self.hear(&outcome)?,
+                Output::Released(true) => {
+                    let holding = self.holding();
+                    prop_assert!(holding.is_none(), "ESTOP: released, but {holding:?} is on the disk");
+                    (self.latched, self.releases) = (false, 0);
+                }
+                Output::Released(false) => prop_assert!(self.disk_is_bad, "a good disk releases"),
                 Output::Forget(key) => {
                     self.disk.remove(&key);
                     self.forgotten.insert(key);
@@ -273,8 +297,9 @@ impl World {
                 key
             );
         }
-        self.latched |= outcome.phase == Phase::Succeeded
-            && self.wishes.iter().any(|wish| wish.command.key == *key && wish.command.class == Class::Safety);
+        let is_stop = |wish: &Wish| wish.command.key == *key && wish.command.class == Class::Safety;
+        let is_released = self.disk.get(key).is_some_and(|record| record.released);
+        self.latched |= outcome.phase == Phase::Succeeded && !is_released && self.wishes.iter().any(is_stop);
         let known = !self.forgotten.contains(key);
         let refused = matches!(outcome.phase, Phase::Expired | Phase::Rejected);
         prop_assert!(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use carriageway_proto::{BootId, Class, Command, CommandKey, Moment, Outcome, Phase, Reason, Stamp};
 
-use crate::core::vehicle::Refusal;
+use crate::core::vehicle::{Refusal, Target};
 
 /// One command in the journal.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,9 +17,16 @@ pub struct Record {
     pub keep_for: Duration,
     /// What became of it; `None`: intended, and perhaps acted upon.
     pub verdict: Option<Verdict>,
+    /// An emergency stop whose latch was released.
+    pub released: bool,
 }
 
 impl Record {
+    /// An emergency stop that holds the vehicle, if it was let in.
+    pub fn holds_the_latch(&self) -> bool {
+        !self.released && Target::from(&self.command).is_emergency_stop()
+    }
+
     /// The command's key.
     pub fn key(&self) -> &CommandKey {
         &self.command.key
