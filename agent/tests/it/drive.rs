@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use carriageway_agent::agent::Config;
 use carriageway_agent::core::drive::Refused;
 use carriageway_agent::core::vehicle::EMERGENCY_STOP;
+use carriageway_agent::cuts;
 use carriageway_agent::journal::{Journal, Keeper, Loaded, Sqlite};
 use carriageway_proto::control::ROAD_VEHICLE;
 use carriageway_proto::{
     Class, Command, ControlFrame, ControlState, Controls, DrivePhase, DriveState, Lease, Message, Phase,
     Rearm, SafeCause, Token, Value,
 };
+use carriageway_transport::clock::BootClock;
 use carriageway_transport::link::Happening;
 
 use crate::agent::reopened;
@@ -200,6 +203,15 @@ async fn a_stopping_agent_leaves_its_vehicle_in_the_safe_state() {
     world.begin_to_stop();
     let last = safe_by(&mut world, SafeCause::ControlLost).await;
     assert_eq!(last.nonce, None, "nobody can re-arm it any more");
+}
+
+// In real time: what is measured is measured there.
+#[tokio::test]
+async fn a_cut_link_halts_the_vehicle_by_its_own_clock_and_not_before_the_limit() {
+    let config = Config::default();
+    let limit = config.drive.values().watchdog;
+    let measured = cuts::measure(config, BootClock::system().unwrap(), 2).await.unwrap();
+    assert!(measured.len() == 2 && measured.iter().all(|silence| *silence >= limit), "{measured:?}");
 }
 
 // In real time: the journal's thread does not know of tokio's.
