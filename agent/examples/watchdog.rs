@@ -1,6 +1,7 @@
 //! Cuts links on the real clock and says how soon vehicles were in their safe state.
 //!
-//! Arguments: cuts (1000), vehicles at a time (10), threads that never rest beside them (1).
+//! Arguments: cuts (1000), vehicles at a time (10), threads that never rest beside them (1). A thread that does nothing
+//! but sleep says how late the machine itself wakes anybody: what it cannot do, no watchdog can.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -34,13 +35,38 @@ fn main() -> Result<()> {
             })
         })
         .collect();
+    let sleeping = {
+        let (done, clock) = (Arc::clone(&done), BootClock::system()?);
+        std::thread::spawn(move || sleep_and_note(&clock, &done))
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let measured = runtime.block_on(measure(cuts, vehicles));
     done.store(true, Ordering::Relaxed);
     for thread in spinning {
         thread.join().expect("it only spins");
     }
+    let mut late = sleeping.join().expect("it only sleeps");
+    late.sort_unstable();
+    let share = |share: usize| late[(late.len() - 1) * share / 1_000];
+    writeln!(
+        std::io::stdout(),
+        "a thread that only sleeps woke late by: median {:?}, p99 {:?}, worst {:?}",
+        share(500),
+        share(990),
+        share(1_000),
+    )?;
     report(measured?, busy)
+}
+
+/// How late each sleep of 20 ms ended.
+fn sleep_and_note(clock: &BootClock, done: &AtomicBool) -> Vec<Duration> {
+    let mut late = Vec::new();
+    while late.is_empty() || !done.load(Ordering::Relaxed) {
+        let due = clock.now() + ALLOWED;
+        std::thread::sleep(ALLOWED);
+        late.push(clock.now().since(due));
+    }
+    late
 }
 
 async fn measure(cuts: u32, vehicles: u32) -> Result<Vec<Duration>> {
@@ -71,7 +97,8 @@ fn report(mut measured: Vec<Duration>, busy: u32) -> Result<()> {
         over(1_000),
         measured[0],
     )?;
-    ensure!(measured[0] >= limit, "a stop came too early");
+    // It is counted from when the vehicle was told, which a busy machine makes later than the acceptance.
+    ensure!(measured[0] + ALLOWED >= limit, "a stop came too early");
     ensure!(over(1_000) <= ALLOWED, "a stop came later than {ALLOWED:?} after the limit");
     Ok(())
 }

@@ -34,6 +34,11 @@ enum Step {
         neutral: bool,
         behind: u64,
     },
+    /// The newest operator sends one that takes so long, while nothing else comes.
+    Late {
+        neutral: bool,
+        millis: u64,
+    },
     /// All that arming needs, one after the other; whatever is in the way of it still is.
     Arm {
         newer: bool,
@@ -70,7 +75,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => (index(), 1..9_u32, prop_oneof![5 => 5..60_u64, 1 => 100..200_u64], any::<bool>(), behind())
             .prop_map(|(which, frames, apart, neutral, behind)| Step::Drive { which, frames, apart, neutral, behind }),
         3 => (index(), any::<bool>()).prop_map(|(which, damaged)| Step::Deliver { which, damaged }),
-        2 => prop_oneof![3 => 1..200_u64, 1 => 200..2_500_u64].prop_map(|millis| Step::Pass { millis }),
+        3 => (any::<bool>(), 1..499_u64).prop_map(|(neutral, millis)| Step::Late { neutral, millis }),
+        2 => prop_oneof![3 => 1..200_u64, 2 => 200..480_u64, 1 => 480..2_500_u64].prop_map(|millis| Step::Pass { millis }),
         4 => Just(Step::Sync),
         4 => (prop::bool::weighted(0.3), prop_oneof![4 => 10..60_u64, 1 => 140..160_u64], 4..7_u32)
             .prop_map(|(newer, apart, frames)| Step::Arm { newer, apart, frames }),
@@ -113,6 +119,7 @@ struct World {
     frames: Vec<Sent>,
     counters: Vec<u32>,
     nonces: Vec<NonZeroU64>,
+    told: Option<DriveState>,
     keeping: Option<Token>,
     disk: Option<Token>,
     disk_is_bad: bool,
@@ -142,6 +149,7 @@ impl World {
             frames: Vec::new(),
             counters: Vec::new(),
             nonces: Vec::new(),
+            told: None,
             keeping: None,
             disk: None,
             disk_is_bad: false,
@@ -189,10 +197,17 @@ impl World {
                 self.sync()
             }
             Step::Deliver { which, damaged } if !self.frames.is_empty() => {
-                let sent = which.get(&self.frames).clone();
+                // Mostly one of the last: what is older was overtaken.
+                let back = which.index(6).min(self.frames.len() - 1);
+                let sent = self.frames[self.frames.len() - 1 - back].clone();
                 self.deliver(&sent, damaged)
             }
-            Step::Deliver { .. } => Ok(()),
+            Step::Late { neutral, millis } if !self.leases.is_empty() => {
+                let sent = self.send(self.leases.len(), neutral, 0);
+                self.pass(millis * MS)?;
+                self.deliver(&sent, false)
+            }
+            Step::Deliver { .. } | Step::Late { .. } => Ok(()),
             Step::Pass { millis } => self.pass(millis * MS),
             Step::Sync => self.sync(),
             Step::FailDisk => {
@@ -405,10 +420,13 @@ impl World {
                 }
                 Output::Release => self.releasing = true,
                 Output::Tell(state) => {
-                    if let Some(nonce) = state.nonce.filter(|nonce| self.nonces.last() != Some(nonce)) {
+                    let again =
+                        self.told.is_some_and(|told| told.nonce == state.nonce && told.cause == state.cause);
+                    if let Some(nonce) = state.nonce.filter(|_| !again) {
                         prop_assert!(!self.nonces.contains(&nonce), "a nonce comes twice");
                         self.nonces.push(nonce);
                     }
+                    self.told = Some(state);
                 }
             }
         }
