@@ -12,7 +12,8 @@ pub const EMERGENCY_STOP: &str = "Vehicle.Carriageway.EmergencyStop";
 /// The agent calls every method from the one task that owns the vehicle, never from two at once, each
 /// with its boot clock's reading, which rises from call to call. Calls must return at once (well under a
 /// millisecond): hand slow work to a task or a bus of your own and report its end from
-/// [`Vehicle::progress`]. While a call lasts no command is carried out, an emergency stop included.
+/// [`Vehicle::progress`]. While a call lasts no command is carried out, an emergency stop included, and the
+/// watchdog over control waits.
 ///
 /// Targets are states, never toggles: applying a target that already holds is [`Applied::Done`]. The
 /// agent has judged freshness, idempotency and rate before it calls [`Vehicle::apply`]; what the
