@@ -1,6 +1,9 @@
 //! One vehicle's agent: its link, executor, journal and vehicle, in one task.
 
-use std::collections::BTreeMap;
+mod bulk;
+mod driving;
+mod status;
+
 use std::future::Future;
 use std::time::Duration;
 
@@ -9,17 +12,20 @@ use carriageway_proto::{Class, CloseCode, Message, Moment, PolicyTable};
 use carriageway_transport::clock::BootClock;
 use carriageway_transport::core::connection::Ended;
 use carriageway_transport::link::{Fate, Happening, Happenings, Link, SendError, Ticket};
-use tokio::io::AsyncRead;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
+use self::bulk::Bulk;
+use self::driving::Driving;
+pub use self::status::{Handle, Status, Strays};
+use crate::core::drive;
 use crate::core::executor::{Counts, Executor, Input, Limits, Output, WriteId};
 use crate::core::outbox::Outbox;
 use crate::core::reconciler;
 use crate::core::vehicle::{Applied, Refusal, Vehicle};
 use crate::journal::{self, Journal, Loaded};
 use crate::state::State;
-use crate::upload::{self, Piece, Progress, Upload, UploadError};
+use crate::upload::{self, Piece, Upload};
 
 /// After it was told to stop, an agent gives what is under way this long to end and its answers to arrive.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -39,12 +45,16 @@ pub struct Config {
     pub limits: Limits,
     /// Time between two looks at the vehicle's signals: 50 ms unless told otherwise.
     pub signal_interval: Duration,
+    /// The watchdog's limits, and whether the vehicle can be driven from afar. One without
+    /// [`Vehicle::drivable`] cannot.
+    pub drive: drive::Limits,
 }
 
 impl Default for Config {
     fn default() -> Self {
         let (policies, limits) = (PolicyTable::defaults(), Limits::default());
-        Self { policies, limits, signal_interval: Duration::from_millis(50) }
+        let drive = drive::Limits::default();
+        Self { policies, limits, signal_interval: Duration::from_millis(50), drive }
     }
 }
 
@@ -70,84 +80,12 @@ pub struct Agent<V> {
     happenings: Happenings,
     executor: Executor,
     state: State,
+    driving: Driving,
     outbox: Outbox<Ticket>,
     uploads: mpsc::Receiver<Upload>,
     bulk: Bulk,
     strays: Strays,
     status: watch::Sender<Status>,
-}
-
-/// What an agent looks like from outside.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Status {
-    /// What became of commands.
-    pub commands: Counts,
-    /// Commands remembered.
-    pub remembered: usize,
-    /// Answers that wait or are under way.
-    pub answers: usize,
-    /// Answers that found no room.
-    pub dropped_answers: u64,
-    /// A write to the journal has failed: only the emergency stop acts.
-    pub is_broken: bool,
-    /// What came in and was no command.
-    pub strays: Strays,
-}
-
-/// Counts what came in and was no command.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Strays {
-    /// Messages and signals that this version has no use for.
-    pub ignored: u64,
-    /// Messages that cannot be read.
-    pub unreadable: u64,
-    /// Messages that expired on their way here.
-    pub expired: u64,
-}
-
-impl Strays {
-    /// The number comes from the other side, which may say anything.
-    fn expire(&mut self, frames: u64) {
-        self.expired = self.expired.saturating_add(frames);
-    }
-}
-
-/// Watches an agent and gives it files to upload. Cheap to clone.
-#[derive(Clone)]
-pub struct Handle {
-    uploads: mpsc::Sender<Upload>,
-    status: watch::Receiver<Status>,
-}
-
-impl Handle {
-    /// What the agent looks like, at most one signal interval ago.
-    pub fn status(&self) -> Status {
-        *self.status.borrow()
-    }
-
-    /// Uploads everything that `reader` gives under `name`, after the uploads begun before it, on the bulk
-    /// lane and so behind everything else. Returns the number of bytes once all have arrived at the
-    /// gateway. `told` hears of each step on the way. Dropping the future gives the upload up.
-    pub async fn upload(
-        &self,
-        name: &str,
-        reader: impl AsyncRead + Unpin,
-        told: impl FnMut(Progress),
-    ) -> Result<u64, UploadError> {
-        upload::run(&self.uploads, name, reader, told).await
-    }
-}
-
-/// The upload that has its turn.
-#[derive(Default)]
-struct Bulk {
-    upload: Option<Upload>,
-    /// Its last piece is under way.
-    is_whole: bool,
-    /// A piece that the lane had no room for.
-    stuck: Option<Piece>,
-    /// Pieces under way: bytes, and whether it was the last.
-    under_way: BTreeMap<Ticket, (u64, bool)>,
 }
 
 /// What woke the agent.
@@ -166,12 +104,14 @@ impl<V: Vehicle> Agent<V> {
     pub fn new(
         config: Config,
         clock: BootClock,
-        vehicle: V,
+        mut vehicle: V,
         (journal, loaded): (Journal, Loaded),
         (link, happenings): (Link, Happenings),
     ) -> (Self, Handle) {
         let mut executor = Executor::recover(clock.stamp(), config.policies, config.limits, loaded.records);
         let state = State::recover(clock.now(), &mut executor, &config.policies, loaded.desired);
+        let is_drivable = vehicle.drivable().is_some();
+        let driving = Driving::new(&clock, config.drive, is_drivable, loaded.token, executor.is_latched());
         let (sender, uploads) = mpsc::channel(upload::QUEUE);
         let agent = Self {
             config,
@@ -182,6 +122,7 @@ impl<V: Vehicle> Agent<V> {
             happenings,
             executor,
             state,
+            driving,
             outbox: Outbox::default(),
             uploads,
             bulk: Bulk::default(),
@@ -208,7 +149,8 @@ impl<V: Vehicle> Agent<V> {
             }
             let is_acting = self.executor.is_acting() || self.state.is_acting();
             let progress_at = is_acting.then(|| asked_at + PROGRESS);
-            let wake_at = progress_at.into_iter().chain(stopping).fold(look_at, Moment::min);
+            let due = progress_at.into_iter().chain(stopping).chain(self.driving.due());
+            let wake_at = due.fold(look_at, Moment::min);
             let wake = tokio::select! {
                 biased;
                 () = &mut stop, if stopping.is_none() => Wake::Stop,
@@ -219,8 +161,10 @@ impl<V: Vehicle> Agent<V> {
                     stopping = Some(now + DRAIN);
                     self.executor.handle(now, Input::Stopping);
                     self.state.handle(now, reconciler::Input::Stopping);
+                    self.driving.handle(now, drive::Input::Stopping);
                 }
                 Wake::Tick => {
+                    self.drive_on(); // before the vehicle is asked for anything
                     let now = self.clock.now();
                     asked_at = now;
                     self.progress(now);
@@ -237,7 +181,7 @@ impl<V: Vehicle> Agent<V> {
                 }
                 Wake::Happening(Some(happening)) => self.on_happening(happening),
                 Wake::Written(id, outcome) => self.on_written(id, outcome),
-                Wake::Upload(upload) => self.bulk = Bulk { upload, ..Bulk::default() },
+                Wake::Upload(upload) => self.bulk = Bulk::of(upload),
                 Wake::Piece(piece) => self.on_piece(piece),
             }
         }
@@ -258,16 +202,19 @@ impl<V: Vehicle> Agent<V> {
         }
     }
 
-    /// Does all that the executor wants done, then sends what is to be told.
+    /// Does all that driving and the executor want done, then sends what is to be told.
     fn act(&mut self) {
         loop {
+            self.drive_on();
             let now = self.clock.now();
             match self.executor.poll(now) {
                 Output::Stop(actuation) => {
                     warn!("emergency stop");
                     self.vehicle.stop(now, actuation);
                     self.state.handle(now, reconciler::Input::Latched(true));
+                    self.driving.handle(now, drive::Input::EmergencyStop);
                 }
+                Output::Released(released) => self.on_released(now, released),
                 Output::Apply { actuation, target } => {
                     debug!(path = %target.path, value = %target.value, "applying");
                     let applied = self.vehicle.apply(now, actuation, &target);
@@ -286,6 +233,7 @@ impl<V: Vehicle> Agent<V> {
                 Output::Wait(_) => break,
             }
         }
+        self.tell_drive_state();
         for class in Class::ALL {
             self.tell(class);
         }
@@ -337,6 +285,8 @@ impl<V: Vehicle> Agent<V> {
             dropped_answers: self.outbox.dropped(),
             is_broken: self.executor.is_broken(),
             strays: self.strays,
+            driving: Some(self.driving.state()),
+            drive: self.driving.counts(),
         };
         self.status.send_if_modified(|shown| std::mem::replace(shown, status) != status);
     }
@@ -350,6 +300,7 @@ impl<V: Vehicle> Agent<V> {
                     self.journal.begin_session(epoch);
                     self.state.handle(self.clock.now(), reconciler::Input::Established);
                 }
+                self.driving.tell_again();
             }
             Happening::Moved { transport, why } => info!(%transport, why, "carried by"),
             Happening::Message { class, payload } => self.on_message(class, Message::decode(payload)),
@@ -357,9 +308,9 @@ impl<V: Vehicle> Agent<V> {
                 self.strays.expire(frames);
                 info!(%class, frames, "messages expired on their way here");
             }
-            // Control comes with its own guards in a later version; until then nothing is applied.
             Happening::Signals(updates) => self.strays.ignored += updates.len() as u64,
-            Happening::Control(_) => self.strays.ignored += 1,
+            // The session lets control through of its own connections only.
+            Happening::Control(frame) => self.driving.handle(self.clock.now(), drive::Input::Control(frame)),
             Happening::Settled { ticket, fate } => self.on_settled(ticket, fate),
             Happening::Ended(_) => unreachable!("the caller has taken it"),
         }
@@ -375,11 +326,16 @@ impl<V: Vehicle> Agent<V> {
             Err(BadMessage::Command { key, reason, detail }) => {
                 Input::Unreadable { lane, key, refusal: Refusal { reason, detail } }
             }
+            Ok(Message::Lease(lease)) => {
+                info!(token = %lease.token, operator = lease.operator, ttl = ?lease.ttl, "lease");
+                return self.driving.handle(self.clock.now(), drive::Input::Lease(lease));
+            }
+            Ok(Message::Rearm(rearm)) => {
+                return self.driving.handle(self.clock.now(), drive::Input::Rearm(rearm));
+            }
             Ok(
                 Message::Outcome(_)
                 | Message::Chunk(_)
-                | Message::Lease(_)
-                | Message::Rearm(_)
                 | Message::DriveState(_)
                 | Message::Desired(_)
                 | Message::StateReport(_),
@@ -397,6 +353,7 @@ impl<V: Vehicle> Agent<V> {
 
     fn on_settled(&mut self, ticket: Ticket, fate: Fate) {
         let arrived = fate == Fate::Acknowledged;
+        self.driving.settled(ticket);
         let is_bulk = self.bulk.settled(ticket, arrived);
         // Whatever settled: the lane may be full of an upload that was given up and forgotten.
         if let Some(piece) = self.bulk.stuck.take() {
@@ -415,6 +372,9 @@ impl<V: Vehicle> Agent<V> {
     }
 
     fn on_written(&mut self, id: WriteId, outcome: journal::Outcome) {
+        if id == journal::TOKEN {
+            self.driving.on_kept(self.clock.now(), outcome.is_ok());
+        }
         let input = match outcome {
             Ok(()) => {
                 self.state.handle(self.clock.now(), reconciler::Input::Written(id));
@@ -445,9 +405,8 @@ impl<V: Vehicle> Agent<V> {
 
     /// Nothing is under way, and no answer that could arrive soon: without a connection the journal keeps it.
     fn is_idle(&self) -> bool {
-        self.executor.is_idle()
-            && self.state.is_idle()
-            && (self.outbox.is_empty() || self.link.silent_for().is_none())
+        let is_told = self.outbox.is_empty() && self.driving.is_told();
+        self.executor.is_idle() && self.state.is_idle() && (is_told || self.link.silent_for().is_none())
     }
 
     async fn farewell(mut self) -> End {
@@ -472,50 +431,12 @@ impl<V: Vehicle> Agent<V> {
         End::Stopped { clean: self.executor.is_idle() && self.state.is_idle() }
     }
 
-    fn over(&self, ended: Ended, stopping: bool) -> End {
+    fn over(&mut self, ended: Ended, stopping: bool) -> End {
+        self.driving.handle(self.clock.now(), drive::Input::Stopping);
+        self.act(); // nobody is left who could drive it
         let Counts { acted, refused, .. } = self.executor.counts();
         info!(acted, refused, "session over: {ended}");
         if stopping { End::Stopped { clean: self.is_idle() } } else { End::Refused(ended) }
-    }
-}
-
-impl Bulk {
-    async fn next(&mut self) -> Option<Piece> {
-        match &mut self.upload {
-            Some(upload) => upload.pieces.recv().await,
-            None => std::future::pending().await,
-        }
-    }
-
-    fn sent(&mut self, ticket: Ticket, piece: &Piece) {
-        let bytes = piece.data.len() as u64;
-        self.is_whole = piece.last;
-        self.under_way.insert(ticket, (bytes, piece.last));
-        self.report(|progress| progress.sent += bytes, None);
-    }
-
-    /// Takes note of a piece's fate. False where `ticket` is none of ours.
-    fn settled(&mut self, ticket: Ticket, arrived: bool) -> bool {
-        let Some((bytes, last)) = self.under_way.remove(&ticket) else { return false };
-        if !arrived {
-            self.report(|_| (), Some(upload::End::Interrupted));
-            *self = Self::default();
-            return true;
-        }
-        self.report(|progress| progress.arrived += bytes, last.then_some(upload::End::Arrived));
-        if last {
-            *self = Self::default();
-        }
-        true
-    }
-
-    fn report(&self, change: impl FnOnce(&mut Progress), end: Option<upload::End>) {
-        if let Some(upload) = &self.upload {
-            upload.progress.send_modify(|state| {
-                change(&mut state.progress);
-                state.end = end;
-            });
-        }
     }
 }
 
@@ -523,17 +444,4 @@ impl Bulk {
 fn next_look(last: Moment, now: Moment, interval: Duration) -> Moment {
     let next = last + interval;
     if next > now { next } else { now + interval }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_number_from_the_other_side_overflows_a_count() {
-        let mut strays = Strays::default();
-        strays.expire(7);
-        strays.expire(u64::MAX);
-        assert_eq!(strays.expired, u64::MAX);
-    }
 }

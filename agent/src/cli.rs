@@ -36,8 +36,19 @@ pub(crate) enum Command {
     ///
     /// Who the vehicle is, stands in its certificate. Its journal (`journal`, a file) is what keeps a
     /// command from being executed twice across restarts, and what holds an emergency stop latched across
-    /// them: only a new journal clears it. The vehicle behind it is the simulated one:
+    /// them, until somebody with the lease re-arms. The vehicle behind it is the simulated one:
     /// a real vehicle's software implements the trait `Vehicle` of the library carriageway-agent.
+    ///
+    /// Driving from afar is configured so; these are the defaults:
+    ///
+    ///   [drive]
+    ///   enabled = true          false: no re-arm leads out of the safe state
+    ///   send_period_ms = 50     how often operators' programs send control
+    ///   soft_limit_ms = 150     silence until the throttle is let go
+    ///   watchdog_ms = 500       silence until the safe state; at least 3 send periods, at most 2000, never 0
+    ///   age_limit_ms = 250      the oldest control that is followed, at most 1000
+    ///   data_id = 0x43570001    what control must say that it is the control of
+    #[command(verbatim_doc_comment)]
     Run(Source),
     /// Run several simulated vehicles in one process
     ///
@@ -52,8 +63,10 @@ pub(crate) enum Command {
     ///   drive    Vehicle.Powertrain.Transmission.SelectedGear          0, 126, 127, standing only
     ///   safety   Vehicle.Carriageway.EmergencyStop                     true; latched
     ///
-    /// The emergency stop is latched across restarts, too: this version cannot re-arm, only a new journal
-    /// clears it. Without a journal (the default here) the latch ends with this process.
+    /// Each can be driven from afar: under a lease, re-armed by the nonce of its safe state. From the first
+    /// re-arm on it leaves its loop and follows control; without control it brakes at 3 m/s2 and stands.
+    /// The emergency stop stays latched until a re-arm, across restarts, too. Without a journal (the default
+    /// here) the latch ends with this process.
     #[command(verbatim_doc_comment)]
     Simulate(Simulate),
     /// Check or show the configuration
@@ -136,7 +149,7 @@ impl Source {
         }
         overrides.extend(self.set.iter().cloned());
         let config = Config::load(self.config.as_deref(), overrides)?;
-        config.check()?;
+        config.check().map_err(|problem| problem.placed(self.config.as_deref()))?;
         Ok(config)
     }
 

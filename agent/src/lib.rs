@@ -88,12 +88,20 @@
 //!
 //! The journal's file, for as long as any command in it could still be alive: it is what keeps a command from
 //! being executed twice. It also holds an emergency stop: once stopped, the vehicle is stopped again at every
-//! start of its agent, and only a new journal clears that, since this version has no re-arming. [`Journal::volatile`](journal::Journal::volatile) keeps nothing and is for simulations.
+//! start of its agent until somebody re-arms it under a lease, and the highest lease token, so that no
+//! older holder comes back. [`Journal::volatile`](journal::Journal::volatile) keeps nothing and is for simulations.
+//!
+//! # Driving from afar
+//!
+//! A vehicle that can be driven implements [`Drivable`] and returns itself from
+//! [`Vehicle::drivable`]. [`core::drive`] judges control, keeps the watchdog and the latched safe state.
 
 pub mod core;
 
 #[cfg(feature = "shell")]
 pub mod agent;
+#[cfg(feature = "shell")]
+pub mod cuts;
 #[cfg(feature = "shell")]
 pub mod daemon;
 #[cfg(feature = "shell")]
@@ -103,6 +111,6 @@ mod state;
 #[cfg(feature = "shell")]
 pub mod upload;
 
-pub use crate::core::vehicle::Vehicle;
+pub use crate::core::vehicle::{Drivable, Vehicle};
 #[cfg(feature = "shell")]
 pub use agent::Agent;

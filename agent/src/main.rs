@@ -49,6 +49,9 @@ fn work(prepared: Prepared) -> Result<ExitCode> {
         tcp_port = config.gateway.tcp_port,
         "starting"
     );
+    if let Some(doubt) = config.doubt() {
+        tracing::warn!("{doubt}");
+    }
     let fleet = Fleet::new(config, BootClock::system()?, journals, upload)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(until_told(fleet, members))

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use carriageway_proto::{Class, Command, Moment, Reason, SignalPath, Value};
+use carriageway_proto::{Class, Command, Controls, Moment, Reason, SafeCause, SignalPath, Value};
 
 /// Path of the emergency stop. Its only target is `true`: bring the vehicle to a halt and latch.
 pub const EMERGENCY_STOP: &str = "Vehicle.Carriageway.EmergencyStop";
@@ -12,7 +12,8 @@ pub const EMERGENCY_STOP: &str = "Vehicle.Carriageway.EmergencyStop";
 /// The agent calls every method from the one task that owns the vehicle, never from two at once, each
 /// with its boot clock's reading, which rises from call to call. Calls must return at once (well under a
 /// millisecond): hand slow work to a task or a bus of your own and report its end from
-/// [`Vehicle::progress`]. While a call lasts no command is carried out, an emergency stop included.
+/// [`Vehicle::progress`]. While a call lasts no command is carried out, an emergency stop included, and the
+/// watchdog over control waits.
 ///
 /// Targets are states, never toggles: applying a target that already holds is [`Applied::Done`]. The
 /// agent has judged freshness, idempotency and rate before it calls [`Vehicle::apply`]; what the
@@ -41,12 +42,39 @@ pub trait Vehicle: Send {
     /// Enters the safe state and latches it: halt, hold, ignore what would move the vehicle. It cannot be
     /// refused. Reports from [`Vehicle::progress`] under this `actuation` when the vehicle stands.
     /// Called for every emergency stop, so more than once while it halts: each actuation is reported. Called
-    /// also at every start of the agent, before anything else, while its journal holds such a stop.
+    /// also at every start of the agent, before anything else, while its journal holds such a stop. Only
+    /// [`Drivable::arm`] releases it.
     fn stop(&mut self, now: Moment, actuation: Actuation);
 
     /// The end of one actuation that [`Vehicle::apply`] called moving or that [`Vehicle::stop`] began.
     /// Called every 50 ms while something moves, and before each look at the signals, until it says `None`.
     fn progress(&mut self, now: Moment) -> Option<Progress>;
+
+    /// What can be driven from afar in this vehicle; `None`, unless implemented, where nothing can: then no
+    /// re-arm leads out of its safe state. The answer stays the same for the vehicle's life.
+    fn drivable(&mut self) -> Option<&mut dyn Drivable> {
+        None
+    }
+}
+
+/// A vehicle that follows control. The agent has judged each frame and keeps the watchdog; the vehicle has
+/// to do as it is told, at once, and to keep its own limits: how fast its wheels may turn, how hard it may brake.
+///
+/// Before the first [`Drivable::arm`] the vehicle may have a driver of its own. From the first
+/// [`Drivable::halt`] on it has not: it stands, or follows control.
+pub trait Drivable {
+    /// Enters the safe state for `cause` and latches it: halt, hold, ignore what would move the vehicle, until
+    /// [`Drivable::arm`]. It cannot be refused. Called when re-arming begins, too, and again while it halts.
+    fn halt(&mut self, now: Moment, cause: SafeCause);
+
+    /// Leaves the safe state, the latch of an emergency stop included: somebody under a live lease has
+    /// shown to be at the controls. Control follows.
+    fn arm(&mut self, now: Moment);
+
+    /// Follow this until something newer comes. Called for every accepted frame, at most some hundred
+    /// times a second, and once with the throttle let go when control goes stale. Never between
+    /// [`Drivable::halt`] and [`Drivable::arm`].
+    fn control(&mut self, now: Moment, controls: Controls);
 }
 
 /// Numbers one attempt to reach a target. Counts up; means nothing after a restart.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use carriageway_proto::PolicyTable;
 
 use super::classes::{self, ClassOverride};
+use super::drive::DriveConfig;
 
 pub use carriageway_transport::daemon::{Log, LogFormat};
 pub use carriageway_transport::quic::Congestion;
@@ -41,6 +42,8 @@ pub struct Config {
     /// The journal's file. It is what keeps a command from being executed twice and an emergency stop latched:
     /// keep it across restarts.
     pub journal: PathBuf,
+    /// Driving from afar: whether, and the watchdog over it.
+    pub drive: DriveConfig,
     /// Changes to the policy of single classes, by the class's name.
     pub classes: BTreeMap<String, ClassOverride>,
     /// What is logged.
@@ -57,6 +60,7 @@ impl Default for Config {
             head_start_ms: 500,
             signal_hz: 20.0,
             journal: "carriageway-agent.db".into(),
+            drive: DriveConfig::default(),
             classes: BTreeMap::new(),
             log: Log::default(),
         }
@@ -134,6 +138,33 @@ pub struct Problem {
     pub what: String,
 }
 
+impl Problem {
+    /// With its place: the line of `file` that gives this value, where one does.
+    #[must_use]
+    pub fn placed(self, file: Option<&Path>) -> Self {
+        let text = file.and_then(|file| std::fs::read_to_string(file).ok());
+        let line = text.as_deref().and_then(|text| line_of(text, &self.key));
+        match (file, line) {
+            (Some(file), Some(line)) => {
+                Self { key: format!("{}:{line}: {}", file.display(), self.key), ..self }
+            }
+            (_, None) | (None, _) => self,
+        }
+    }
+}
+
+/// The line, from 1, on which `text` gives the value of a dotted key.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let document = toml::de::DeTable::parse(text).ok()?;
+    let mut table = document.get_ref();
+    let (parents, last) = key.rsplit_once('.').map_or((None, key), |(parents, last)| (Some(parents), last));
+    for parent in parents.into_iter().flat_map(|parents| parents.split('.')) {
+        table = table.get(parent)?.get_ref().as_table()?;
+    }
+    let start = table.get(last)?.span().start;
+    Some(text.get(..start)?.matches('\n').count() + 1)
+}
+
 impl Config {
     /// Loads it: `file` where there is one, over it variables that begin with [`ENV_PREFIX`], over those
     /// `overrides`, dotted keys with their values.
@@ -167,7 +198,13 @@ impl Config {
         if self.journal.as_os_str().is_empty() {
             return problem("journal", "it is empty; name a file in a directory that survives restarts");
         }
+        self.drive.limits()?;
         classes::check(&self.classes)
+    }
+
+    /// What works and wears, for the log.
+    pub fn doubt(&self) -> Option<String> {
+        self.drive.limits().ok()?.doubt().map(|doubt| format!("drive.soft_limit_ms: {doubt}"))
     }
 
     /// The policy of every class: the defaults with this configuration's changes.
@@ -195,6 +232,17 @@ mod tests {
         assert_eq!((config.gateway.certified_name(), config.transport), ("gw.example", Choice::WebSocket));
         assert!(Config::load(None, vec![set("vehicle.id", "truck-7")]).is_err(), "the certificate says that");
         assert!(Config::load(None, vec![set("congestion", "vegas")]).is_err());
+    }
+
+    #[test]
+    fn a_value_is_found_on_its_line() {
+        let text = "signal_hz = 1\n[drive]\n# slow\nwatchdog_ms = 100\n[classes.body]\nburst = 0\n";
+        let line = |key| line_of(text, key);
+        assert_eq!(
+            [line("signal_hz"), line("drive.watchdog_ms"), line("classes.body.burst")],
+            [Some(1), Some(4), Some(6)]
+        );
+        assert_eq!([line("journal"), line("drive.soft_limit_ms"), line("gateway.host")], [None, None, None]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{Instrument, error, info, info_span, warn};
 
-use super::config::{Choice, Config};
+use super::config::{Choice, Config, Problem};
 use super::identity::Proven;
 use crate::agent::{self, Agent, End, Handle};
 use crate::core::sim::{Simulated, road::Road};
@@ -63,6 +63,9 @@ pub enum AgentError {
     /// Its journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// Its configuration was never checked, and is wrong.
+    #[error(transparent)]
+    Config(#[from] Problem),
     /// Its files cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -154,6 +157,7 @@ impl Fleet {
         let config = agent::Config {
             policies: self.config.policies(),
             signal_interval: self.config.signal_interval(),
+            drive: self.config.drive.limits()?,
             ..agent::Config::default()
         };
         let (agent, handle) = Agent::new(config, self.clock.clone(), vehicle, journal, (link, happenings));

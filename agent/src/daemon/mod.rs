@@ -2,5 +2,6 @@
 
 pub mod classes;
 pub mod config;
+pub mod drive;
 pub mod fleet;
 pub mod identity;

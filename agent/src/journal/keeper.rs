@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread;
 
-use carriageway_proto::{CommandKey, Epoch, SignalPath, VehicleId};
+use carriageway_proto::{CommandKey, Epoch, SignalPath, Token, VehicleId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Change, JournalError, Loaded, Store};
@@ -24,6 +24,9 @@ const FORGOTTEN: usize = 64;
 
 /// Numbers the write that begins a session; the executor's own count from 1.
 pub const SESSION: WriteId = WriteId(0);
+
+/// Numbers every write of a lease token; they are answered in the order they were queued.
+pub const TOKEN: WriteId = WriteId(u64::MAX);
 
 /// How one write ended.
 pub type Outcome = Result<(), Arc<JournalError>>;
@@ -157,11 +160,20 @@ impl Journal {
     /// Queues that a session of `epoch` begins, as write [`SESSION`]. What is queued later is durable only if
     /// this is: no command of the session acts before it.
     pub fn begin_session(&mut self, epoch: Epoch) {
+        self.queue(SESSION, Change::Epoch(epoch));
+    }
+
+    /// Queues that a lease of `token` was seen, as write [`TOKEN`]: it is obeyed once that is durable.
+    pub fn keep_token(&mut self, token: Token) {
+        self.queue(TOKEN, Change::Token(token));
+    }
+
+    fn queue(&mut self, id: WriteId, change: Change) {
         match &mut self.backing {
-            Backing::Nowhere { written } => written.push_back(SESSION),
+            Backing::Nowhere { written } => written.push_back(id),
             Backing::File { file, .. } => {
-                let changes = vec![(file.vehicle.clone(), Change::Epoch(epoch))];
-                file.waiting.push_back((Some(SESSION), changes));
+                let changes = vec![(file.vehicle.clone(), change)];
+                file.waiting.push_back((Some(id), changes));
             }
         }
     }
@@ -272,6 +284,7 @@ mod tests {
             keep_for,
             acted: None,
             verdict: None,
+            released: false,
         })
     }
 

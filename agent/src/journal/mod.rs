@@ -1,5 +1,5 @@
-//! The journal: what a vehicle remembers of its commands across crashes, and the highest session epoch it
-//! has held.
+//! The journal: what a vehicle remembers of its commands across crashes, the highest session epoch it has
+//! held, and the highest lease token it has seen.
 //!
 //! [`Sqlite`] keeps it in one file, which any number of vehicles of one process share; [`Keeper`] owns the
 //! thread that writes it, several changes to one `fsync`; [`Journal`] is one vehicle's access.
@@ -12,12 +12,12 @@ mod sqlite;
 
 use std::path::PathBuf;
 
-use carriageway_proto::{CommandKey, Epoch, SignalPath, VehicleId};
+use carriageway_proto::{CommandKey, Epoch, SignalPath, Token, VehicleId};
 
 use crate::core::executor::Record;
 use crate::core::reconciler::Past;
 
-pub use keeper::{Journal, Keeper, Outcome, SESSION};
+pub use keeper::{Journal, Keeper, Outcome, SESSION, TOKEN};
 pub use sqlite::Sqlite;
 
 /// Something to keep, or not to keep any longer.
@@ -43,6 +43,8 @@ pub enum Change {
         /// The version of all. The highest is kept.
         floor: u64,
     },
+    /// A lease of this token was seen. The highest is kept.
+    Token(Token),
 }
 
 /// What a journal holds of one vehicle.
@@ -54,6 +56,8 @@ pub struct Loaded {
     pub epoch: Epoch,
     /// How far it has come with desired state.
     pub desired: Past,
+    /// The highest lease token it has seen; `None` before the first.
+    pub token: Option<Token>,
 }
 
 /// Where journals are kept. Calls block; [`Keeper`] makes them from a thread of its own.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use carriageway_proto::time::micros;
-use carriageway_proto::{BootId, Epoch, Message, Moment, Phase, Reason, Stamp, VehicleId};
+use carriageway_proto::{BootId, Epoch, Message, Moment, Phase, Reason, Stamp, Token, VehicleId};
 use rusqlite::{Connection, ErrorCode, Row, Transaction, params};
 
 use super::{Change, JournalError, Loaded, Store, desired};
@@ -16,6 +16,20 @@ const APPLICATION: i64 = 0x4377_4a31;
 
 /// The format that this build writes.
 const VERSION: i64 = 2;
+
+/// The older format that [`MIGRATION`] brings up to date.
+const BEFORE: i64 = 1;
+
+/// From [`BEFORE`] to [`VERSION`], beside the tables of desired state: what it holds stays true. When a command
+/// acted was not said then, no stop was ever released, and no lease was known.
+const MIGRATION: &str = "
+    ALTER TABLE command ADD COLUMN acted_us INTEGER;
+    ALTER TABLE command ADD COLUMN released INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE lease (
+        vehicle TEXT PRIMARY KEY,
+        token INTEGER NOT NULL
+    ) WITHOUT ROWID;
+";
 
 const SCHEMA: &str = "
     CREATE TABLE command (
@@ -30,11 +44,16 @@ const SCHEMA: &str = "
         phase TEXT,
         reason TEXT,
         detail TEXT,
+        released INTEGER NOT NULL DEFAULT 0,
         UNIQUE (vehicle, key)
     );
     CREATE TABLE session (
         vehicle TEXT PRIMARY KEY,
         epoch INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE lease (
+        vehicle TEXT PRIMARY KEY,
+        token INTEGER NOT NULL
     ) WITHOUT ROWID;
 ";
 
@@ -47,12 +66,13 @@ pub struct Sqlite {
 }
 
 impl Sqlite {
-    /// Opens the journal in this file, which is created if it is not there. Its directory must exist.
+    /// Opens the journal in this file, which is created if it is not there. Its directory must exist. One of
+    /// the format before this one is brought up to date, with everything in it.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         let path = path.to_path_buf();
         let opened = Connection::open(&path).and_then(|mut connection| {
             prepare(&connection)?;
-            let found = create_if_new(&mut connection)?;
+            let found = create_or_update(&mut connection)?;
             Ok((connection, found))
         });
         let (connection, found) = match opened {
@@ -72,11 +92,12 @@ impl Store for Sqlite {
         let read = |source| JournalError::Read { path: self.path.clone(), source };
         let rows = self.rows(vehicle).map_err(read)?;
         let epoch = self.epoch(vehicle).map_err(read)?;
+        let token = self.token(vehicle).map_err(read)?;
         let desired = desired::rows(&self.connection, vehicle).map_err(read)?;
         let damaged = |why| JournalError::Damaged { path: self.path.clone(), vehicle: vehicle.clone(), why };
         let records = rows.into_iter().map(RawRecord::check).collect::<Result<_, _>>().map_err(&damaged)?;
         let desired = desired::check(desired).map_err(damaged)?;
-        Ok(Loaded { records, epoch, desired })
+        Ok(Loaded { records, epoch, token, desired })
     }
 
     fn commit(&mut self, changes: &[(VehicleId, Change)]) -> Result<(), JournalError> {
@@ -91,7 +112,7 @@ impl Store for Sqlite {
 impl Sqlite {
     fn rows(&self, vehicle: &VehicleId) -> rusqlite::Result<Vec<RawRecord>> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT command, boot, clock_us, keep_us, acted_us, phase, reason, detail FROM command
+            "SELECT command, boot, clock_us, keep_us, acted_us, phase, reason, detail, released FROM command
              WHERE vehicle = ?1 ORDER BY place",
         )?;
         statement.query_map([vehicle.as_str()], RawRecord::read)?.collect()
@@ -102,6 +123,13 @@ impl Sqlite {
         let mut rows = statement.query([vehicle.as_str()])?;
         let number = rows.next()?.map_or(Ok(0_i64), |row| row.get(0))?;
         Ok(Epoch::new(u64::try_from(number).unwrap_or(0)))
+    }
+
+    fn token(&self, vehicle: &VehicleId) -> rusqlite::Result<Option<Token>> {
+        let mut statement = self.connection.prepare_cached("SELECT token FROM lease WHERE vehicle = ?1")?;
+        let mut rows = statement.query([vehicle.as_str()])?;
+        let number = rows.next()?.map_or(Ok(0_i64), |row| row.get(0))?;
+        Ok(u64::try_from(number).ok().and_then(Token::granted))
     }
 }
 
@@ -115,8 +143,8 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cache_size", -1_024)
 }
 
-/// Application and format of the file, after giving an empty one ours.
-fn create_if_new(connection: &mut Connection) -> rusqlite::Result<(i64, i64)> {
+/// Application and format of the file, after giving an empty one or one of the format before ours.
+fn create_or_update(connection: &mut Connection) -> rusqlite::Result<(i64, i64)> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if tables == 0 {
@@ -126,19 +154,14 @@ fn create_if_new(connection: &mut Connection) -> rusqlite::Result<(i64, i64)> {
         transaction.pragma_update(None, "user_version", VERSION)?;
     }
     let number = |name| transaction.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    if (number("application_id")?, number("user_version")?) == (APPLICATION, 1) {
-        upgrade(&transaction)?;
+    if (number("application_id")?, number("user_version")?) == (APPLICATION, BEFORE) {
+        transaction.execute_batch(MIGRATION)?;
+        transaction.execute_batch(desired::SCHEMA)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
     }
     let found = (number("application_id")?, number("user_version")?);
     transaction.commit()?;
     Ok(found)
-}
-
-/// From format 1: it did not say when a command acted, and knew no desired state. What it holds stays true.
-fn upgrade(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-    transaction.execute_batch("ALTER TABLE command ADD COLUMN acted_us INTEGER")?;
-    transaction.execute_batch(desired::SCHEMA)?;
-    transaction.pragma_update(None, "user_version", VERSION)
 }
 
 fn not_opened(path: PathBuf, source: rusqlite::Error) -> JournalError {
@@ -165,6 +188,13 @@ fn write(transaction: &Transaction<'_>, vehicle: &VehicleId, change: &Change) ->
             .map(drop),
         Change::Desired { path, version } => desired::decide(transaction, vehicle, path, *version),
         Change::Undesired { path, floor } => desired::forget(transaction, vehicle, path, *floor),
+        Change::Token(token) => transaction
+            .prepare_cached(
+                "INSERT INTO lease (vehicle, token) VALUES (?1, ?2)
+                 ON CONFLICT (vehicle) DO UPDATE SET token = max(token, excluded.token)",
+            )?
+            .execute(params![vehicle.as_str(), whole(token.number())])
+            .map(drop),
     }
 }
 
@@ -175,11 +205,12 @@ fn put(transaction: &Transaction<'_>, vehicle: &VehicleId, record: &Record) -> r
         Wish::Withdrawn(cancel) => Message::Cancel(cancel.clone()),
     };
     let mut statement = transaction.prepare_cached(
-        "INSERT INTO command (vehicle, key, command, boot, clock_us, keep_us, acted_us, phase, reason, detail)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+        "INSERT INTO command (vehicle, key, command, boot, clock_us, keep_us, acted_us, phase, reason, detail, released)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
          ON CONFLICT (vehicle, key) DO UPDATE SET command = excluded.command, boot = excluded.boot,
              clock_us = excluded.clock_us, keep_us = excluded.keep_us, acted_us = excluded.acted_us,
-             phase = excluded.phase, reason = excluded.reason, detail = excluded.detail",
+             phase = excluded.phase, reason = excluded.reason, detail = excluded.detail,
+             released = excluded.released",
     )?;
     statement
         .execute(params![
@@ -193,6 +224,7 @@ fn put(transaction: &Transaction<'_>, vehicle: &VehicleId, record: &Record) -> r
             verdict.map(|verdict| verdict.phase.name()),
             verdict.and_then(|verdict| verdict.reason).map(Reason::name),
             verdict.map(|verdict| verdict.detail.as_str()),
+            record.released,
         ])
         .map(drop)
 }
@@ -212,6 +244,7 @@ struct RawRecord {
     phase: Option<String>,
     reason: Option<String>,
     detail: Option<String>,
+    released: bool,
 }
 
 impl RawRecord {
@@ -225,6 +258,7 @@ impl RawRecord {
             phase: row.get(5)?,
             reason: row.get(6)?,
             detail: row.get(7)?,
+            released: row.get(8)?,
         })
     }
 
@@ -248,6 +282,7 @@ impl RawRecord {
             keep_for: Duration::from_micros(positive(self.keep)?),
             acted: self.acted.map(positive).transpose()?.map(Moment::from_micros),
             verdict: verdict.transpose()?,
+            released: self.released,
         })
     }
 }
@@ -281,6 +316,7 @@ mod tests {
             keep_for: Duration::from_millis(5_011),
             acted: None,
             verdict,
+            released: false,
         }
     }
 
@@ -296,18 +332,25 @@ mod tests {
         let (one, two) = (record("one", None), record("two", Some(rejected)));
         let mut store = Sqlite::open(&path).unwrap();
         let mine = vehicle("a");
-        let changes = [put(&one), put(&two), Change::Epoch(Epoch::new(7)), Change::Epoch(Epoch::new(5))];
-        store.commit(&changes.map(|change| (mine.clone(), change))).unwrap();
+        let epochs = [7, 5].map(|epoch| Change::Epoch(Epoch::new(epoch)));
+        let tokens = [9, 8].map(|token| Change::Token(Token::granted(token).unwrap()));
+        let changes = [put(&one), put(&two)].into_iter().chain(epochs).chain(tokens);
+        store.commit(&changes.map(|change| (mine.clone(), change)).collect::<Vec<_>>()).unwrap();
         store.commit(&[(vehicle("b"), put(&two))]).unwrap();
         drop(store);
 
         let mut store = Sqlite::open(&path).unwrap();
-        let settled = Record { verdict: Some(Verdict::succeeded()), ..one };
+        let settled = Record { verdict: Some(Verdict::succeeded()), released: true, ..one };
         store.commit(&[(mine.clone(), put(&settled))]).unwrap();
         let loaded = store.load(&mine).unwrap();
         assert_eq!(
             loaded,
-            Loaded { records: vec![settled, two.clone()], epoch: Epoch::new(7), ..Loaded::default() }
+            Loaded {
+                records: vec![settled, two.clone()],
+                epoch: Epoch::new(7),
+                token: Token::granted(9),
+                ..Loaded::default()
+            }
         );
         store.commit(&[(mine.clone(), Change::Forget("one".parse().unwrap()))]).unwrap();
         assert_eq!(store.load(&mine).unwrap().records, std::slice::from_ref(&two));
@@ -342,23 +385,38 @@ mod tests {
         assert_eq!(loaded, Loaded { records: vec![withdrawn], desired, ..Loaded::default() });
     }
 
+    /// As the format before wrote it.
+    const FORMAT_1: &str = "
+        CREATE TABLE command (place INTEGER PRIMARY KEY, vehicle TEXT NOT NULL, key TEXT NOT NULL,
+            command BLOB NOT NULL, boot BLOB NOT NULL, clock_us INTEGER NOT NULL, keep_us INTEGER NOT NULL,
+            phase TEXT, reason TEXT, detail TEXT, UNIQUE (vehicle, key));
+        CREATE TABLE session (vehicle TEXT PRIMARY KEY, epoch INTEGER NOT NULL) WITHOUT ROWID;
+        INSERT INTO session VALUES ('a', 7);
+        PRAGMA application_id = 0x43774a31;
+        PRAGMA user_version = 1;
+    ";
+
     #[test]
-    fn a_journal_of_the_first_format_is_taken_over() {
+    fn the_format_before_is_taken_over_with_all_it_holds() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.db");
-        let (mine, one) = (vehicle("a"), record("one", Some(Verdict::succeeded())));
-        let mut store = Sqlite::open(&path).unwrap();
-        store.commit(&[(mine.clone(), put(&one))]).unwrap();
-        store
-            .connection
-            .execute_batch(
-                "ALTER TABLE command DROP COLUMN acted_us; DROP TABLE desired; PRAGMA user_version = 1",
+        let (old, mine) = (record("one", Some(Verdict::succeeded())), vehicle("a"));
+        let before = Connection::open(&path).unwrap();
+        before.execute_batch(FORMAT_1).unwrap();
+        let command = Message::Command(old.command().unwrap().clone()).encode();
+        before
+            .execute(
+                "INSERT INTO command VALUES (1, 'a', 'one', ?1, ?2, 1234, 5011000, 'SUCCEEDED', NULL, '')",
+                params![command.as_ref(), old.received.boot.as_bytes()],
             )
             .unwrap();
+        drop(before);
+        let mut store = Sqlite::open(&path).unwrap();
+        let loaded = store.load(&mine).unwrap();
+        assert_eq!(loaded, Loaded { records: vec![old], epoch: Epoch::new(7), ..Loaded::default() });
+        store.commit(&[(mine.clone(), Change::Token(Token::FIRST))]).unwrap();
         drop(store);
-        let loaded = Sqlite::open(&path).unwrap().load(&mine).unwrap();
-        assert_eq!(loaded, Loaded { records: vec![one], ..Loaded::default() });
-        drop(Sqlite::open(&path).unwrap());
+        assert_eq!(Sqlite::open(&path).unwrap().load(&mine).unwrap().token, Some(Token::FIRST));
     }
 
     #[test]

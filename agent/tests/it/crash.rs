@@ -30,7 +30,14 @@ fn record(number: u64) -> Record {
         order: 0,
     };
     let keep_for = Duration::from_secs(5);
-    Record { wish: Wish::Command(command), received: stamp, keep_for, acted: None, verdict: None }
+    Record {
+        wish: Wish::Command(command),
+        received: stamp,
+        keep_for,
+        acted: None,
+        verdict: None,
+        released: false,
+    }
 }
 
 /// The process that is killed: writes for ever and says what is durable.

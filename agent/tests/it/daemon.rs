@@ -87,8 +87,15 @@ fn a_configuration_is_checked_with_its_files() {
 fn what_is_wrong_is_said_in_one_line_with_its_place() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("bad.toml"), "journal = 'x'\n[gateway]\nhots = 'a'\n").unwrap();
+    fs::write(directory.path().join("slow.toml"), "[drive]\nsend_period_ms = 50\nwatchdog_ms = 140\n")
+        .unwrap();
     for (arguments, expected) in [
         (&["run", "--config", "bad.toml"][..], "bad.toml:3"),
+        (
+            &["run", "--config", "slow.toml"],
+            "slow.toml:3: drive.watchdog_ms: control every 50 ms cannot feed",
+        ),
+        (&["run", "--set", "drive.watchdog_ms=0"], "drive.watchdog_ms: 0 would switch the watchdog off"),
         (&["run", "--config", "none.toml"], "none.toml"),
         (&["run", "--set", "vehicle.id=a"], "vehicle"),
         (&["run", "--set", "signal_hz=0"], "signal_hz: it must be 0.1 to 100"),

@@ -6,4 +6,5 @@ mod agent;
 mod crash;
 mod daemon;
 mod desired;
+mod drive;
 mod world;

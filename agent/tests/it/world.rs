@@ -90,7 +90,7 @@ impl World {
         }
     }
 
-    async fn floor(&mut self) -> Stamp {
+    pub(crate) async fn floor(&mut self) -> Stamp {
         loop {
             if let Some(stamp) = self.gateway.peer_clock() {
                 return stamp;

@@ -46,7 +46,14 @@ impl Executor {
         // as long as it can make another one a duplicate.
         let keep_for = life(command.ttl).max(refill_time(policy)).max(policy.duplicate_window);
         let received = Stamp { boot: self.judge.boot(), clock: now };
-        Record { wish: Wish::Command(command), received, keep_for, acted: None, verdict: None }
+        Record {
+            wish: Wish::Command(command),
+            received,
+            keep_for,
+            acted: None,
+            verdict: None,
+            released: false,
+        }
     }
 
     fn on_repeat(&mut self, copy: &Command) {

@@ -61,6 +61,7 @@ impl Executor {
             received: Stamp { boot: self.judge.boot(), clock: now },
             keep_for: life(LONGEST_TTL),
             acted: None,
+            released: false,
             verdict: None,
         };
         self.entries.insert(key.clone(), Entry { record, stage: Stage::Settled, admitted: false });

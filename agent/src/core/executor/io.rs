@@ -35,7 +35,7 @@ pub enum Input {
     },
     /// Who may drive has changed. Before the first of these nobody may.
     Fence {
-        /// The highest token seen, once it is durable.
+        /// The highest token seen. Durable before its lease is said to live.
         newest: Option<Token>,
         /// Until when its lease lives by this vehicle's clock, at the earliest it can end; `None`: it has
         /// ended.
@@ -51,6 +51,9 @@ pub enum Input {
     WriteFailed(WriteId),
     /// The agent is about to end: from here on what is new is refused, the emergency stop excepted.
     Stopping,
+    /// The vehicle was re-armed: release the latch of every emergency stop so far. Once that is durable, and no
+    /// other stop came meanwhile, [`Output::Released`] says so.
+    Release,
     /// The vehicle's answer to [`Output::Apply`].
     Applied {
         /// Of that output.
@@ -93,6 +96,8 @@ pub enum Output {
         /// The news.
         outcome: Outcome,
     },
+    /// After [`Input::Release`]: no emergency stop is latched, durably (`true`), or the latch stays (`false`).
+    Released(bool),
     /// The journal may forget this command. Need not be durable.
     Forget(CommandKey),
     /// Nothing until the next input or this moment.

@@ -10,7 +10,7 @@ impl Executor {
     pub(super) fn take_up(&mut self, record: Record) {
         let (key, verdict) = (record.key().clone(), record.verdict.clone());
         let admitted = record.may_have_acted();
-        if admitted && record.is_emergency_stop() {
+        if admitted && record.holds_the_latch() {
             self.latch.get_or_insert_with(|| key.clone());
         } else if let Some(command) = record.command().filter(|_| admitted) {
             // None of these is about to be forgotten: nothing has arrived yet.

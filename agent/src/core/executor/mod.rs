@@ -30,8 +30,9 @@
 //! class's duplicate window, is not done again: SUPERSEDED, as a duplicate. None of this holds for the
 //! emergency stop.
 //!
-//! A clock that goes backwards, which a boot clock should never do, makes every stamp up to its highest reading
-//! worthless. A restart remembers that only as far as the journal's records show it.
+//! A clock that goes backwards, which a boot clock should never do, makes every stamp worthless until the agent
+//! starts anew: a gateway's floor under that clock is ahead of it from then on, and would pass the old for fresh.
+//! A restart remembers that only as far as the journal's records show it, and its session has a new floor.
 //!
 //! The emergency stop acts first and is recorded meanwhile: it is latched, so its second effect is none, and
 //! waiting for a slow or broken disk could cost a life. It is held to FRESH, since a stop from minutes ago
@@ -40,7 +41,7 @@
 //!
 //! The latch holds across restarts, too: the record of one emergency stop that was let in is kept without end,
 //! and [`Executor::recover`] stops the vehicle again before anything else while it stands, whatever became of
-//! that stop. Only a new journal clears it; there is no re-arming in this version.
+//! that stop. Only [`Input::Release`] clears it, after a re-arm.
 
 mod acting;
 mod admission;
@@ -53,6 +54,7 @@ mod memory;
 mod model;
 mod order;
 mod record;
+mod release;
 #[cfg(test)]
 mod tests;
 mod verdicts;
@@ -111,6 +113,8 @@ pub struct Executor {
     spared: BTreeSet<CommandKey>,
     /// The emergency stop whose record holds the latch: it is never forgotten and takes no other's room.
     latch: Option<CommandKey>,
+    /// Writes under way that release emergency stops.
+    releasing: BTreeSet<WriteId>,
     /// Emergency stops to carry out, before anything else.
     stops: VecDeque<Actuation>,
     /// Entries in [`Stage::Ready`], in order of arrival.
@@ -137,8 +141,7 @@ impl Executor {
         let here = |record: &&Record| record.received.boot == boot;
         let seen = |record: &Record| record.acted.unwrap_or(record.received.clock).max(record.received.clock);
         let latest = journal.iter().filter(here).map(seen).max().unwrap_or(now);
-        let mut judge = Judge::new(boot, latest);
-        judge.note(now);
+        let judge = Judge::new(boot, latest, now);
         let bucket = |class| {
             let policy = &policy[class];
             let has_acted = journal.iter().any(|record| record.class() == class);
@@ -156,6 +159,7 @@ impl Executor {
             dying: BTreeSet::new(),
             spared: BTreeSet::new(),
             latch: None,
+            releasing: BTreeSet::new(),
             stops: VecDeque::new(),
             ready: VecDeque::new(),
             acting: BTreeMap::new(),
@@ -199,6 +203,7 @@ impl Executor {
             Input::WriteFailed(id) => self.on_write_failed(id),
             Input::Stopping => self.stopping = true,
             Input::Applied { actuation, applied } => self.on_applied(now, actuation, applied),
+            Input::Release => self.release(),
             Input::Finished { actuation, result } => {
                 self.on_end(actuation, result.map_or_else(Verdict::failed, |()| Verdict::succeeded()));
             }
@@ -236,11 +241,6 @@ impl Executor {
     /// True when nothing is under way: a restart now would leave nothing UNKNOWN.
     pub fn is_idle(&self) -> bool {
         self.entries.values().all(|entry| entry.stage == Stage::Settled)
-    }
-
-    /// True while an emergency stop holds the vehicle.
-    pub fn is_latched(&self) -> bool {
-        self.latch.is_some()
     }
 
     /// Judges ages as this executor does.

@@ -62,6 +62,8 @@ enum Step {
         millis: u64,
     },
     FailDisk,
+    /// The vehicle was re-armed.
+    Release,
 }
 
 fn meddling() -> impl Strategy<Value = Step> {
@@ -95,7 +97,7 @@ fn steps(with_bad_disk: bool) -> impl Strategy<Value = Vec<Step>> {
         3 => Just(Step::Arrive),
         2 => (0..4_usize, any::<bool>(), 0..3_000_u64)
             .prop_map(|(survivors, reboot, down)| Step::Crash { survivors, reboot, down }),
-        u32::from(with_bad_disk) => Just(Step::FailDisk),
+        2 => any::<bool>().prop_map(move |fail| if fail && with_bad_disk { Step::FailDisk } else { Step::Release }),
     ];
     prop::collection::vec(step, 1..120)
 }
@@ -143,6 +145,8 @@ struct World {
     duplicates: BTreeSet<CommandKey>,
     /// An emergency stop was told to have succeeded: no restart may release it.
     latched: bool,
+    /// Releases under way: after a crash only the disk can say how far they came.
+    releases: usize,
 }
 
 impl World {
@@ -173,6 +177,7 @@ impl World {
             acted_at: BTreeMap::new(),
             duplicates: BTreeSet::new(),
             latched: false,
+            releases: 0,
         }
     }
 
@@ -210,6 +215,10 @@ impl World {
                 self.jumped = true;
             }
             Step::FailDisk => self.disk_is_bad = true,
+            Step::Release => {
+                self.releases += 1;
+                self.executor.handle(self.here().clock, Input::Release);
+            }
         }
         self.settle()
     }
@@ -315,11 +324,19 @@ impl World {
         }
         let journal = self.disk.values().cloned().collect();
         self.executor = Executor::recover(self.here(), PolicyTable::defaults(), limits(), journal);
+        if std::mem::take(&mut self.releases) > 0 {
+            self.latched &= self.holding().is_some();
+        }
         if self.latched {
             let first = self.executor.poll(self.here().clock);
             prop_assert!(matches!(first, Output::Stop(_)), "ESTOP: first after a restart is {first:?}");
         }
         Ok(())
+    }
+
+    /// A stop on the disk that holds the latch.
+    fn holding(&self) -> Option<&Record> {
+        self.disk.values().find(|record| record.holds_the_latch() && record.may_have_acted())
     }
 
     fn settle(&mut self) -> Result<(), TestCaseError> {
@@ -335,6 +352,12 @@ impl World {
                     self.unsynced.push((id, *record));
                 }
                 Output::Tell { outcome, .. } => self.hear(&outcome)?,
+                Output::Released(true) => {
+                    let holding = self.holding();
+                    prop_assert!(holding.is_none(), "ESTOP: released, but {holding:?} is on the disk");
+                    (self.latched, self.releases) = (false, 0);
+                }
+                Output::Released(false) => prop_assert!(self.disk_is_bad, "a good disk releases"),
                 Output::Forget(key) => {
                     self.disk.remove(&key);
                     self.forgotten.insert(key);
@@ -425,8 +448,9 @@ impl World {
                 key
             );
         }
-        self.latched |= outcome.phase == Phase::Succeeded
-            && self.wishes.iter().any(|wish| wish.command.key == *key && wish.command.class == Class::Safety);
+        let is_stop = |wish: &Wish| wish.command.key == *key && wish.command.class == Class::Safety;
+        let is_released = self.disk.get(key).is_some_and(|record| record.released);
+        self.latched |= outcome.phase == Phase::Succeeded && !is_released && self.wishes.iter().any(is_stop);
         let known = !self.forgotten.contains(key);
         let refused = matches!(outcome.phase, Phase::Expired | Phase::Rejected | Phase::Canceled);
         prop_assert!(

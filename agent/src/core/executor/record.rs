@@ -31,9 +31,16 @@ pub struct Record {
     pub acted: Option<Moment>,
     /// What became of it; `None`: intended, and perhaps acted upon.
     pub verdict: Option<Verdict>,
+    /// An emergency stop whose latch was released.
+    pub released: bool,
 }
 
 impl Record {
+    /// An emergency stop that holds the vehicle, if it was let in.
+    pub fn holds_the_latch(&self) -> bool {
+        !self.released && self.is_emergency_stop()
+    }
+
     /// The command's key.
     pub fn key(&self) -> &CommandKey {
         match &self.wish {

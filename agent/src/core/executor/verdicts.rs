@@ -6,6 +6,7 @@ use super::{Executor, Output, Stage, Verdict, WriteId};
 
 impl Executor {
     pub(super) fn on_written(&mut self, id: WriteId) {
+        self.on_release_written(id);
         let Some(key) = self.writes.remove(&id) else { return };
         // Gone or further on: an older write of an entry that has been written again since.
         let Some(entry) = self.entries.get_mut(&key) else { return };
@@ -26,6 +27,7 @@ impl Executor {
 
     pub(super) fn on_write_failed(&mut self, id: WriteId) {
         self.broken = true;
+        self.on_release_failed();
         let Some(key) = self.writes.remove(&id) else { return };
         let Some(entry) = self.entries.get_mut(&key) else { return };
         match entry.stage {

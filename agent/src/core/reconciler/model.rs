@@ -122,7 +122,7 @@ impl World {
     fn new() -> Self {
         let now = Moment::from_micros(50_000_000);
         let policy = PolicyTable::defaults();
-        let judge = Judge::new(BootId::from_bytes([0; 16]), now);
+        let judge = Judge::new(BootId::from_bytes([0; 16]), now, now);
         Self {
             time: 1_050_000,
             offset: 1_000_000,
@@ -273,7 +273,7 @@ impl World {
             self.boot += 1;
             self.offset = self.time - down / 2;
         }
-        let judge = Judge::new(BootId::from_bytes([self.boot; 16]), self.now());
+        let judge = Judge::new(BootId::from_bytes([self.boot; 16]), self.now(), self.now());
         self.reconciler =
             Reconciler::recover(judge, PolicyTable::defaults(), self.disk.clone(), self.latched);
         self.buckets = ClassMap::from_fn(|_| Bucket::empty(self.now()));

@@ -47,7 +47,7 @@ impl Bench {
 
     fn with(disk: Past, latched: bool, now: Moment) -> Self {
         let policy = PolicyTable::defaults();
-        let judge = Judge::new(BOOT, now);
+        let judge = Judge::new(BOOT, now, now);
         let reconciler = Reconciler::recover(judge, policy, disk.clone(), latched);
         let buckets = ClassMap::from_fn(|class| Bucket::full(&policy[class], now));
         let (held, acted, reports) = (Vec::new(), Vec::new(), Vec::new());

@@ -2,11 +2,13 @@
 //! lights, spends and regains energy, and has windows that take their time.
 //!
 //! It speaks COVESA VSS 5, instances by row and side. All of it follows from the seed, the moments it is
-//! asked at and the targets it is given: the same of these give the same drive, in fixed steps of 20 ms.
+//! asked at, the targets and the control it is given: the same of these give the same drive, in fixed steps of
+//! 20 ms.
 
 mod body;
 mod energy;
 mod motion;
+mod remote;
 pub mod road;
 mod signals;
 mod targets;
@@ -20,11 +22,12 @@ use rand_pcg::Pcg32;
 
 use self::body::Body;
 use self::energy::Battery;
-use self::motion::{Drive, Motion};
+use self::motion::Motion;
+use self::remote::Pilot;
 use self::road::Road;
 use self::signals::Signals;
 use self::targets::Target as Thing;
-use crate::core::vehicle::{Actuation, Applied, Progress, Refusal, Target, Vehicle};
+use crate::core::vehicle::{Actuation, Applied, Drivable, Progress, Refusal, Target, Vehicle};
 
 /// One step of the simulation.
 const STEP: Duration = Duration::from_millis(20);
@@ -46,9 +49,10 @@ pub struct Simulated {
     body: Body,
     battery: Battery,
     gear: i64,
-    /// The safe state: once stopped in an emergency it stays so; the agent's journal holds it across
-    /// restarts. This version has no way to re-arm.
+    /// Once stopped in an emergency it stays so until it is armed; the agent's journal holds that across
+    /// restarts.
     latched: bool,
+    pilot: Pilot,
     /// What moves, at most one actuation for each thing but the emergency stop.
     moving: Vec<(Thing, Actuation)>,
     signals: Signals,
@@ -69,6 +73,7 @@ impl Simulated {
             clock: now,
             gear: DRIVE,
             latched: false,
+            pilot: Pilot::Script,
             moving: Vec::new(),
             signals: Signals::default(),
             road,
@@ -88,20 +93,12 @@ impl Simulated {
     }
 
     fn step(&mut self) {
-        self.motion.step(self.clock, &self.road, self.drive());
+        let has_power = self.gear == DRIVE && self.body.all_doors_closed() && !self.battery.is_empty();
+        let (drive, steering) = self.pilot(has_power);
+        self.motion.step(self.clock, &self.road, drive, steering);
         self.body.step();
         let Motion { speed, acceleration, .. } = self.motion;
         self.battery.step(speed, acceleration, self.body.climate_power());
-    }
-
-    fn drive(&self) -> Drive {
-        if self.latched {
-            Drive::Emergency
-        } else if self.gear == DRIVE && self.body.all_doors_closed() && !self.battery.is_empty() {
-            Drive::Follow
-        } else {
-            Drive::Hold
-        }
     }
 }
 
@@ -144,6 +141,10 @@ impl Vehicle for Simulated {
         let index = self.moving.iter().position(|(thing, _)| self.is_reached(*thing))?;
         let (_, actuation) = self.moving.swap_remove(index);
         Some(Progress { actuation, result: Ok(()) })
+    }
+
+    fn drivable(&mut self) -> Option<&mut dyn Drivable> {
+        Some(self)
     }
 }
 

@@ -25,19 +25,41 @@ pub(super) const STRONGEST_BRAKING: f64 = 3.0;
 /// Emergency braking on a dry road, in m/s2.
 pub(super) const EMERGENCY_BRAKING: f64 = 7.5;
 
+/// Braking into the safe state, in m/s2: firm service braking, which whoever drives behind can follow. From
+/// 50 km/h it takes 4.7 s and 32 m.
+pub(super) const SAFE_BRAKING: f64 = STRONGEST_BRAKING;
+
+/// Lateral acceleration that an operator's steering is held to, in m/s2: well within what tyres carry.
+const STRONGEST_LATERAL: f64 = 4.0;
+
 /// A traffic light's cycle and its red part, in seconds; lights start one after another.
 const LIGHT_CYCLE: f64 = 60.0;
 const LIGHT_RED: f64 = 25.0;
 
 /// What the car is asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Drive {
     /// Follow the road.
     Follow,
     /// Roll out gently and stand: out of energy, doors open, or in park.
     Hold,
+    /// Stand, with [`SAFE_BRAKING`]: the safe state.
+    Halt,
     /// Stand as soon as the tyres allow.
     Emergency,
+    /// What an operator's feet ask for, in m/s2.
+    Pedals(f64),
+}
+
+/// Where the wheels are to go.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Steering {
+    /// Where the road goes.
+    Road,
+    /// Nowhere: they stay as they are.
+    Kept,
+    /// Where an operator's wheel is: from -1, full left, to 1, full right.
+    Wheel(f64),
 }
 
 /// The car's motion.
@@ -81,12 +103,12 @@ impl Motion {
     }
 
     /// Moves on by [`STEP_SECONDS`].
-    pub(super) fn step(&mut self, now: Moment, road: &Road, drive: Drive) {
+    pub(super) fn step(&mut self, now: Moment, road: &Road, drive: Drive, steering: Steering) {
         let before = self.speed;
         let asked = self.wanted_acceleration(now, road, drive);
         self.speed = (before + asked * STEP_SECONDS).max(0.0);
         self.acceleration = (self.speed - before) / STEP_SECONDS;
-        self.steer(road);
+        self.steer(road, steering);
         self.roll(f64::midpoint(before, self.speed));
         self.along = road.nearest(self.at, self.along);
     }
@@ -116,6 +138,8 @@ impl Motion {
         match drive {
             Drive::Emergency => -EMERGENCY_BRAKING,
             Drive::Hold => -CALM_BRAKING,
+            Drive::Halt => -SAFE_BRAKING,
+            Drive::Pedals(asked) => asked,
             Drive::Follow => {
                 // Half a second ahead: what the driver sees rather than what is under the wheels.
                 let profile = road.sample(self.along + self.speed * 0.5).speed * self.temper;
@@ -143,7 +167,23 @@ impl Motion {
         }
     }
 
-    fn steer(&mut self, road: &Road) {
+    fn steer(&mut self, road: &Road, steering: Steering) {
+        match steering {
+            Steering::Road => self.steer_along(road),
+            Steering::Kept => {}
+            Steering::Wheel(share) => {
+                let grip = (STRONGEST_LATERAL * WHEELBASE / self.speed.powi(2).max(1.0)).atan();
+                let most = LARGEST_ANGLE.min(grip);
+                self.turn_wheels((-share * LARGEST_ANGLE).clamp(-most, most), STEERING_RATE * STEP_SECONDS);
+            }
+        }
+    }
+
+    fn turn_wheels(&mut self, wanted: f64, most: f64) {
+        self.wheels += (wanted - self.wheels).clamp(-most, most);
+    }
+
+    fn steer_along(&mut self, road: &Road) {
         let ahead = (0.55 * self.speed + 4.0).clamp(4.5, 14.0);
         let goal = road.point(self.along + ahead).minus(self.at);
         let off = wrapped(goal.direction() - self.heading);
@@ -151,7 +191,7 @@ impl Motion {
         let wanted = wanted.clamp(-LARGEST_ANGLE, LARGEST_ANGLE);
         // A driver does not turn the wheels of a standing car.
         let most = STEERING_RATE * STEP_SECONDS * self.speed.min(1.0);
-        self.wheels += (wanted - self.wheels).clamp(-most, most);
+        self.turn_wheels(wanted, most);
     }
 
     fn roll(&mut self, speed: f64) {
@@ -182,7 +222,7 @@ mod tests {
     ) {
         let steps = (seconds / STEP_SECONDS) as u32;
         for step in 0..steps {
-            motion.step(from + Duration::from_millis(20) * step, road, drive);
+            motion.step(from + Duration::from_millis(20) * step, road, drive, Steering::Road);
             look(motion);
         }
     }

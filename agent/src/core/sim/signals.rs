@@ -12,7 +12,7 @@ use crate::core::vehicle::EMERGENCY_STOP;
 /// Every value is repeated this often, changed or not: a lost one is not resent by itself.
 const REPEAT: Duration = Duration::from_secs(1);
 
-const COMMON: [&str; 27] = [
+const COMMON: [&str; 29] = [
     "Vehicle.Speed",
     "Vehicle.CurrentLocation.Latitude",
     "Vehicle.CurrentLocation.Longitude",
@@ -20,6 +20,8 @@ const COMMON: [&str; 27] = [
     "Vehicle.Acceleration.Longitudinal",
     "Vehicle.AngularVelocity.Yaw",
     "Vehicle.Chassis.SteeringWheel.Angle",
+    "Vehicle.Chassis.Accelerator.PedalPosition",
+    "Vehicle.Chassis.Brake.PedalPosition",
     "Vehicle.TraveledDistance",
     "Vehicle.IsMoving",
     "Vehicle.Powertrain.TractionBattery.StateOfCharge.Current",
@@ -61,6 +63,7 @@ pub(super) fn values(vehicle: &Simulated) -> [Value; COUNT] {
     let Simulated { motion, body, battery, .. } = vehicle;
     let (latitude, longitude) = vehicle.road.on_globe(motion.at);
     let turning = motion.steering_wheel();
+    let (throttle, brake) = vehicle.pedals();
     let common = [
         rounded(motion.speed * 3.6, 0.01),
         rounded(latitude, 1e-7),
@@ -69,6 +72,8 @@ pub(super) fn values(vehicle: &Simulated) -> [Value; COUNT] {
         rounded(motion.acceleration, 0.01),
         rounded(motion.yaw_rate.to_degrees(), 0.01),
         rounded(turning, 0.1),
+        Value::Int(throttle.round() as i64),
+        Value::Int(brake.round() as i64),
         rounded(motion.driven / 1_000.0, 0.01),
         Value::Bool(!motion.stands()),
         rounded(battery.percent(), 0.01),

@@ -148,7 +148,7 @@ impl Simulated {
 
     fn stop_or_release(&mut self, stop: bool) -> Result<(), Refusal> {
         if !stop {
-            return not_permitted("the emergency stop is latched; this version has no way to re-arm");
+            return not_permitted("the emergency stop is latched; only a re-arm under a lease releases it");
         }
         self.latched = true;
         Ok(())

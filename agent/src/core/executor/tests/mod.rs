@@ -132,6 +132,7 @@ impl Bench {
                 Output::Write { id, record } => self.write(id, *record),
                 Output::Tell { outcome, .. } => self.hear(outcome),
                 Output::Forget(key) => drop(self.disk.remove(&key)),
+                Output::Released(released) => panic!("nobody asked for it: {released}"),
             }
         }
     }
