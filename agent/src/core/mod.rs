@@ -1,8 +1,9 @@
 //! The pure part of the agent: no sockets, no clock, no tokio, no global randomness, no locks, no `async`.
 //!
 //! Time comes in as [`carriageway_proto::Moment`], chance as a seed, bytes as checked types; decisions come
-//! out as values. [`executor`] decides what a command may do, [`vehicle`] is what it acts upon, [`outbox`]
-//! keeps its answers until they have arrived, and [`sim`] is a vehicle that needs no hardware.
+//! out as values. [`executor`] decides what a command may do, [`reconciler`] what is done for the desired state,
+//! [`vehicle`] is what they act upon, [`freshness`] judges ages for both, [`outbox`] keeps answers until they have
+//! arrived, and [`sim`] is a vehicle that needs no hardware.
 
 pub mod executor;
 pub mod freshness;
