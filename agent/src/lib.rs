@@ -3,7 +3,7 @@
 //! A vehicle's software implements [`Vehicle`]: which values it has to tell, how it brings about a target
 //! state, and how it enters its safe state. [`Agent`] does the rest: it keeps the session with the gateway,
 //! judges each command's age by the vehicle's own clock, journals it before it acts, and answers with a
-//! truthful outcome. [`core::sim`] holds a vehicle that needs no hardware.
+//! truthful outcome; and it brings about what is desired of the vehicle as a lasting state. [`core::sim`] holds a vehicle that needs no hardware.
 //!
 //! # Implementing a vehicle
 //!
@@ -87,9 +87,10 @@
 //! # What must be kept
 //!
 //! The journal's file, for as long as any command in it could still be alive: it is what keeps a command from
-//! being executed twice. It also holds an emergency stop: once stopped, the vehicle is stopped again at every
-//! start of its agent until somebody re-arms it under a lease, and the highest lease token, so that no
-//! older holder comes back. [`Journal::volatile`](journal::Journal::volatile) keeps nothing and is for simulations.
+//! being executed twice, and a version of the desired state from being brought about twice. It also holds an
+//! emergency stop: once stopped, the vehicle is stopped again at every start of its agent until somebody re-arms it
+//! under a lease, and the highest lease token, so that no older holder comes back.
+//! [`Journal::volatile`](journal::Journal::volatile) keeps nothing and is for simulations.
 //!
 //! # Driving from afar
 //!

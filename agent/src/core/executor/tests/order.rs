@@ -211,8 +211,11 @@ fn a_change_from_elsewhere_ends_the_window_and_what_moved() {
 #[test]
 fn the_window_survives_a_restart_where_the_effect_is_known() {
     let mut bench = Bench::new();
+    bench.holding = true;
+    bench.give(command("first", 100, 9_900));
     bench.now = at(10_300);
-    bench.give(command("first", 100, 9_900)).finish();
+    bench.release();
+    bench.finish();
     let mut bench = bench.restart(BOOT, at(10_700));
     bench.give(command("second", 100, 10_600));
     assert_eq!((bench.last(), bench.acted.len()), ((Phase::Superseded, Some(Reason::Duplicate)), 0));
