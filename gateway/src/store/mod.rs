@@ -116,3 +116,43 @@ pub enum StoreError {
     #[error("the store's thread is not running{}; restart the gateway", .0.as_ref().map(|e| format!(" ({e})")).unwrap_or_default())]
     Stopped(Option<std::io::Error>),
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Instant;
+
+    use super::*;
+
+    /// Writers that wait each for their own write, as requests do; run by name, with `--nocapture`.
+    #[test]
+    #[ignore = "a measurement, not a test"]
+    #[expect(
+        clippy::disallowed_methods,
+        clippy::print_stdout,
+        reason = "a measurement in real time, for people"
+    )]
+    fn durable_commands_per_second() {
+        const WRITES: u32 = 2_000;
+        for writers in [1, 16, 128, 512] {
+            let directory = tempfile::tempdir_in(".").unwrap();
+            let (disk, _) = Sqlite::open(&directory.path().join("gateway.db")).unwrap();
+            let store = Store::start(disk).unwrap();
+            let begun = Instant::now();
+            let (done, finished) = mpsc::channel::<bool>();
+            for n in 0..WRITES {
+                if n >= writers {
+                    assert!(finished.recv().unwrap());
+                }
+                let mut id = [0; 16];
+                id[..4].copy_from_slice(&n.to_be_bytes());
+                let done = done.clone();
+                let change = Change::Command { id, document: vec![b'x'; 700] };
+                store.write(vec![change], move |outcome| done.send(outcome.is_ok()).unwrap()).unwrap();
+            }
+            assert!((0..writers).all(|_| finished.recv().unwrap()));
+            let rate = f64::from(WRITES) / begun.elapsed().as_secs_f64();
+            println!("{writers} at once: {rate:.0} durable commands per second");
+        }
+    }
+}

@@ -124,6 +124,10 @@ impl Commands {
         } else if reach == Reach::Offline {
             self.back(now, id);
         } else {
+            // Its window counts from when it goes, however long the disk took.
+            let (vehicle, target) = self.place_of(id);
+            let state = self.vehicles.get_mut(&vehicle).expect("a record's vehicle is there");
+            state.slots.entry(target).or_default().released = Some(now);
             self.set_stage(id, Stage::Away);
             self.outputs.push_back(Output::Dispatch(id));
         }
@@ -183,6 +187,17 @@ impl Commands {
         self.outputs.retain(|output| !matches!(output, Output::Changed(change) if change.id == id));
     }
 
+    /// What never left opens no window.
+    pub(super) fn forget_the_release(&mut self, id: CommandId) {
+        let (vehicle, target) = self.place_of(id);
+        let slots = self.vehicles.get_mut(&vehicle).map(|state| &mut state.slots);
+        if let Some(slot) =
+            slots.and_then(|slots| slots.get_mut(&target)).filter(|slot| slot.away == Some(id))
+        {
+            slot.released = None;
+        }
+    }
+
     /// Takes the command out of its target's slot, which may let the next one go.
     pub(super) fn vacate(&mut self, id: CommandId) {
         let (vehicle, target) = self.place_of(id);
@@ -196,10 +211,11 @@ impl Commands {
         self.freed.push_back((vehicle, target));
     }
 
-    /// Ends a command that is here. What is on disk to be released is told to have ended only once the
-    /// disk knows: or else it would be released after all by a gateway that restarts.
+    /// Ends a command that is here. One that waits on disk is told to have ended only once the disk
+    /// knows: or else a gateway that restarts would release it after all, or call it UNKNOWN.
     pub(super) fn finish(&mut self, now: Moment, id: CommandId, news: News) {
-        if !self.records[&id].disk.is_releasable {
+        let record = &self.records[&id];
+        if record.request.on_offline == OnOffline::Fail || !record.disk.is_written {
             self.tell(now, id, news);
             return;
         }

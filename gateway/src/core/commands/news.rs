@@ -38,6 +38,7 @@ impl Commands {
             let request = &self.records[&id].request;
             self.freed.push_back((request.vehicle.clone(), (request.class, request.path.clone())));
         } else {
+            self.forget_the_release(id);
             self.tell(now, id, News::of(Phase::Expired, detail));
         }
     }

@@ -208,6 +208,9 @@ fn what_a_session_never_sent_waits_again_and_what_it_sent_does_not() {
     desk.handle(10, Input::Delivery(id(2), Delivery::LostUnsent));
     desk.handle(10, Input::Delivery(id(1), Delivery::LostUnsent));
     desk.handle(10, Input::Delivery(id(3), Delivery::LostSent));
+    while !desk.commands.is_settled() {
+        desk.disk(11);
+    }
     assert_eq!((desk.phase(2), desk.phase(3)), (Queued, Dispatched));
     assert_eq!(desk.phase(1), Phase::Superseded, "a newer one waits for the same target");
     desk.handle(2_010, Input::Tick);
