@@ -281,3 +281,51 @@ fn records_that_have_gone_are_deleted_in_batches() {
     assert_eq!(desk.writes.len(), writes + 1, "one write deletes them all");
     assert!(on_disk(&desk.writes).is_empty());
 }
+
+#[test]
+fn what_waits_is_filtered_at_its_release_whoever_was_late_to_look() {
+    let mut desk = Desk::new();
+    desk.submit(0, 1, Request { ttl: Some(Duration::from_secs(20)), ..window("a", 50) });
+    desk.submit(100, 2, window("b", 60));
+    desk.ends(5_100, "a", Succeeded);
+    assert_eq!((desk.dispatched.as_slice(), desk.phase(2)), ([id(1)].as_slice(), Expired));
+}
+
+#[test]
+fn a_long_queue_leaves_no_faster_than_its_class_may() {
+    let mut desk = offline();
+    for n in 1..=30 {
+        desk.submit(n * 200, n, queued_other(&format!("k{n}")));
+        desk.disk(n * 200);
+    }
+    desk.reach(6_500, Reach::Connected);
+    for n in 1..=20 {
+        while !desk.commands.is_settled() {
+            desk.disk(6_500);
+        }
+        desk.ends(6_500, &format!("k{n}"), Succeeded);
+    }
+    while !desk.commands.is_settled() {
+        desk.disk(6_500);
+    }
+    assert_eq!(desk.dispatched.len(), 20, "the burst; the rest at the class's rate");
+    assert_eq!(desk.commands.wakes_at(), Some(at(6_600)));
+}
+
+#[test]
+fn a_write_that_failed_is_written_again() {
+    let mut desk = Desk::new();
+    desk.submit(0, 1, window("a", 50));
+    desk.ends(1, "a", Succeeded);
+    let first = desk.writes[0].id;
+    desk.handle(2, Input::PersistFailed(first));
+    desk.handle(1_002, Input::Tick);
+    desk.disk(1_003);
+    assert_eq!(desk.durable, [id(1)]);
+    desk.submit(2_000, 2, window("b", 50));
+    let second = desk.writes.last().unwrap().id;
+    desk.handle(2_001, Input::PersistFailed(second));
+    desk.handle(3_001, Input::Tick);
+    desk.disk(3_002);
+    assert!(desk.durable.contains(&id(2)), "though nothing else happened to it");
+}
