@@ -23,6 +23,7 @@ use crate::hub::{self, Hub};
 use crate::listeners::{link_router, tcp, udp};
 use crate::metrics::Metrics;
 use crate::sessions;
+use crate::store::{Loaded, Sqlite, Store, StoreError};
 
 /// Of the drain's deadline, this much is kept for the goodbyes themselves.
 const FAREWELL: Duration = Duration::from_millis(1_500);
@@ -45,6 +46,12 @@ pub enum ServeError {
     /// The QUIC secret.
     #[error(transparent)]
     Secret(#[from] CertError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record in the store.
+    #[error(transparent)]
+    Record(#[from] hub::BadRecord),
     /// A UDP port.
     #[error(transparent)]
     Udp(#[from] quic::ListenError),
@@ -97,7 +104,8 @@ pub async fn serve(config: &Config) -> Result<Running, ServeError> {
         (address(&tcp_listener, config.listen.tcp), address(&internal_listener, config.listen.internal));
 
     let metrics = Arc::new(Metrics::new());
-    let hub = Hub::new(settings(config), clock, Arc::clone(&metrics));
+    let (store, loaded) = open_store(config)?;
+    let hub = Hub::new(settings(config), clock, Arc::clone(&metrics), store, &loaded.commands)?;
     let (closing, closed) = closing::pair();
     let (arrivals, supervisor) = sessions::supervise(hub.clone(), session_limits(config));
     let api = Api::new(hub.clone(), verifier, api_limits(config), closed.clone());
@@ -150,6 +158,10 @@ impl Running {
         while self.hub.sessions_open() > 0 && clock.now() < goodbyes_end {
             clock.sleep_until(clock.now() + LOOK).await;
         }
+        let written_by = clock.now() + FAREWELL / 4;
+        while !self.hub.is_settled() && clock.now() < written_by {
+            clock.sleep_until(clock.now() + LOOK).await;
+        }
         self.closing.close();
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         tokio::select! {
@@ -164,6 +176,18 @@ impl Running {
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|source| ServeError::Tcp { address, source })
+}
+
+fn open_store(config: &Config) -> Result<(Store, Loaded), ServeError> {
+    let path = &config.store.path;
+    if let Some(directory) = path.parent() {
+        // Where it cannot be made, opening the file says what is wrong.
+        drop(std::fs::create_dir_all(directory));
+    }
+    let (disk, loaded) = Sqlite::open(path)?;
+    disk.limit(config.store.max_bytes)?;
+    tracing::info!(path = %path.display(), commands = loaded.commands.len(), "the store is open");
+    Ok((Store::start(disk)?, loaded))
 }
 
 async fn keep_time(hub: Hub, mut closing: Closing) {
@@ -217,6 +241,8 @@ fn settings(config: &Config) -> hub::Settings {
             records,
             // One vehicle's operators must not use up everybody's.
             per_vehicle: (records / 10).max(1_000),
+            operator_rate: config.commands.operator_rate,
+            operator_burst: config.commands.operator_burst,
             ..commands::Limits::default()
         },
         policies: config.policies(),

@@ -12,7 +12,22 @@ const EXECUTION: u64 = 1_000_000;
 /// What a bucket that never refills tells those who wait: ask again, the policy may have changed.
 const NEVER: Duration = Duration::from_mins(1);
 
-/// Executions in hand. Every call takes the policy that holds now, the same for one bucket unless
+/// How fast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Executions per second over time; `None`: as fast as they come.
+    pub per_second: Option<u32>,
+    /// Executions at once after a pause.
+    pub burst: u32,
+}
+
+impl From<&Policy> for Rate {
+    fn from(policy: &Policy) -> Self {
+        Self { per_second: policy.rate_per_second, burst: policy.burst }
+    }
+}
+
+/// Executions in hand. Every call takes the rate that holds now, the same for one bucket unless
 /// configuration changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bucket {
@@ -21,9 +36,9 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// A full bucket under `policy`.
-    pub fn full(policy: &Policy, now: Moment) -> Self {
-        Self { millionths: brim(policy), filled: now }
+    /// A full bucket.
+    pub fn full(rate: impl Into<Rate>, now: Moment) -> Self {
+        Self { millionths: brim(rate.into()), filled: now }
     }
 
     /// An empty bucket: after a restart that follows executions whose number is not known any more.
@@ -32,33 +47,41 @@ impl Bucket {
     }
 
     /// True if an execution is allowed at `now`.
-    pub fn allows(&mut self, policy: &Policy, now: Moment) -> bool {
-        self.check(policy, now).is_ok()
+    pub fn allows(&mut self, rate: impl Into<Rate>, now: Moment) -> bool {
+        self.check(rate, now).is_ok()
     }
 
     /// Counts one execution, if it is allowed at `now`; or says how long until one is.
-    pub fn take(&mut self, policy: &Policy, now: Moment) -> Result<(), Duration> {
-        self.check(policy, now)?;
-        if policy.rate_per_second.is_some() {
+    pub fn take(&mut self, rate: impl Into<Rate>, now: Moment) -> Result<(), Duration> {
+        let rate = rate.into();
+        self.check(rate, now)?;
+        if rate.per_second.is_some() {
             self.millionths -= EXECUTION;
         }
         Ok(())
     }
 
     /// How long until an execution is allowed, where it is not at `now`.
-    pub fn check(&mut self, policy: &Policy, now: Moment) -> Result<(), Duration> {
-        let Some(rate) = policy.rate_per_second.map(u64::from) else { return Ok(()) };
-        self.refill(policy, rate, now);
+    pub fn check(&mut self, rate: impl Into<Rate>, now: Moment) -> Result<(), Duration> {
+        let rate = rate.into();
+        let Some(per_second) = rate.per_second.map(u64::from) else { return Ok(()) };
+        self.refill(rate, per_second, now);
         match EXECUTION.saturating_sub(self.millionths) {
             0 => Ok(()),
-            _ if rate == 0 => Err(NEVER),
-            missing => Err(Duration::from_micros(missing.div_ceil(rate))),
+            _ if per_second == 0 => Err(NEVER),
+            missing => Err(Duration::from_micros(missing.div_ceil(per_second))),
         }
     }
 
-    fn refill(&mut self, policy: &Policy, rate: u64, now: Moment) {
-        let earned = micros(now.since(self.filled)).saturating_mul(rate);
-        self.millionths = self.millionths.saturating_add(earned).min(brim(policy));
+    /// Whether nothing was taken that has not come back since: as good as a new one.
+    pub fn is_full(&mut self, rate: impl Into<Rate>, now: Moment) -> bool {
+        let rate = rate.into();
+        self.check(rate, now).is_ok() && self.millionths == brim(rate)
+    }
+
+    fn refill(&mut self, rate: Rate, per_second: u64, now: Moment) {
+        let earned = micros(now.since(self.filled)).saturating_mul(per_second);
+        self.millionths = self.millionths.saturating_add(earned).min(brim(rate));
         // A clock that went backwards gives nothing twice.
         self.filled = self.filled.max(now);
     }
@@ -67,13 +90,13 @@ impl Bucket {
 /// How long an empty bucket under `policy` takes to fill.
 pub fn refill_time(policy: &Policy) -> Duration {
     match policy.rate_per_second {
-        Some(rate) if rate > 0 => Duration::from_micros(brim(policy).div_ceil(u64::from(rate))),
+        Some(rate) if rate > 0 => Duration::from_micros(brim(policy.into()).div_ceil(u64::from(rate))),
         Some(_) | None => Duration::ZERO,
     }
 }
 
-fn brim(policy: &Policy) -> u64 {
-    u64::from(policy.burst) * EXECUTION
+fn brim(rate: Rate) -> u64 {
+    u64::from(rate.burst) * EXECUTION
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use carriageway_proto::Moment;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -94,6 +94,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/vehicles/{id}/link", get(vehicles::link))
         .route("/v1/vehicles/{id}/signals", get(vehicles::signals))
         .route("/v1/vehicles/{id}/commands", post(commands::submit))
+        .route("/v1/vehicles/{id}/commands/{command}", delete(commands::cancel))
         .route("/v1/commands/{id}", get(commands::show))
         .route("/v1/events", get(events::stream))
         .layer(middleware::map_response(uncached))

@@ -21,6 +21,7 @@ use super::{commands, events, vehicles};
         vehicles::signals,
         commands::submit,
         commands::show,
+        commands::cancel,
         events::stream
     ),
     modifiers(&Bearer),

@@ -4,6 +4,8 @@
 //! The cores decide; the hub reads the clock, draws the chance, and does what they say.
 
 mod commands;
+mod disk;
+mod kept;
 mod room;
 mod sessions;
 mod sweep;
@@ -21,13 +23,15 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::watch;
 
 use crate::core::board::{Board, Shown};
-use crate::core::commands::{CommandId, Commands, Record};
+use crate::core::commands::{CommandId, Commands, Output, Record};
 use crate::core::registry::{self, Registry, View};
 use crate::core::ring::{EventId, Read, Ring};
 use crate::core::{commands as core_commands, registry as core_registry};
 use crate::metrics::Metrics;
+use crate::store::Store;
 
-pub use commands::{Submission, Waiting};
+pub use commands::{DISK_PATIENCE, Kept, Submission};
+pub use kept::BadRecord;
 pub use room::LinkView;
 pub use sessions::{Entry, Opened};
 
@@ -144,6 +148,7 @@ struct Inner {
     settings: Settings,
     metrics: Arc<Metrics>,
     random: SystemRandom,
+    store: Store,
     draining: AtomicBool,
     /// The place of the newest event.
     newest: watch::Sender<EventId>,
@@ -157,27 +162,43 @@ struct State {
     rooms: BTreeMap<VehicleId, Room>,
     /// Messages under way, by the session that numbers them.
     tickets: BTreeMap<(SessionId, Ticket), CommandId>,
-    /// Commands that somebody waits for.
+    /// Commands that somebody waits for, or did a moment ago.
     waiters: BTreeMap<CommandId, watch::Sender<()>>,
+    /// Why the store's last failure was.
+    broken: Option<String>,
 }
 
 impl Hub {
-    /// A hub without vehicles.
-    pub fn new(settings: Settings, clock: BootClock, metrics: Arc<Metrics>) -> Self {
+    /// A hub without vehicles, with the command records that its store held. Fails where one of them
+    /// cannot be read.
+    pub fn new(
+        settings: Settings,
+        clock: BootClock,
+        metrics: Arc<Metrics>,
+        store: Store,
+        records: &[([u8; 16], Vec<u8>)],
+    ) -> Result<Self, BadRecord> {
+        let mut commands = Commands::new(settings.commands, settings.policies);
+        let restored = kept::read_all(records, clock.boot())?;
+        commands.restore(clock.now(), restored);
         let random = SystemRandom::new();
         let run = u32::from_be_bytes(draw(&random));
         let ring = Ring::new(run, settings.event_backlog);
         let state = State {
             registry: Registry::new(settings.registry),
-            commands: Commands::new(settings.commands, settings.policies),
+            commands,
             rooms: BTreeMap::new(),
             tickets: BTreeMap::new(),
             waiters: BTreeMap::new(),
+            broken: None,
             ring,
         };
         let newest = watch::Sender::new(state.ring.newest());
         let draining = AtomicBool::new(false);
-        Self(Arc::new(Inner { clock, settings, metrics, random, draining, newest, state: Mutex::new(state) }))
+        let state = Mutex::new(state);
+        let hub = Self(Arc::new(Inner { clock, settings, metrics, random, store, draining, newest, state }));
+        hub.pump(hub.now(), &mut hub.state());
+        Ok(hub)
     }
 
     /// The clock that everything here is told by.
@@ -209,18 +230,13 @@ impl Hub {
         while let Some(output) = state.registry.poll() {
             self.told(now, state, output);
         }
-        while let Some(change) = state.commands.poll() {
-            let Some(record) = state.commands.record(change.id) else { continue };
-            let record = record.as_of(change.phase);
-            let first_end = record.timeline.iter().filter(|step| step.phase.is_terminal()).count() == 1;
-            let duration = record.duration().filter(|_| first_end && change.phase.is_terminal());
-            self.0.metrics.command(record.request.class, change.phase, duration);
-            state.ring.push(now, Event::Command(Arc::new(record)));
-            if let Some(waiter) = state.waiters.get(&change.id) {
-                waiter.send_replace(());
-            }
-            if change.phase.is_terminal() {
-                state.waiters.remove(&change.id);
+        while let Some(output) = state.commands.poll() {
+            match output {
+                Output::Changed(change) => self.changed(now, state, change),
+                Output::Dispatch(id) => Self::dispatch(now, state, id),
+                Output::Cancel(id) => self.ask_to_cancel(state, id),
+                Output::Durable(id) => state.wake(id),
+                Output::Persist(write) => self.persist(now, state, write),
             }
         }
         let newest = state.ring.newest();
@@ -312,6 +328,13 @@ impl Hub {
 }
 
 impl State {
+    /// Wakes whoever waits for this command.
+    fn wake(&self, id: CommandId) {
+        if let Some(waiter) = self.waiters.get(&id) {
+            waiter.send_replace(());
+        }
+    }
+
     fn glance(&self, vehicle: &VehicleId, view: View) -> Glance {
         let room = self.rooms.get(vehicle);
         let transport = room

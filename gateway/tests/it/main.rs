@@ -6,5 +6,6 @@
 mod commands;
 mod events;
 mod hostile;
+mod queue;
 mod support;
 mod vehicles;

@@ -8,8 +8,9 @@ use std::time::Duration;
 use carriageway_gateway::auth::{Grant, mint, unix_now};
 use carriageway_gateway::certs::Folder;
 use carriageway_gateway::config::Config;
-use carriageway_gateway::serve::{Running, serve};
-use carriageway_proto::{Class, CloseCode, Command, Epoch, Message, Outcome, Phase, Value};
+use carriageway_gateway::serve::{Running, ServeError, serve};
+use carriageway_gateway::store::StoreError;
+use carriageway_proto::{Cancel, Class, CloseCode, Command, Epoch, Message, Outcome, Phase, Value};
 use carriageway_transport::clock::BootClock;
 use carriageway_transport::core::Session;
 use carriageway_transport::core::connection::{ConnectionId, Ended, Event};
@@ -39,6 +40,7 @@ pub(crate) struct Gateway {
     pub(crate) udp: SocketAddr,
     pub(crate) internal: SocketAddr,
     http: reqwest::Client,
+    config: Config,
     _dir: TempDir,
 }
 
@@ -62,6 +64,7 @@ impl Gateway {
         config.tls.key = folder.path("server.key");
         config.auth.public_key = folder.path("operator.pub");
         config.quic.secret = Some(folder.path("quic.secret"));
+        config.store.path = dir.path().join("state/gateway.db");
         change(&mut config);
         let running = serve(&config).await.unwrap();
         let ca = std::fs::read(folder.path("ca.pem")).unwrap();
@@ -71,7 +74,33 @@ impl Gateway {
             .build()
             .unwrap();
         let (tcp, udp, internal) = (running.tcp, running.udp[0], running.internal);
-        Self { running: Some(running), folder, tcp, udp, internal, http, _dir: dir }
+        Self { running: Some(running), folder, tcp, udp, internal, http, config, _dir: dir }
+    }
+
+    /// Ends it abruptly, without a drain, and starts another one on the same store.
+    pub(crate) async fn crash_and_restart(&mut self) {
+        drop(self.running.take());
+        // The file is free once the last task of the first has gone.
+        let again = async {
+            loop {
+                match serve(&self.config).await {
+                    Ok(running) => return running,
+                    Err(ServeError::Store(StoreError::InUse { .. })) => tokio::task::yield_now().await,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        };
+        let running = tokio::time::timeout(PATIENCE, again).await.expect("it starts again in time");
+        (self.tcp, self.udp, self.internal) = (running.tcp, running.udp[0], running.internal);
+        self.running = Some(running);
+    }
+
+    /// A vehicle that was here and has no connection now.
+    pub(crate) async fn away(&self, id: &str, habit: Habit) -> Vehicle {
+        let vehicle = self.vehicle(id, habit).await;
+        vehicle.act(Act::Cut).await;
+        self.until_presence(id, "offline").await;
+        vehicle
     }
 
     /// A token that may do everything.
@@ -295,6 +324,7 @@ pub(crate) enum Act {
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) commands: Vec<Command>,
+    pub(crate) cancels: Vec<Cancel>,
     pub(crate) established: Vec<(Epoch, bool)>,
     pub(crate) ended: Option<Ended>,
     pub(crate) closed_by: Option<CloseCode>,
@@ -454,11 +484,11 @@ impl Driver {
             Happening::Established { epoch, resumed, .. } => {
                 self.seen.lock().unwrap().established.push((epoch, resumed));
             }
-            Happening::Message { payload, .. } => {
-                if let Ok(Message::Command(command)) = Message::decode(payload) {
-                    self.command(command);
-                }
-            }
+            Happening::Message { payload, .. } => match Message::decode(payload) {
+                Ok(Message::Command(command)) => self.command(command),
+                Ok(Message::Cancel(cancel)) => self.seen.lock().unwrap().cancels.push(cancel),
+                Ok(_) | Err(_) => {}
+            },
             Happening::Ended(ended) => {
                 let mut seen = self.seen.lock().unwrap();
                 if let Ended::ByPeer { code, .. } = &ended {
