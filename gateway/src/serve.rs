@@ -18,7 +18,7 @@ use crate::auth::{KeyError, Verifier};
 use crate::certs::{self, CertError};
 use crate::closing::{self, Closer, Closing};
 use crate::config::Config;
-use crate::core::{commands, registry};
+use crate::core::{commands, lease, registry};
 use crate::hub::{self, Hub};
 use crate::listeners::{link_router, tcp, udp};
 use crate::metrics::Metrics;
@@ -219,6 +219,7 @@ fn settings(config: &Config) -> hub::Settings {
             per_vehicle: (records / 10).max(1_000),
             ..commands::Limits::default()
         },
+        leases: lease::Limits { ttl: config.lease.ttl(), ..lease::Limits::default() },
         policies: config.policies(),
         session: link::Config {
             policies: config.policies(),

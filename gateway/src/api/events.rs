@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use super::Api;
 use super::caller::{Caller, vehicle_id};
 use super::problem::Problem;
-use super::types::{CommandView, EventData, SignalList};
+use super::types::{CommandView, DriveEvent, EventData, LeaseEvent, SignalList};
 use super::wall::Wall;
 use crate::auth::{Operator, Permission};
 use crate::closing::Closing;
@@ -43,13 +43,13 @@ pub(crate) struct Wanted {
     /// Only these vehicles, as a list with commas. Absent: all that the token may observe.
     vehicle: Option<String>,
     /// Only events of these names, as a list with commas: `presence`, `session`, `link`, `command`,
-    /// `signals`.
+    /// `lease`, `drive`, `signals`.
     events: Option<String>,
     /// For clients that cannot send the `Last-Event-ID` header.
     last_event_id: Option<String>,
 }
 
-/// What happens, as it happens: `presence`, `session`, `link`, `command`, `signals`.
+/// What happens, as it happens: `presence`, `session`, `link`, `command`, `lease`, `drive`, `signals`.
 ///
 /// A new stream begins with `vehicles`, the fleet as it is. Each event has an id; a client that comes
 /// back with `Last-Event-ID` gets what it missed, or, where that is too long ago or its connection was
@@ -94,7 +94,7 @@ struct Filter {
     names: Option<BTreeSet<&'static str>>,
 }
 
-const NAMES: [&str; 5] = ["presence", "session", "link", "command", "signals"];
+const NAMES: [&str; 7] = ["presence", "session", "link", "command", "lease", "drive", "signals"];
 
 impl Filter {
     fn read(wanted: &Wanted) -> Result<Self, Problem> {
@@ -289,6 +289,8 @@ fn name_of(event: &Event) -> &'static str {
         Event::Session { .. } => "session",
         Event::Link { .. } => "link",
         Event::Command(_) => "command",
+        Event::Lease(_) => "lease",
+        Event::Drive { .. } => "drive",
     }
 }
 
@@ -311,5 +313,9 @@ fn data_of(entry: Entry<Event>, wall: &Wall) -> EventData {
             EventData::Link { vehicle: vehicle.to_string(), transport: transport.name(), why, at }
         }
         Event::Command(record) => EventData::Command(Box::new(CommandView::of(&record, wall))),
+        Event::Lease(audit) => EventData::Lease(LeaseEvent::of(&audit, at)),
+        Event::Drive { vehicle, state } => {
+            EventData::Drive(DriveEvent { vehicle: vehicle.to_string(), state: (&state).into(), at })
+        }
     }
 }

@@ -5,6 +5,7 @@ mod caller;
 mod commands;
 mod events;
 pub mod internal;
+mod lease;
 pub mod openapi;
 pub mod problem;
 pub mod types;
@@ -94,6 +95,9 @@ pub fn router(api: Api) -> Router {
         .route("/v1/vehicles/{id}/link", get(vehicles::link))
         .route("/v1/vehicles/{id}/signals", get(vehicles::signals))
         .route("/v1/vehicles/{id}/commands", post(commands::submit))
+        .route("/v1/vehicles/{id}/control-lease", post(lease::lease))
+        .route("/v1/vehicles/{id}/rearm", post(lease::rearm))
+        .route("/v1/vehicles/{id}/drive", get(lease::show))
         .route("/v1/commands/{id}", get(commands::show))
         .route("/v1/events", get(events::stream))
         .layer(middleware::map_response(uncached))

@@ -3,9 +3,15 @@
 //! Ages and durations are in milliseconds and come from the boot clock. Dates are RFC 3339, for
 //! people: nothing here is decided by them. Requests refuse fields they do not know.
 
+mod drive;
+
 use carriageway_proto::{Moment, SignalPath, Value};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+pub use drive::{
+    DriveEvent, DriveStateView, DriveView, LeaseAction, LeaseEvent, LeaseRequest, LeaseView, RearmRequest,
+};
 
 use super::wall::Wall;
 use crate::core::board::Shown;
@@ -421,6 +427,10 @@ pub enum EventData {
     },
     /// `command`: a command reached a phase.
     Command(Box<CommandView>),
+    /// `lease`: a lease was granted or ended.
+    Lease(LeaseEvent),
+    /// `drive`: a vehicle said whether it can be driven, at most once a second.
+    Drive(DriveEvent),
     /// `signals`: what changed since the last event of this name, at most five times a second.
     Signals(SignalList),
     /// `vehicles`: all of them, at the beginning of a stream and after a `reset`.

@@ -4,6 +4,7 @@
 //! The cores decide; the hub reads the clock, draws the chance, and does what they say.
 
 mod commands;
+mod lease;
 mod room;
 mod sessions;
 mod sweep;
@@ -13,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use carriageway_proto::{Epoch, Moment, PolicyTable, SessionId, VehicleId};
+use carriageway_proto::{DriveState, Epoch, Moment, PolicyTable, SessionId, VehicleId};
 use carriageway_transport::clock::BootClock;
 use carriageway_transport::core::connection::Transport;
 use carriageway_transport::link::{self, Ticket};
@@ -22,12 +23,15 @@ use tokio::sync::watch;
 
 use crate::core::board::{Board, Shown};
 use crate::core::commands::{CommandId, Commands, Record};
+use crate::core::lease::{self as core_lease, Audit, Leases};
 use crate::core::registry::{self, Registry, View};
 use crate::core::ring::{EventId, Read, Ring};
 use crate::core::{commands as core_commands, registry as core_registry};
 use crate::metrics::Metrics;
 
 pub use commands::{Submission, Waiting};
+pub(crate) use lease::change_name;
+pub use lease::{DriveGlance, LeaseError};
 pub use room::LinkView;
 pub use sessions::{Entry, Opened};
 
@@ -44,6 +48,8 @@ pub struct Settings {
     pub registry: core_registry::Limits,
     /// Limits of command records.
     pub commands: core_commands::Limits,
+    /// Limits of leases.
+    pub leases: core_lease::Limits,
     /// The policy of each class.
     pub policies: PolicyTable,
     /// The sessions' knobs.
@@ -59,6 +65,7 @@ impl Default for Settings {
         Self {
             registry: core_registry::Limits::default(),
             commands: core_commands::Limits::default(),
+            leases: core_lease::Limits::default(),
             policies: PolicyTable::defaults(),
             session: link::Config::default(),
             event_backlog: 4_096,
@@ -99,6 +106,15 @@ pub enum Event {
     },
     /// A command reached a phase: its record then.
     Command(Arc<Record>),
+    /// A lease was granted or ended.
+    Lease(Audit),
+    /// A vehicle said whether it can be driven.
+    Drive {
+        /// Which.
+        vehicle: VehicleId,
+        /// Its words.
+        state: DriveState,
+    },
 }
 
 /// What happened to a session.
@@ -116,9 +132,11 @@ impl Event {
     /// Whom it concerns.
     pub fn vehicle(&self) -> &VehicleId {
         match self {
-            Self::Presence { vehicle, .. } | Self::Session { vehicle, .. } | Self::Link { vehicle, .. } => {
-                vehicle
-            }
+            Self::Presence { vehicle, .. }
+            | Self::Session { vehicle, .. }
+            | Self::Link { vehicle, .. }
+            | Self::Drive { vehicle, .. } => vehicle,
+            Self::Lease(audit) => &audit.vehicle,
             Self::Command(record) => &record.request.vehicle,
         }
     }
@@ -153,6 +171,9 @@ struct Inner {
 struct State {
     registry: Registry,
     commands: Commands,
+    leases: Leases,
+    /// Takes that wait for their token to be on disk.
+    takes: lease::Takes,
     ring: Ring<Event>,
     rooms: BTreeMap<VehicleId, Room>,
     /// Messages under way, by the session that numbers them.
@@ -170,6 +191,8 @@ impl Hub {
         let state = State {
             registry: Registry::new(settings.registry),
             commands: Commands::new(settings.commands, settings.policies),
+            leases: Leases::new(settings.leases, None),
+            takes: lease::Takes::new(),
             rooms: BTreeMap::new(),
             tickets: BTreeMap::new(),
             waiters: BTreeMap::new(),
@@ -223,6 +246,7 @@ impl Hub {
                 state.waiters.remove(&change.id);
             }
         }
+        self.pump_leases(now, state);
         let newest = state.ring.newest();
         self.0.newest.send_if_modified(|known| std::mem::replace(known, newest) != newest);
     }

@@ -12,7 +12,7 @@ use super::room::{Meter, Room};
 use super::sessions::observation;
 use super::{Hub, State};
 use crate::core::registry::Presence;
-use crate::core::{commands, registry};
+use crate::core::{commands, lease, registry};
 
 /// Command deadlines are kept to this.
 const TICK: Duration = Duration::from_millis(100);
@@ -59,8 +59,9 @@ impl Hub {
         let mut state = self.state();
         if state.commands.wakes_at().is_some_and(|wake| wake <= now) {
             state.commands.handle(now, commands::Input::Tick);
-            self.pump(now, &mut state);
         }
+        state.leases.handle(now, lease::Input::Tick);
+        self.pump(now, &mut state);
     }
 
     /// Reads every link outside the lock, then takes in what was seen.
@@ -90,8 +91,9 @@ impl Hub {
             ring.push(now, event);
         }
         self.pump(now, &mut state);
-        let State { rooms, registry, .. } = &mut *state;
+        let State { rooms, registry, leases, .. } = &mut *state;
         rooms.retain(|vehicle, _| registry.knows(vehicle));
+        leases.forget(|vehicle| registry.knows(vehicle));
         self.figures(now, &state);
         drop(state);
         self.link_figures(&seen);
@@ -105,6 +107,7 @@ impl Hub {
         }
         metrics.sessions.set(i64::try_from(state.registry.sessions()).unwrap_or(i64::MAX));
         metrics.unfinished.set(i64::try_from(state.commands.unfinished()).unwrap_or(i64::MAX));
+        metrics.leases.set(i64::try_from(state.leases.living(now)).unwrap_or(i64::MAX));
         metrics.records.set(i64::try_from(state.commands.len()).unwrap_or(i64::MAX));
     }
 

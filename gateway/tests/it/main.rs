@@ -6,5 +6,6 @@
 mod commands;
 mod events;
 mod hostile;
+mod lease;
 mod support;
 mod vehicles;

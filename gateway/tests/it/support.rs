@@ -9,7 +9,10 @@ use carriageway_gateway::auth::{Grant, mint, unix_now};
 use carriageway_gateway::certs::Folder;
 use carriageway_gateway::config::Config;
 use carriageway_gateway::serve::{Running, serve};
-use carriageway_proto::{Class, CloseCode, Command, Epoch, Message, Outcome, Phase, Value};
+use carriageway_proto::{
+    Class, CloseCode, Command, ControlFrame, Desired, DrivePhase, DriveState, Epoch, Lease, Message, Moment,
+    Outcome, Phase, Rearm, SafeCause, Token, Value,
+};
 use carriageway_transport::clock::BootClock;
 use carriageway_transport::core::Session;
 use carriageway_transport::core::connection::{ConnectionId, Ended, Event};
@@ -86,7 +89,7 @@ impl Gateway {
             iss: None,
             iat: unix_now(),
             exp: unix_now() + 600,
-            scope: "observe command:*".into(),
+            scope: "observe command:* drive".into(),
             vehicles: vec!["*".into()],
         };
         change(&mut grant);
@@ -218,6 +221,20 @@ impl Gateway {
         vehicle
     }
 
+    /// A vehicle over QUIC that is online, stands, and can be driven.
+    pub(crate) async fn drivable(&self, id: &str) -> Vehicle {
+        let vehicle = self.vehicle(id, Habit::Obey).await;
+        vehicle.act(Act::Say(standing(0, 7))).await;
+        let path = format!("/v1/vehicles/{id}/drive");
+        until(async || self.get(&path).await.body["state_current"] == true).await;
+        vehicle
+    }
+
+    pub(crate) async fn post(&self, token: &str, path: &str, body: &Json) -> Answer {
+        let request = self.bare(Method::POST, path).bearer_auth(token).json(body);
+        Answer::of(request.send().await.unwrap()).await
+    }
+
     pub(crate) async fn until_presence(&self, id: &str, presence: &str) {
         let path = format!("/v1/vehicles/{id}");
         until(async || self.get(&path).await.body["presence"] == *presence).await;
@@ -295,6 +312,11 @@ pub(crate) enum Act {
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) commands: Vec<Command>,
+    pub(crate) leases: Vec<Lease>,
+    pub(crate) rearms: Vec<Rearm>,
+    pub(crate) desired: Vec<Desired>,
+    /// Control, each with the vehicle's own clock when it came.
+    pub(crate) controls: Vec<(ControlFrame, Moment)>,
     pub(crate) established: Vec<(Epoch, bool)>,
     pub(crate) ended: Option<Ended>,
     pub(crate) closed_by: Option<CloseCode>,
@@ -334,6 +356,13 @@ impl Vehicle {
     pub(crate) fn executed(&self) -> usize {
         self.seen.lock().unwrap().commands.len()
     }
+}
+
+/// The words of a vehicle that stands and has seen this token.
+pub(crate) fn standing(token: u64, nonce: u64) -> Message {
+    let (phase, cause) = (DrivePhase::Safe, Some(SafeCause::Start));
+    let nonce = std::num::NonZeroU64::new(nonce);
+    Message::DriveState(DriveState { phase, cause, nonce, token: Token::granted(token) })
 }
 
 fn outcome(key: &str, phase: Phase) -> Message {
@@ -426,11 +455,21 @@ impl Driver {
     }
 
     fn say(&mut self, message: &Message) {
-        let class = if matches!(message, Message::Chunk(_)) { Class::Bulk } else { Class::Body };
+        let class = match message {
+            Message::Chunk(_) => Class::Bulk,
+            Message::DriveState(_) => Class::Safety,
+            Message::StateReport(_) => Class::Config,
+            Message::Command(_)
+            | Message::Outcome(_)
+            | Message::Cancel(_)
+            | Message::Lease(_)
+            | Message::Rearm(_)
+            | Message::Desired(_) => Class::Body,
+        };
         self.session.send(class, message.encode(), None).unwrap();
     }
 
-    fn drain(&mut self) -> Option<carriageway_proto::Moment> {
+    fn drain(&mut self) -> Option<Moment> {
         loop {
             match self.session.poll(self.clock.now()) {
                 Output::Transmit(_, channel, frame) => {
@@ -455,9 +494,7 @@ impl Driver {
                 self.seen.lock().unwrap().established.push((epoch, resumed));
             }
             Happening::Message { payload, .. } => {
-                if let Ok(Message::Command(command)) = Message::decode(payload) {
-                    self.command(command);
-                }
+                self.message(Message::decode(payload).unwrap());
             }
             Happening::Ended(ended) => {
                 let mut seen = self.seen.lock().unwrap();
@@ -466,11 +503,32 @@ impl Driver {
                 }
                 seen.ended = Some(ended);
             }
+            Happening::Control(frame) => {
+                let now = self.clock.now();
+                self.seen.lock().unwrap().controls.push((frame, now));
+            }
             Happening::Moved { .. }
             | Happening::Gap { .. }
             | Happening::Signals(_)
-            | Happening::Control(_)
             | Happening::Settled { .. } => {}
+        }
+    }
+
+    fn message(&mut self, message: Message) {
+        let mut seen = self.seen.lock().unwrap();
+        match message {
+            Message::Command(command) => {
+                drop(seen);
+                self.command(command);
+            }
+            Message::Lease(lease) => seen.leases.push(lease),
+            Message::Rearm(rearm) => seen.rearms.push(rearm),
+            Message::Desired(desired) => seen.desired.push(desired),
+            Message::Cancel(_)
+            | Message::Outcome(_)
+            | Message::Chunk(_)
+            | Message::DriveState(_)
+            | Message::StateReport(_) => {}
         }
     }
 
