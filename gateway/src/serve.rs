@@ -103,8 +103,7 @@ pub async fn serve(config: &Config) -> Result<Running, ServeError> {
     let api = Api::new(hub.clone(), verifier, api_limits(config), closed.clone());
     let public = tcp::Public {
         tls: TlsAcceptor::from(Arc::new(tls)),
-        router: api::router(api).merge(link_router(hub.clone())),
-        arrivals: arrivals.clone(),
+        router: api::router(api).merge(link_router(hub.clone(), arrivals.clone())),
         limits: tcp_limits(config),
         metrics: Arc::clone(&metrics),
     };

@@ -3,6 +3,7 @@
 mod body;
 mod caller;
 mod commands;
+pub mod control;
 mod events;
 pub mod internal;
 mod lease;
@@ -51,6 +52,7 @@ struct Inner {
     verifier: Verifier,
     body: BodyLimits,
     streams: Arc<Semaphore>,
+    seats: Arc<Semaphore>,
     closing: Closing,
 }
 
@@ -59,7 +61,8 @@ impl Api {
     /// true.
     pub fn new(hub: Hub, verifier: Verifier, limits: Limits, closing: Closing) -> Self {
         let streams = Arc::new(Semaphore::new(limits.event_streams));
-        Self(Arc::new(Inner { hub, verifier, body: limits.body, streams, closing }))
+        let seats = Arc::new(Semaphore::new(control::MAX_SEATS));
+        Self(Arc::new(Inner { hub, verifier, body: limits.body, streams, seats, closing }))
     }
 
     fn hub(&self) -> &Hub {
@@ -82,6 +85,10 @@ impl Api {
         Arc::clone(&self.0.streams).try_acquire_owned().ok()
     }
 
+    fn seat_permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.seats).try_acquire_owned().ok()
+    }
+
     fn closing(&self) -> Closing {
         self.0.closing.clone()
     }
@@ -98,6 +105,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/vehicles/{id}/control-lease", post(lease::lease))
         .route("/v1/vehicles/{id}/rearm", post(lease::rearm))
         .route("/v1/vehicles/{id}/drive", get(lease::show))
+        .route("/v1/vehicles/{id}/control", get(control::open))
         .route("/v1/commands/{id}", get(commands::show))
         .route("/v1/events", get(events::stream))
         .layer(middleware::map_response(uncached))

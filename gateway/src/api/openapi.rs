@@ -6,7 +6,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi as _};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{commands, events, lease, vehicles};
+use super::{commands, control, events, lease, vehicles};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -24,6 +24,7 @@ use super::{commands, events, lease, vehicles};
         lease::lease,
         lease::rearm,
         lease::show,
+        control::open,
         events::stream
     ),
     modifiers(&Bearer),

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use drive::{
-    DriveEvent, DriveStateView, DriveView, LeaseAction, LeaseEvent, LeaseRequest, LeaseView, RearmRequest,
+    ControlReport, DriveEvent, DriveStateView, DriveView, LeaseAction, LeaseEvent, LeaseRequest, LeaseView,
+    RearmRequest,
 };
 
 use super::wall::Wall;

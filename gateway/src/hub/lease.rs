@@ -7,7 +7,7 @@ use std::time::Duration;
 use carriageway_proto::{
     Class, ControlFrame, DriveState, Lease as LeaseMessage, Message, Moment, Rearm, Stamp, Token, VehicleId,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::room::Room;
 use super::sessions::{Opened, observe_in};
@@ -158,6 +158,11 @@ impl Hub {
         is_known.then(|| DriveGlance { vehicle: vehicle.clone(), is_connected, view, at })
     }
 
+    /// Changes with whatever is known of driving any vehicle.
+    pub fn driving(&self) -> watch::Receiver<u64> {
+        self.0.driving.subscribe()
+    }
+
     /// Rises with every change of what is known of driving `vehicle`, renewals apart.
     pub fn drive_version(&self, vehicle: &VehicleId) -> u64 {
         self.state().leases.view(self.now(), vehicle).version
@@ -204,6 +209,7 @@ impl Hub {
                 Output::NotGranted { vehicle, token, why } => answer(state, vehicle, token, Err(why)),
                 Output::Tell { vehicle, lease, over } => self.tell_lease(state, &vehicle, &lease, over),
                 Output::Drive { vehicle, state: said } => {
+                    self.0.driving.send_modify(|changes| *changes += 1);
                     self.pace(now, state, Event::Drive { vehicle, state: said });
                 }
                 Output::Audit(audit) => self.audit(now, state, audit),
@@ -240,6 +246,7 @@ impl Hub {
                 tracing::info!(%vehicle, %token, operator, change = name, "lease");
             }
         }
+        self.0.driving.send_modify(|changes| *changes += 1);
         self.0.metrics.lease(name);
         state.ring.push(now, Event::Lease(audit));
     }

@@ -165,6 +165,8 @@ struct Inner {
     draining: AtomicBool,
     /// The place of the newest event.
     newest: watch::Sender<EventId>,
+    /// Changes with whatever is known of driving any vehicle.
+    driving: watch::Sender<u64>,
     state: Mutex<State>,
 }
 
@@ -200,7 +202,9 @@ impl Hub {
         };
         let newest = watch::Sender::new(state.ring.newest());
         let draining = AtomicBool::new(false);
-        Self(Arc::new(Inner { clock, settings, metrics, random, draining, newest, state: Mutex::new(state) }))
+        let driving = watch::Sender::new(0);
+        let state = Mutex::new(state);
+        Self(Arc::new(Inner { clock, settings, metrics, random, draining, newest, driving, state }))
     }
 
     /// The clock that everything here is told by.
@@ -215,6 +219,11 @@ impl Hub {
 
     fn now(&self) -> Moment {
         self.0.clock.now()
+    }
+
+    /// Sixteen bytes that nobody has had before.
+    pub(crate) fn fresh_id(&self) -> [u8; 16] {
+        self.chance()
     }
 
     fn chance<const N: usize>(&self) -> [u8; N] {

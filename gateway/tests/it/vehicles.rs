@@ -104,6 +104,7 @@ async fn the_api_describes_itself_without_the_internet() {
         "/v1/vehicles/{id}/control-lease",
         "/v1/vehicles/{id}/rearm",
         "/v1/vehicles/{id}/drive",
+        "/v1/vehicles/{id}/control",
         "/v1/commands/{id}",
         "/v1/events",
     ] {

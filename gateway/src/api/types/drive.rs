@@ -1,11 +1,14 @@
 //! Driving over HTTP and the control socket: leases, and whether a vehicle can be driven.
 
+use std::collections::BTreeMap;
+
 use carriageway_proto::{DriveState, Token};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::millis;
 use crate::api::wall::Wall;
+use crate::core::control::Tally;
 use crate::core::lease::{Audit, Change, End, Lease, Told};
 use crate::hub::{DriveGlance, change_name};
 
@@ -176,4 +179,26 @@ pub struct DriveEvent {
     pub state: DriveStateView,
     /// When.
     pub at: String,
+}
+
+/// What the gateway tells on a control socket, as text: at every change, and every second.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ControlReport {
+    /// Who drives, and whether it can be driven.
+    #[serde(flatten)]
+    pub drive: DriveView,
+    /// Smoothed round trip between gateway and vehicle.
+    pub rtt_ms: Option<f64>,
+    /// Control frames of this socket passed on.
+    pub relayed: u64,
+    /// Control frames of this socket dropped, by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
+}
+
+impl ControlReport {
+    /// What is known now, and what became of this socket's frames.
+    pub fn of(drive: DriveView, rtt_ms: Option<f64>, tally: &Tally) -> Self {
+        let dropped = tally.dropped().map(|(why, count)| (why.name(), count)).collect();
+        Self { drive, rtt_ms, relayed: tally.relayed(), dropped }
+    }
 }

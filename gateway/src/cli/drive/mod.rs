@@ -1,0 +1,4 @@
+//! `carriageway-gateway drive`: steer a vehicle from a terminal.
+
+pub mod place;
+pub mod socket;
