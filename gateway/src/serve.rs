@@ -18,7 +18,7 @@ use crate::auth::{KeyError, Verifier};
 use crate::certs::{self, CertError};
 use crate::closing::{self, Closer, Closing};
 use crate::config::Config;
-use crate::core::{commands, lease, registry};
+use crate::core::{commands, lease, registry, shadow};
 use crate::hub::{self, Hub};
 use crate::listeners::{link_router, tcp, udp};
 use crate::metrics::Metrics;
@@ -219,6 +219,8 @@ fn settings(config: &Config) -> hub::Settings {
             ..commands::Limits::default()
         },
         leases: lease::Limits { ttl: config.lease.ttl(), ..lease::Limits::default() },
+        // Of as many vehicles as are remembered.
+        shadows: shadow::Limits { vehicles: sessions.saturating_mul(2) },
         policies: config.policies(),
         session: link::Config {
             policies: config.policies(),

@@ -9,6 +9,7 @@ pub mod internal;
 mod lease;
 pub mod openapi;
 pub mod problem;
+mod state;
 pub mod types;
 mod vehicles;
 pub mod wall;
@@ -22,7 +23,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{get, patch, post};
 use carriageway_proto::Moment;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -106,6 +107,8 @@ pub fn router(api: Api) -> Router {
         .route("/v1/vehicles/{id}/rearm", post(lease::rearm))
         .route("/v1/vehicles/{id}/drive", get(lease::show))
         .route("/v1/vehicles/{id}/control", get(control::open))
+        .route("/v1/vehicles/{id}/state", get(state::show))
+        .route("/v1/vehicles/{id}/state/desired", patch(state::patch))
         .route("/v1/commands/{id}", get(commands::show))
         .route("/v1/events", get(events::stream))
         .layer(middleware::map_response(uncached))

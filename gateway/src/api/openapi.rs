@@ -6,7 +6,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi as _};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{commands, control, events, lease, vehicles};
+use super::{commands, control, events, lease, state, vehicles};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -25,6 +25,8 @@ use super::{commands, control, events, lease, vehicles};
         lease::rearm,
         lease::show,
         control::open,
+        state::show,
+        state::patch,
         events::stream
     ),
     modifiers(&Bearer),

@@ -9,3 +9,4 @@ pub mod control;
 pub mod lease;
 pub mod registry;
 pub mod ring;
+pub mod shadow;

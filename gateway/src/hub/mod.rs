@@ -7,6 +7,7 @@ mod commands;
 mod lease;
 mod room;
 mod sessions;
+mod shadow;
 mod sweep;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use crate::core::commands::{CommandId, Commands, Record};
 use crate::core::lease::{self as core_lease, Audit, Leases};
 use crate::core::registry::{self, Registry, View};
 use crate::core::ring::{EventId, Read, Ring};
+use crate::core::shadow::{self as core_shadow, Shadows};
 use crate::core::{commands as core_commands, registry as core_registry};
 use crate::metrics::Metrics;
 
@@ -34,6 +36,7 @@ pub(crate) use lease::change_name;
 pub use lease::{DriveGlance, LeaseError};
 pub use room::LinkView;
 pub use sessions::{Entry, Opened};
+pub use shadow::{StateError, StateGlance};
 
 use room::Room;
 use sessions::observe_in;
@@ -50,6 +53,8 @@ pub struct Settings {
     pub commands: core_commands::Limits,
     /// Limits of leases.
     pub leases: core_lease::Limits,
+    /// Limits of desired and reported states.
+    pub shadows: core_shadow::Limits,
     /// The policy of each class.
     pub policies: PolicyTable,
     /// The sessions' knobs.
@@ -66,6 +71,7 @@ impl Default for Settings {
             registry: core_registry::Limits::default(),
             commands: core_commands::Limits::default(),
             leases: core_lease::Limits::default(),
+            shadows: core_shadow::Limits::default(),
             policies: PolicyTable::defaults(),
             session: link::Config::default(),
             event_backlog: 4_096,
@@ -115,6 +121,17 @@ pub enum Event {
         /// Its words.
         state: DriveState,
     },
+    /// A vehicle's desired or reported state changed.
+    State {
+        /// Whose.
+        vehicle: VehicleId,
+        /// The version of what is desired.
+        version: u64,
+        /// The newest that the vehicle has answered.
+        answered: u64,
+        /// Whether all that is desired is reported so.
+        is_in_sync: bool,
+    },
 }
 
 /// What happened to a session.
@@ -135,7 +152,8 @@ impl Event {
             Self::Presence { vehicle, .. }
             | Self::Session { vehicle, .. }
             | Self::Link { vehicle, .. }
-            | Self::Drive { vehicle, .. } => vehicle,
+            | Self::Drive { vehicle, .. }
+            | Self::State { vehicle, .. } => vehicle,
             Self::Lease(audit) => &audit.vehicle,
             Self::Command(record) => &record.request.vehicle,
         }
@@ -176,6 +194,11 @@ struct State {
     leases: Leases,
     /// Takes that wait for their token to be on disk.
     takes: lease::Takes,
+    shadows: Shadows,
+    /// Changes of desired states that wait to be on disk.
+    patches: shadow::Patches,
+    /// Desired states under way.
+    desired: BTreeMap<(SessionId, Ticket), VehicleId>,
     ring: Ring<Event>,
     rooms: BTreeMap<VehicleId, Room>,
     /// Messages under way, by the session that numbers them.
@@ -195,6 +218,9 @@ impl Hub {
             commands: Commands::new(settings.commands, settings.policies),
             leases: Leases::new(settings.leases, None),
             takes: lease::Takes::new(),
+            shadows: Shadows::new(settings.shadows, clock.boot(), None),
+            patches: shadow::Patches::new(),
+            desired: BTreeMap::new(),
             rooms: BTreeMap::new(),
             tickets: BTreeMap::new(),
             waiters: BTreeMap::new(),
@@ -256,6 +282,7 @@ impl Hub {
             }
         }
         self.pump_leases(now, state);
+        self.pump_shadows(now, state);
         let newest = state.ring.newest();
         self.0.newest.send_if_modified(|known| std::mem::replace(known, newest) != newest);
     }

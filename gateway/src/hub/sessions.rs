@@ -14,8 +14,8 @@ use super::room::{Live, Meter, Room};
 use super::{Event, Hub, SessionChange, State, lock};
 use crate::core::board::{Board, Update};
 use crate::core::commands::{self, Delivery, Heard};
-use crate::core::lease;
 use crate::core::registry::{self, Admission};
+use crate::core::{lease, shadow};
 
 /// What a greeted connection gets.
 pub enum Entry {
@@ -147,6 +147,7 @@ impl Hub {
         self.tell_session(opened, change);
         self.observe(&opened.vehicle);
         self.leases_established(opened);
+        self.shadows_established(opened);
     }
 
     fn tell_session(&self, opened: &Opened, change: SessionChange) {
@@ -173,6 +174,7 @@ impl Hub {
             Event::Presence { .. } | Event::Session { .. } | Event::Command(_) | Event::Lease(_) => 0,
             Event::Link { .. } => 1,
             Event::Drive { .. } => 2,
+            Event::State { .. } => 3,
         };
         let (event, gave_up) = room.pacers[pacer].offer(now, event);
         self.0.metrics.dropped("events", "superseded", u64::from(gave_up));
@@ -219,8 +221,7 @@ impl Hub {
                 metrics.dropped("receive", "command_from_vehicle", 1);
             }
             Ok(Message::DriveState(state)) => self.drive_state(opened, state),
-            // This version keeps no desired state.
-            Ok(Message::StateReport(_)) => metrics.dropped("receive", "unasked", 1),
+            Ok(Message::StateReport(report)) => self.state_report(opened, report),
             Err(error) => {
                 tracing::debug!(%vehicle, %class, %error, "a message that is none");
                 metrics.dropped("receive", "bad_message", 1);
@@ -259,6 +260,11 @@ impl Hub {
     fn settled(&self, session: SessionId, ticket: Ticket, fate: Fate) {
         let now = self.now();
         let mut state = self.state();
+        if let Some(vehicle) = state.desired.remove(&(session, ticket)) {
+            let arrived = matches!(fate, Fate::Acknowledged);
+            state.shadows.handle(now, shadow::Input::Settled { vehicle, arrived });
+            return self.pump(now, &mut state);
+        }
         let Some(id) = state.tickets.remove(&(session, ticket)) else { return };
         state.commands.handle(now, commands::Input::Delivery(id, delivery(fate)));
         self.pump(now, &mut state);
@@ -299,6 +305,8 @@ impl Hub {
         let input = registry::Input::Ended { vehicle: vehicle.clone(), session };
         state.registry.handle(now, input);
         state.leases.handle(now, lease::Input::Ended { vehicle: vehicle.clone(), epoch });
+        state.desired.retain(|(over, _), _| *over != session);
+        state.shadows.handle(now, shadow::Input::Ended { vehicle: vehicle.clone(), epoch });
         let change = SessionChange::Ended(why.into());
         self.pace(now, &mut state, Event::Session { vehicle: vehicle.clone(), session, epoch, change });
         self.pump(now, &mut state);

@@ -12,7 +12,7 @@ use super::room::{Meter, Room};
 use super::sessions::observation;
 use super::{Hub, State};
 use crate::core::registry::Presence;
-use crate::core::{commands, lease, registry};
+use crate::core::{commands, lease, registry, shadow};
 
 /// Command deadlines are kept to this.
 const TICK: Duration = Duration::from_millis(100);
@@ -91,9 +91,12 @@ impl Hub {
             ring.push(now, event);
         }
         self.pump(now, &mut state);
-        let State { rooms, registry, leases, .. } = &mut *state;
+        let State { rooms, registry, leases, shadows, .. } = &mut *state;
         rooms.retain(|vehicle, _| registry.knows(vehicle));
         leases.forget(|vehicle| registry.knows(vehicle));
+        shadows.forget(|vehicle| registry.knows(vehicle));
+        state.shadows.handle(now, shadow::Input::Tick);
+        self.pump(now, &mut state);
         self.figures(now, &state);
         drop(state);
         self.link_figures(&seen);

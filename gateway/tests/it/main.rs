@@ -8,5 +8,6 @@ mod control;
 mod events;
 mod hostile;
 mod lease;
+mod state;
 mod support;
 mod vehicles;

@@ -105,6 +105,8 @@ async fn the_api_describes_itself_without_the_internet() {
         "/v1/vehicles/{id}/rearm",
         "/v1/vehicles/{id}/drive",
         "/v1/vehicles/{id}/control",
+        "/v1/vehicles/{id}/state",
+        "/v1/vehicles/{id}/state/desired",
         "/v1/commands/{id}",
         "/v1/events",
     ] {

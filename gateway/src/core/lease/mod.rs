@@ -17,7 +17,7 @@ mod place;
 mod tests;
 mod words;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU64;
 use std::time::Duration;
 
@@ -48,7 +48,9 @@ impl Default for Limits {
 pub struct Leases {
     limits: Limits,
     vehicles: BTreeMap<VehicleId, Place>,
-    /// Of those, how many have a token that must be remembered.
+    /// Of those, the ones whose lease has not ended.
+    held: BTreeSet<VehicleId>,
+    /// Of all, how many have a token that must be remembered.
     remembered: usize,
     outputs: VecDeque<Output>,
 }
@@ -58,7 +60,8 @@ impl Leases {
     pub fn new(limits: Limits, kept: impl IntoIterator<Item = (VehicleId, Token)>) -> Self {
         let places = kept.into_iter().map(|(vehicle, token)| (vehicle, Place::after(token)));
         let vehicles: BTreeMap<_, _> = places.collect();
-        Self { limits, remembered: vehicles.len(), vehicles, outputs: VecDeque::new() }
+        let (remembered, held) = (vehicles.len(), BTreeSet::new());
+        Self { limits, vehicles, held, remembered, outputs: VecDeque::new() }
     }
 
     /// How long a lease lives after its grant or renewal.
@@ -172,7 +175,7 @@ impl Leases {
 
     /// Leases that live at `now`.
     pub fn living(&self, now: Moment) -> usize {
-        self.vehicles.values().filter(|place| place.lease().is_some_and(|lease| lease.lives(now))).count()
+        self.held.iter().filter(|vehicle| self.lease(now, vehicle).is_some()).count()
     }
 
     /// Takes in what happened; drain [`Leases::poll`] afterwards.
@@ -221,6 +224,7 @@ impl Leases {
         }
         if let Some(place) = self.vehicles.get_mut(vehicle) {
             place.grant(lease.clone());
+            self.held.insert(vehicle.clone());
         }
         self.audit(vehicle, &lease, Change::Granted { over });
         self.outputs.push_back(Output::Granted { vehicle: vehicle.clone(), lease });
@@ -260,9 +264,8 @@ impl Leases {
     }
 
     fn tick(&mut self, now: Moment) {
-        let is_over = |place: &Place| place.lease().is_some_and(|lease| !lease.lives(now));
         let over: Vec<_> =
-            self.vehicles.iter().filter(|(_, place)| is_over(place)).map(|(id, _)| id.clone()).collect();
+            self.held.iter().filter(|vehicle| self.lease(now, vehicle).is_none()).cloned().collect();
         for vehicle in over {
             self.end(&vehicle, End::Expired);
         }
@@ -279,6 +282,7 @@ impl Leases {
     fn end(&mut self, vehicle: &VehicleId, end: End) {
         let Some(place) = self.vehicles.get_mut(vehicle) else { return };
         let Some(lease) = place.end() else { return };
+        self.held.remove(vehicle);
         // A newer grant says so by itself; another gateway's is none of ours to end.
         let is_told = match end {
             End::Released | End::Expired => place.is_heard(),
