@@ -36,6 +36,8 @@ pub struct Config {
     pub drain: Drain,
     /// Leases to drive.
     pub lease: Lease,
+    /// What is kept across restarts.
+    pub store: Store,
     /// Changes to the policy of single classes, by the class's name.
     pub classes: BTreeMap<String, ClassOverride>,
     /// QUIC connections.
@@ -203,6 +205,20 @@ impl Lease {
     /// [`ttl_ms`](Self::ttl_ms) as a duration.
     pub fn ttl(&self) -> Duration {
         Duration::from_millis(self.ttl_ms.into())
+    }
+}
+
+/// What is kept across restarts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// The file. One gateway at a time has it open; its directory must exist.
+    pub path: PathBuf,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { path: "gateway.db".into() }
     }
 }
 

@@ -1,8 +1,8 @@
 //! The Carriageway server: vehicles on one side, operators on the other.
 //!
 //! [`core`] holds its decisions as pure state machines. Around it, behind the feature `shell`: the
-//! [`hub`] where they meet the clock and the sessions, the listeners, the HTTP API, configuration and
-//! tokens; [`serve`] puts it all together.
+//! [`hub`] where they meet the clock and the sessions, the [`store`] that outlives the process, the
+//! listeners, the HTTP API, configuration and tokens; [`serve`] puts it all together.
 
 pub mod core;
 
@@ -30,3 +30,5 @@ pub mod page;
 pub mod serve;
 #[cfg(feature = "shell")]
 pub mod sessions;
+#[cfg(feature = "shell")]
+pub mod store;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,10 +20,11 @@ use crate::certs::{self, CertError};
 use crate::closing::{self, Closer, Closing};
 use crate::config::Config;
 use crate::core::{commands, lease, registry, shadow};
-use crate::hub::{self, Hub};
+use crate::hub::{self, Hub, Kept, desired_in};
 use crate::listeners::{link_router, tcp, udp};
 use crate::metrics::Metrics;
 use crate::sessions;
+use crate::store::{Sqlite, Store, StoreError};
 
 /// Of the drain's deadline, this much is kept for the goodbyes themselves.
 const FAREWELL: Duration = Duration::from_millis(1_500);
@@ -45,6 +47,9 @@ pub enum ServeError {
     /// The QUIC secret.
     #[error(transparent)]
     Secret(#[from] CertError),
+    /// What is kept across restarts.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A UDP port.
     #[error(transparent)]
     Udp(#[from] quic::ListenError),
@@ -97,7 +102,8 @@ pub async fn serve(config: &Config) -> Result<Running, ServeError> {
         (address(&tcp_listener, config.listen.tcp), address(&internal_listener, config.listen.internal));
 
     let metrics = Arc::new(Metrics::new());
-    let hub = Hub::new(settings(config), clock, Arc::clone(&metrics));
+    let kept = kept(&config.store.path)?;
+    let hub = Hub::with_kept(settings(config), clock, Arc::clone(&metrics), kept);
     let (closing, closed) = closing::pair();
     let (arrivals, supervisor) = sessions::supervise(hub.clone(), session_limits(config));
     let api = Api::new(hub.clone(), verifier, api_limits(config), closed.clone());
@@ -165,9 +171,23 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|source| ServeError::Tcp { address, source })
 }
 
+/// What the store holds, and its thread.
+fn kept(path: &Path) -> Result<Kept, StoreError> {
+    let (disk, loaded) = Sqlite::open(path)?;
+    let desired = loaded.desired.into_iter().map(|(vehicle, document)| {
+        let why = || format!("the desired state of {vehicle} cannot be read");
+        let desired =
+            desired_in(document).ok_or_else(|| StoreError::Damaged { path: path.into(), why: why() })?;
+        Ok((vehicle, desired))
+    });
+    let desired = desired.collect::<Result<_, StoreError>>()?;
+    Ok(Kept { store: Some(Store::start(disk)?), tokens: loaded.tokens, desired })
+}
+
 async fn keep_time(hub: Hub, mut closing: Closing) {
     tokio::select! {
-        () = hub.keep_time() => {}
+        () = hub.clone().keep_time() => {}
+        () = hub.keep_disk() => {}
         () = closing.wait() => {}
     }
 }

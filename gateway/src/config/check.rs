@@ -56,6 +56,11 @@ impl Config {
             let what = "shorter, and a lost renewal or two end the lease; longer, and nobody else can drive";
             findings.add("lease.ttl_ms", what, "give it 500 to 10000");
         }
+        let folder = self.store.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if folder.is_some_and(|folder| !folder.is_dir()) {
+            let what = format!("there is no directory for {}", self.store.path.display());
+            findings.add("store.path", what, "make it, or name a file in another one");
+        }
         for (name, change) in &self.classes {
             class(name, *change, &mut findings);
         }

@@ -4,6 +4,7 @@
 //! The cores decide; the hub reads the clock, draws the chance, and does what they say.
 
 mod commands;
+mod disk;
 mod lease;
 mod room;
 mod sessions;
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use carriageway_proto::{DriveState, Epoch, Moment, PolicyTable, SessionId, VehicleId};
+use carriageway_proto::{Desired, DriveState, Epoch, Moment, PolicyTable, SessionId, Token, VehicleId};
 use carriageway_transport::clock::BootClock;
 use carriageway_transport::core::connection::Transport;
 use carriageway_transport::link::{self, Ticket};
@@ -30,8 +31,10 @@ use crate::core::ring::{EventId, Read, Ring};
 use crate::core::shadow::{self as core_shadow, Shadows};
 use crate::core::{commands as core_commands, registry as core_registry};
 use crate::metrics::Metrics;
+use crate::store::Store;
 
 pub use commands::{Submission, Waiting};
+pub(crate) use disk::desired_in;
 pub(crate) use lease::change_name;
 pub use lease::{DriveGlance, LeaseError};
 pub use room::LinkView;
@@ -78,6 +81,17 @@ impl Default for Settings {
             retry_after: Duration::from_secs(1),
         }
     }
+}
+
+/// What is kept across restarts, and where.
+#[derive(Default)]
+pub struct Kept {
+    /// The disk; without one nothing is kept.
+    pub store: Option<Store>,
+    /// The highest token of each vehicle's lease.
+    pub tokens: Vec<(VehicleId, Token)>,
+    /// The desired states.
+    pub desired: Vec<(VehicleId, Desired)>,
 }
 
 /// Something that watchers are told.
@@ -185,6 +199,7 @@ struct Inner {
     newest: watch::Sender<EventId>,
     /// Changes with whatever is known of driving any vehicle.
     driving: watch::Sender<u64>,
+    disk: disk::Disk,
     state: Mutex<State>,
 }
 
@@ -208,17 +223,22 @@ struct State {
 }
 
 impl Hub {
-    /// A hub without vehicles.
+    /// A hub without vehicles, and without a disk: it grants no leases and keeps no desired states.
     pub fn new(settings: Settings, clock: BootClock, metrics: Arc<Metrics>) -> Self {
+        Self::with_kept(settings, clock, metrics, Kept::default())
+    }
+
+    /// A hub that goes on with what is on disk.
+    pub fn with_kept(settings: Settings, clock: BootClock, metrics: Arc<Metrics>, kept: Kept) -> Self {
         let random = SystemRandom::new();
         let run = u32::from_be_bytes(draw(&random));
         let ring = Ring::new(run, settings.event_backlog);
         let state = State {
             registry: Registry::new(settings.registry),
             commands: Commands::new(settings.commands, settings.policies),
-            leases: Leases::new(settings.leases, None),
+            leases: Leases::new(settings.leases, kept.tokens),
             takes: lease::Takes::new(),
-            shadows: Shadows::new(settings.shadows, clock.boot(), None),
+            shadows: Shadows::new(settings.shadows, clock.boot(), kept.desired),
             patches: shadow::Patches::new(),
             desired: BTreeMap::new(),
             rooms: BTreeMap::new(),
@@ -228,9 +248,9 @@ impl Hub {
         };
         let newest = watch::Sender::new(state.ring.newest());
         let draining = AtomicBool::new(false);
-        let driving = watch::Sender::new(0);
+        let (driving, disk) = (watch::Sender::new(0), disk::Disk::new(kept.store));
         let state = Mutex::new(state);
-        Self(Arc::new(Inner { clock, settings, metrics, random, draining, newest, driving, state }))
+        Self(Arc::new(Inner { clock, settings, metrics, random, draining, newest, driving, disk, state }))
     }
 
     /// The clock that everything here is told by.

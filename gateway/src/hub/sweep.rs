@@ -30,6 +30,14 @@ struct Watched {
 }
 
 impl Hub {
+    /// Takes in what the disk says; never returns, whatever breaks.
+    pub async fn keep_disk(self) {
+        loop {
+            self.0.disk.answered().await;
+            self.survive("disk", || self.hear_disk());
+        }
+    }
+
     /// Keeps time for the hub; never returns, whatever breaks.
     pub async fn keep_time(self) {
         let mut round = 0_u32;

@@ -157,3 +157,17 @@ async fn a_grant_of_another_gateway_ends_the_lease_here() {
     until(async || gateway.post(&ada, LEASE, &with("renew", 1)).await.status == 409).await;
     assert_eq!(gateway.post(&ada, LEASE, &take()).await.body["token"], 42);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_gateway_grants_higher_tokens() {
+    let mut gateway = patient().await;
+    let vehicle = gateway.drivable("truck").await;
+    let ada = gateway.token();
+    assert_eq!(gateway.post(&ada, LEASE, &take()).await.body["token"], 1);
+    drop(vehicle);
+    gateway.restart().await;
+    let _vehicle = gateway.drivable("truck").await;
+    let ada = gateway.token();
+    assert_eq!(gateway.post(&ada, LEASE, &with("renew", 1)).await.problem(), (409, "no-lease"));
+    assert_eq!(gateway.post(&ada, LEASE, &take()).await.body["token"], 2, "the vehicle claims none");
+}

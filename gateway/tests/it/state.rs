@@ -91,3 +91,18 @@ async fn a_vehicle_that_was_away_is_told_the_newest_alone() {
     let wish = vehicle.seen.lock().unwrap().desired[0].values[0].clone();
     assert!(wish.ttl.unwrap().as_millis() <= 600_000, "what is left of it");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_desired_state_outlives_the_gateway() {
+    let mut gateway = Gateway::start().await;
+    let vehicle = gateway.vehicle("truck", Habit::Obey).await;
+    let bounded = json!({ LIMIT: { "value": 80, "valid_for_ms": 600_000 } });
+    assert_eq!(patch(&gateway, "\"0\"", &bounded).await.status, 200);
+    drop(vehicle);
+    gateway.restart().await;
+    let state = gateway.get(STATE).await.body;
+    assert_eq!((&state["version"], &state["delta"]), (&json!(1), &json!({ LIMIT: 80 })), "same boot");
+    let vehicle = gateway.vehicle("truck", Habit::Obey).await;
+    until(async || told(&vehicle) == [1]).await;
+    assert_eq!(patch(&gateway, "\"1\"", &json!({ LIMIT: 70 })).await.body["version"], 2);
+}
