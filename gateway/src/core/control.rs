@@ -221,6 +221,14 @@ mod tests {
         assert!(relayed(5_000, crane, "ada").is_ok());
     }
 
+    #[test]
+    fn a_pause_earns_no_more_than_a_burst() {
+        let mut tally = Tally::new(Moment::ZERO);
+        let later = Moment::ZERO + Duration::from_mins(1);
+        let passed = (0..100).filter(|_| tally.admit(later).is_ok()).count();
+        assert_eq!(passed as u64, BURST);
+    }
+
     proptest! {
         /// RATE, over every window.
         #[test]

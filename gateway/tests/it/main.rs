@@ -6,6 +6,7 @@
 mod car;
 mod commands;
 mod control;
+mod drive;
 mod events;
 mod hostile;
 mod lease;

@@ -79,8 +79,8 @@ async fn a_change_names_the_version_that_it_was_made_to() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vehicle_that_was_away_is_told_the_newest_alone() {
     let gateway = Gateway::start().await;
-    let vehicle = gateway.vehicle("truck", Habit::Obey).await;
-    drop(vehicle);
+    let away = gateway.vehicle("truck", Habit::Obey).await;
+    away.act(Act::Cut).await;
     gateway.until_presence("truck", "offline").await;
     assert_eq!(patch(&gateway, "*", &json!({ LIMIT: 70 })).await.status, 200);
     let bounded = json!({ LIMIT: { "value": 80, "valid_for_ms": 600_000 } });
