@@ -3,8 +3,8 @@
 //!
 //! The cores decide; the hub reads the clock, draws the chance, and does what they say.
 
+mod answers;
 mod commands;
-mod disk;
 mod lease;
 mod room;
 mod sessions;
@@ -33,8 +33,8 @@ use crate::core::{commands as core_commands, registry as core_registry};
 use crate::metrics::Metrics;
 use crate::store::Store;
 
+pub(crate) use answers::desired_in;
 pub use commands::{Submission, Waiting};
-pub(crate) use disk::desired_in;
 pub(crate) use lease::change_name;
 pub use lease::{DriveGlance, LeaseError};
 pub use room::LinkView;
@@ -199,7 +199,7 @@ struct Inner {
     newest: watch::Sender<EventId>,
     /// Changes with whatever is known of driving any vehicle.
     driving: watch::Sender<u64>,
-    disk: disk::Disk,
+    disk: answers::Disk,
     state: Mutex<State>,
 }
 
@@ -248,7 +248,7 @@ impl Hub {
         };
         let newest = watch::Sender::new(state.ring.newest());
         let draining = AtomicBool::new(false);
-        let (driving, disk) = (watch::Sender::new(0), disk::Disk::new(kept.store));
+        let (driving, disk) = (watch::Sender::new(0), answers::Disk::new(kept.store));
         let state = Mutex::new(state);
         Self(Arc::new(Inner { clock, settings, metrics, random, draining, newest, driving, disk, state }))
     }
