@@ -32,12 +32,14 @@ pub struct Config {
     pub auth: Auth,
     /// What it holds at most.
     pub limits: Limits,
+    /// How fast operators may command.
+    pub commands: Commands,
+    /// What outlives the gateway's process.
+    pub store: Store,
     /// How it stops.
     pub drain: Drain,
     /// Leases to drive.
     pub lease: Lease,
-    /// What is kept across restarts.
-    pub store: Store,
     /// Changes to the policy of single classes, by the class's name.
     pub classes: BTreeMap<String, ClassOverride>,
     /// QUIC connections.
@@ -158,6 +160,39 @@ impl Limits {
     }
 }
 
+/// How fast operators may command, all classes but safety together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Commands {
+    /// Commands per second of one operator over time.
+    pub operator_rate: u32,
+    /// Commands of one operator at once after a pause.
+    pub operator_burst: u32,
+}
+
+impl Default for Commands {
+    fn default() -> Self {
+        Self { operator_rate: 100, operator_burst: 1_000 }
+    }
+}
+
+/// What outlives the gateway's process: command records, desired states, lease tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// The file, which no two gateways may share. It and its directory are made where they are missing.
+    pub path: PathBuf,
+    /// Bytes that the file may have; what exceeds them is refused as by a full disk.
+    pub max_bytes: u64,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        // Two hundred thousand records of a few KiB each.
+        Self { path: "state/gateway.db".into(), max_bytes: 1 << 30 }
+    }
+}
+
 /// How the gateway stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -208,20 +243,6 @@ impl Lease {
     }
 }
 
-/// What is kept across restarts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Store {
-    /// The file. One gateway at a time has it open; its directory must exist.
-    pub path: PathBuf,
-}
-
-impl Default for Store {
-    fn default() -> Self {
-        Self { path: "gateway.db".into() }
-    }
-}
-
 /// What is different for one class; what is absent stays as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -232,7 +253,8 @@ pub struct ClassOverride {
     /// Milliseconds that a command lives if it names no ttl.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u32>,
-    /// Reserved, not applied yet: milliseconds in which a repeat of the same target is the same wish.
+    /// Milliseconds from one command to the next of the same target: what comes between is held, and the
+    /// newest of it goes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicate_window_ms: Option<u32>,
     /// Executions per second over time.
@@ -250,6 +272,9 @@ pub struct ClassOverride {
     /// Bytes waiting in one lane.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_bytes: Option<u32>,
+    /// Whether commands may wait for a vehicle that is not connected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_offline: Option<bool>,
 }
 
 impl ClassOverride {
@@ -265,6 +290,7 @@ impl ClassOverride {
             in_flight: self.in_flight.unwrap_or(policy.in_flight),
             queue_frames: self.queue_frames.unwrap_or(policy.queue_frames),
             queue_bytes: self.queue_bytes.unwrap_or(policy.queue_bytes),
+            queue_offline: self.queue_offline.unwrap_or(policy.queue_offline),
         }
     }
 
@@ -280,6 +306,7 @@ impl ClassOverride {
             in_flight: Some(policy.in_flight),
             queue_frames: Some(policy.queue_frames),
             queue_bytes: Some(policy.queue_bytes),
+            queue_offline: Some(policy.queue_offline),
         }
     }
 }

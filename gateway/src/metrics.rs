@@ -39,6 +39,13 @@ pub struct Metrics {
     pub records: Gauge,
     /// Commands without a terminal phase.
     pub unfinished: Gauge,
+    /// Commands that wait on disk for their vehicles.
+    pub queued_commands: Gauge,
+    /// 1 while the store takes nothing.
+    pub store_broken: Gauge,
+    /// Writes of the store that failed.
+    pub store_failures: Counter,
+    store_seconds: Histogram,
     queued_frames: Family<Labels<1>, Gauge>,
     queued_bytes: Family<Labels<1>, Gauge>,
     /// Leases that live.
@@ -111,6 +118,15 @@ impl Metrics {
             ),
             records: register!(r, "command_records", "Command records held"),
             unfinished: register!(r, "commands_unfinished", "Commands without a terminal phase"),
+            queued_commands: register!(r, "commands_queued", "Commands that wait on disk for their vehicles"),
+            store_broken: register!(r, "store_broken", "1 while the store on disk takes nothing"),
+            store_failures: register!(r, "store_failures", "Writes to the store that failed"),
+            store_seconds: register!(
+                r,
+                "store_seconds",
+                "Time to make command records durable, by group commit",
+                latencies()
+            ),
             queued_frames: register!(r, "queued_frames", "Frames that wait or are unacknowledged, by class"),
             queued_bytes: register!(r, "queued_bytes", "Bytes that wait or are unacknowledged, by class"),
             leases: register!(r, "leases", "Leases that live"),
@@ -176,6 +192,11 @@ impl Metrics {
     /// Counts a command that was refused.
     pub fn refused(&self, class: Class, reason: &'static str) {
         self.refusals.get_or_create(&[("class", class.name()), ("reason", reason)]).inc();
+    }
+
+    /// Times a write to the store.
+    pub fn store_written(&self, duration: Duration) {
+        self.store_seconds.observe(duration.as_secs_f64());
     }
 
     /// Counts an outcome heard from a vehicle, by what it changed.

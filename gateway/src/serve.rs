@@ -2,10 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use carriageway_proto::VehicleId;
 use carriageway_transport::clock::{BootClock, ClockError};
 use carriageway_transport::tls::{self, Authority, Credentials, Pem, TlsError};
 use carriageway_transport::{link, quic};
@@ -20,7 +20,7 @@ use crate::certs::{self, CertError};
 use crate::closing::{self, Closer, Closing};
 use crate::config::Config;
 use crate::core::{commands, lease, registry, shadow};
-use crate::hub::{self, Hub, Kept, desired_in};
+use crate::hub::{self, Held, Hub, desired_in};
 use crate::listeners::{link_router, tcp, udp};
 use crate::metrics::Metrics;
 use crate::sessions;
@@ -47,9 +47,12 @@ pub enum ServeError {
     /// The QUIC secret.
     #[error(transparent)]
     Secret(#[from] CertError),
-    /// What is kept across restarts.
+    /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A record in the store.
+    #[error(transparent)]
+    Record(#[from] hub::BadRecord),
     /// A UDP port.
     #[error(transparent)]
     Udp(#[from] quic::ListenError),
@@ -102,8 +105,8 @@ pub async fn serve(config: &Config) -> Result<Running, ServeError> {
         (address(&tcp_listener, config.listen.tcp), address(&internal_listener, config.listen.internal));
 
     let metrics = Arc::new(Metrics::new());
-    let kept = kept(&config.store.path)?;
-    let hub = Hub::with_kept(settings(config), clock, Arc::clone(&metrics), kept);
+    let (store, held) = open_store(config)?;
+    let hub = Hub::new(settings(config), clock, Arc::clone(&metrics), store, held)?;
     let (closing, closed) = closing::pair();
     let (arrivals, supervisor) = sessions::supervise(hub.clone(), session_limits(config));
     let api = Api::new(hub.clone(), verifier, api_limits(config), closed.clone());
@@ -155,6 +158,10 @@ impl Running {
         while self.hub.sessions_open() > 0 && clock.now() < goodbyes_end {
             clock.sleep_until(clock.now() + LOOK).await;
         }
+        let written_by = clock.now() + FAREWELL / 4;
+        while !self.hub.is_settled() && clock.now() < written_by {
+            clock.sleep_until(clock.now() + LOOK).await;
+        }
         self.closing.close();
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         tokio::select! {
@@ -171,17 +178,26 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|source| ServeError::Tcp { address, source })
 }
 
-/// What the store holds, and its thread.
-fn kept(path: &Path) -> Result<Kept, StoreError> {
+fn open_store(config: &Config) -> Result<(Store, Held), ServeError> {
+    let path = &config.store.path;
+    if let Some(directory) = path.parent() {
+        // Where it cannot be made, opening the file says what is wrong.
+        drop(std::fs::create_dir_all(directory));
+    }
     let (disk, loaded) = Sqlite::open(path)?;
+    disk.limit(config.store.max_bytes)?;
+    tracing::info!(path = %path.display(), commands = loaded.commands.len(), "the store is open");
+    let damaged = |vehicle: &VehicleId| StoreError::Damaged {
+        path: path.clone(),
+        why: format!("the desired state of {vehicle} cannot be read"),
+    };
     let desired = loaded.desired.into_iter().map(|(vehicle, document)| {
-        let why = || format!("the desired state of {vehicle} cannot be read");
-        let desired =
-            desired_in(document).ok_or_else(|| StoreError::Damaged { path: path.into(), why: why() })?;
+        let desired = desired_in(document).ok_or_else(|| damaged(&vehicle))?;
         Ok((vehicle, desired))
     });
     let desired = desired.collect::<Result<_, StoreError>>()?;
-    Ok(Kept { store: Some(Store::start(disk)?), tokens: loaded.tokens, desired })
+    let held = Held { commands: loaded.commands, tokens: loaded.tokens, desired };
+    Ok((Store::start(disk)?, held))
 }
 
 async fn keep_time(hub: Hub, mut closing: Closing) {
@@ -236,6 +252,8 @@ fn settings(config: &Config) -> hub::Settings {
             records,
             // One vehicle's operators must not use up everybody's.
             per_vehicle: (records / 10).max(1_000),
+            operator_rate: config.commands.operator_rate,
+            operator_burst: config.commands.operator_burst,
             ..commands::Limits::default()
         },
         leases: lease::Limits { ttl: config.lease.ttl(), ..lease::Limits::default() },

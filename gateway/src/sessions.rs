@@ -253,14 +253,12 @@ async fn lived(hub: &Hub, opened: &mut Opened) {
 
 #[cfg(test)]
 mod tests {
-    use carriageway_transport::clock::BootClock;
 
     use super::*;
-    use crate::hub::Settings;
 
     #[tokio::test]
     async fn a_session_that_panics_is_over_and_the_hub_knows() {
-        let hub = Hub::new(Settings::default(), BootClock::system().unwrap(), Arc::new(Metrics::new()));
+        let hub = Hub::for_test();
         let vehicle = "truck".parse().unwrap();
         let opened = Opened::driven_by(&hub, &vehicle, async { panic!("a broken invariant") });
         assert_eq!(hub.sessions_open(), 1);

@@ -174,6 +174,8 @@ pub struct Policy {
     pub queue_frames: u32,
     /// Bytes that may wait in one lane, sent but unacknowledged ones included.
     pub queue_bytes: u32,
+    /// Whether a command may wait at the gateway for a vehicle that is not connected.
+    pub queue_offline: bool,
 }
 
 /// The policy of every class.
@@ -199,21 +201,25 @@ fn default_policy(class: Class) -> Policy {
         in_flight: 16,
         queue_frames: 64,
         queue_bytes: 64 * KIB,
+        queue_offline: true,
     };
     match class {
-        Class::Session => Policy { priority: 70, rate_per_second: None, ..ordinary },
+        Class::Session => Policy { priority: 70, rate_per_second: None, queue_offline: false, ..ordinary },
         // Never debounced, never rate-limited, never shed: the queue's bound is all that holds it.
         Class::Safety => Policy {
             priority: 60,
             ttl: Some(2 * SECOND),
             duplicate_window: Duration::ZERO,
             rate_per_second: None,
+            queue_offline: false,
             ..ordinary
         },
         Class::Drive => Policy {
             priority: 50,
             ttl: Some(Duration::from_millis(500)),
             duplicate_window: Duration::ZERO,
+            // What somebody wanted of a vehicle that moved on must not move it later.
+            queue_offline: false,
             ..ordinary
         },
         Class::Body => Policy { priority: 40, ttl: Some(5 * SECOND), ..ordinary },
@@ -226,6 +232,7 @@ fn default_policy(class: Class) -> Policy {
             rate_per_second: None,
             queue_frames: 1_024,
             queue_bytes: 512 * KIB,
+            queue_offline: false,
             ..ordinary
         },
     }
@@ -254,6 +261,9 @@ mod tests {
             assert!(!class.is_command() || table[class].priority <= table[Class::Safety].priority);
             assert!(!class.is_command() || table[class].ttl.is_some(), "{class} would never expire");
         }
+        let queued = Class::ALL.into_iter().filter(|class| table[*class].queue_offline);
+        let expected = [Class::Body, Class::Comfort, Class::Config, Class::Diagnostics];
+        assert!(queued.eq(expected), "what moves or stops a vehicle is never kept for later");
         assert_eq!(table[Class::Safety].rate_per_second, None);
         assert_eq!(table[Class::Drive].ttl, Some(Duration::from_millis(500)));
     }

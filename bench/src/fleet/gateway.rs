@@ -54,6 +54,7 @@ fn config(options: &Options) -> Config {
     config.tls.key = options.folder.join("server.key");
     config.auth.public_key = options.folder.join("operator.pub");
     config.quic.secret = Some(options.folder.join("quic.secret"));
+    config.store.path = options.folder.join("gateway.db");
     config.drain.deadline_ms = 5_000;
     config
 }

@@ -183,6 +183,7 @@ fn gateway_config(bed: &Bed, papers: &Papers, congestion: Congestion) -> config:
     config.tls.key = papers.path("server.key");
     config.auth.public_key = papers.path("operator.pub");
     config.quic.secret = None;
+    config.store.path = papers.path("gateway.db");
     config.quic.congestion = congestion;
     config.drain.deadline_ms = 3_000;
     let raised = ClassOverride {

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
+use crate::core::commands::OnOffline;
 
 /// How much and how long.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +35,8 @@ pub(super) struct CommandBody {
     pub value: Value,
     /// Its ttl, if it names one.
     pub ttl: Option<Duration>,
+    /// What to do while the vehicle is not connected.
+    pub on_offline: OnOffline,
 }
 
 /// Any value in any field: what it must be is said by name below.
@@ -44,6 +47,7 @@ struct Raw {
     path: serde_json::Value,
     value: serde_json::Value,
     ttl_ms: Option<serde_json::Value>,
+    on_offline: Option<serde_json::Value>,
 }
 
 /// Reads and checks a command's body.
@@ -105,6 +109,7 @@ fn parse(bytes: &[u8]) -> Result<CommandBody, Problem> {
         path: path(&raw.path)?,
         value: value(raw.value)?,
         ttl: raw.ttl_ms.as_ref().map(ttl).transpose()?,
+        on_offline: raw.on_offline.as_ref().map(on_offline).transpose()?.unwrap_or_default(),
     })
 }
 
@@ -163,6 +168,11 @@ fn ttl(value: &serde_json::Value) -> Result<Duration, Problem> {
     Ok(Duration::from_millis(millis))
 }
 
+fn on_offline(value: &serde_json::Value) -> Result<OnOffline, Problem> {
+    let named = value.as_str().and_then(OnOffline::from_name);
+    named.ok_or_else(|| Problem::invalid("invalid-on-offline", "`on_offline` must be `fail` or `queue`"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,6 +204,11 @@ mod tests {
             (r#"{"class":"body","path":"A.B","value":18446744073709551615}"#, "invalid-value", "value"),
             (r#"{"class":"body","path":"A.B","value":1,"ttl_ms":-1}"#, "invalid-ttl", "ttl_ms"),
             (r#"{"class":"body","path":"A.B","value":1,"ttl_ms":"5s"}"#, "invalid-ttl", "ttl_ms"),
+            (
+                r#"{"class":"body","path":"A.B","value":1,"on_offline":"wait"}"#,
+                "invalid-on-offline",
+                "on_offline",
+            ),
         ] {
             let (got, detail) = refused(body);
             assert_eq!(got, slug, "{body}");

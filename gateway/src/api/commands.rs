@@ -14,8 +14,8 @@ use super::problem::Problem;
 use super::types::{CommandRequest, CommandView};
 use super::{Api, Arrival, body};
 use crate::auth::Permission;
-use crate::core::commands::{self, CommandId, Record, Refusal};
-use crate::hub::Submission;
+use crate::core::commands::{self, Canceling, CommandId, Record, Refusal};
+use crate::hub::{DISK_PATIENCE, Kept, Submission};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -30,8 +30,12 @@ const MAX_WAIT: Duration = Duration::from_mins(1);
 /// The same key with the same body is the same command: it is executed once and answered from its
 /// record for at least ten minutes after its end. `Prefer: wait=10` waits up to so many seconds for
 /// the outcome: 200 with it, else 202. A vehicle that is not connected answers 404 at once, and the
-/// command is never executed. Records live in this gateway's memory; after a restart of the gateway
-/// it is the vehicle's own journal that keeps a command from being executed twice.
+/// command is never executed; with `"on_offline": "queue"` the command waits for it instead. What was
+/// accepted is on disk before the answer (`durable`), and outlives a restart of the gateway; an
+/// emergency stop waits for no disk.
+///
+/// Of one target one command is in flight at a time, and one more is held; a newer one supersedes the
+/// held one. So of many clicks the newest counts, and each is told why it ended as it did.
 ///
 /// The ttl counts from when the gateway had read the request's head: time that the body takes comes
 /// off it, and a command whose ttl is over before its body is here ends in EXPIRED, certainly not
@@ -57,9 +61,9 @@ const MAX_WAIT: Duration = Duration::from_mins(1);
         (status = 404, description = "`vehicle-offline`, `vehicle-unknown`: certainly not executed, now or later", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`key-conflict`: the key belongs to another command", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "`body-too-large`", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid-field`, `invalid-class`, `invalid-path`, `invalid-value`, `invalid-ttl`, `invalid-key`, `invalid-vehicle`", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "`rate-limited`, `too-many-in-flight`; see `Retry-After`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`lane-full`, `records-full`, `draining`; see `Retry-After`", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid-field`, `invalid-class`, `invalid-path`, `invalid-value`, `invalid-ttl`, `invalid-on-offline`, `not-queueable`, `invalid-key`, `invalid-vehicle`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`rate-limited`, `operator-rate-limited`, `too-many-in-flight`, `queue-full`; see `Retry-After`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`lane-full`, `records-full`, `draining`, `store-broken`; see `Retry-After`. `store-slow`: not known yet whether it is kept; repeat it with the same key. See `Retry-After`", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn submit(
@@ -82,6 +86,7 @@ pub(crate) async fn submit(
         value: body.value,
         ttl: body.ttl,
         operator: caller.0.name,
+        on_offline: body.on_offline,
     };
     let vehicle = request.vehicle.clone();
     let (id, replayed) = match api.hub().submit(arrived, request) {
@@ -89,6 +94,11 @@ pub(crate) async fn submit(
         Submission::Repeated(id) => (id, true),
         refused => return Err(refusal(&refused, &vehicle)),
     };
+    match api.hub().kept(id).await {
+        Kept::OnDisk | Kept::InMemory => {}
+        Kept::Refused => return Err(command_refusal(Refusal::DiskBroken, &vehicle)),
+        Kept::Pending => return Err(pending(id)),
+    }
     let record = outcome(&api, id, wait).await.ok_or_else(|| unknown(&id.to_string()))?;
     Ok(answer(&api, &record, wait, replayed))
 }
@@ -119,10 +129,68 @@ pub(crate) async fn show(
     Ok(Json(CommandView::of(&record, &api.wall())))
 }
 
+/// Withdraws a command.
+///
+/// One that has not left is CANCELED at once (200). One that has is the vehicle's to decide (202): it
+/// ends in CANCELED where it had not acted, else as it would have. `Prefer: wait=10` waits for that.
+#[utoipa::path(
+    delete,
+    path = "/v1/vehicles/{id}/commands/{command}",
+    tag = "commands",
+    params(
+        ("id" = String, Path, description = "The vehicle"),
+        ("command" = String, Path, description = "The command's `id`"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 60, for the outcome"),
+    ),
+    responses(
+        (status = 200, description = "The command has ended; see `phase`", body = CommandView),
+        (status = 202, description = "The vehicle is asked", body = CommandView),
+        (status = 401, description = "`unauthorized`", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "`command-unknown`: never here, forgotten, or of another vehicle", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`command-ended`: it had ended before. `stop-stays`: an emergency stop is not withdrawn", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn cancel(
+    State(api): State<Api>,
+    caller: Caller,
+    Path((vehicle, id)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let vehicle = vehicle_id(&vehicle)?;
+    let record = id.parse::<CommandId>().ok().and_then(|id| api.hub().command(id));
+    let record = record.filter(|record| record.request.vehicle == vehicle && !record.is_pending());
+    let Some(record) = record else {
+        caller.require(Permission::Observe, &vehicle)?;
+        return Err(unknown(&id));
+    };
+    caller.require(Permission::Command(record.request.class), &vehicle)?;
+    let asked = wait(&headers);
+    let conflict =
+        |slug, title, detail| Err(Problem::new(StatusCode::CONFLICT, slug, title, detail).about(&id));
+    let patience = match api.hub().cancel(record.id) {
+        Canceling::Canceled => None,
+        Canceling::Asked => asked,
+        // The disk takes milliseconds, or the answer says that it is not over yet.
+        Canceling::Noted => Some(asked.unwrap_or(DISK_PATIENCE)),
+        Canceling::Ended => {
+            let detail = format!("it ended as {} before; see its timeline", record.phase());
+            return conflict("command-ended", "The command has ended", detail);
+        }
+        Canceling::Stop => {
+            let detail = "an emergency stop is not withdrawn; it is left by re-arming under a lease";
+            return conflict("stop-stays", "The stop stays", detail.to_owned());
+        }
+        Canceling::Unknown => return Err(unknown(&id)),
+    };
+    let record = outcome(&api, record.id, patience).await.ok_or_else(|| unknown(&id))?;
+    Ok(answer(&api, &record, asked, false))
+}
+
 fn unknown(id: &str) -> Problem {
     let id: String = id.chars().take(64).collect();
     let detail = format!(
-        "no command {id:?} is on record that this token may see; records stay ten minutes after a command's end and do not outlive the gateway"
+        "no command {id:?} is on record that this token may see; records stay ten minutes after a command's end"
     );
     Problem::not_found("command-unknown", "There is no such command", detail)
 }
@@ -130,8 +198,7 @@ fn unknown(id: &str) -> Problem {
 /// The record once it is terminal, or as it is when the wait is over.
 async fn outcome(api: &Api, id: CommandId, wait: Option<Duration>) -> Option<Record> {
     let Some(wait) = wait else { return api.hub().command(id) };
-    let waiting = api.hub().wait_for(id)?;
-    let Some(mut changed) = waiting.changed else { return Some(waiting.record) };
+    let (_, mut changed) = api.hub().watch(id)?;
     let clock = api.hub().clock().clone();
     let deadline = clock.now() + wait;
     let mut closing = api.closing();
@@ -165,6 +232,11 @@ fn answer(api: &Api, record: &Record, wait: Option<Duration>, replayed: bool) ->
         headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
     response
+}
+
+fn pending(id: CommandId) -> Problem {
+    let detail = "the gateway's disk is slow, and whether it keeps the command is not known yet; repeat the request with the same key to learn";
+    Problem::unavailable("store-slow", detail, Duration::from_secs(2)).about(&id.to_string())
 }
 
 fn key(headers: &HeaderMap) -> Result<CommandKey, Problem> {
@@ -251,6 +323,23 @@ fn command_refusal(refusal: Refusal, vehicle: &VehicleId) -> Problem {
             let detail = format!("too many commands of this class for {vehicle}; none was sent");
             too_many("rate-limited", detail, wait)
         }
+        Refusal::OperatorRate(wait) => {
+            let detail = "you send too many commands; this one was not sent".to_owned();
+            too_many("operator-rate-limited", detail, wait)
+        }
+        Refusal::NotQueueable => Problem::invalid(
+            "not-queueable",
+            "commands of this class are never kept for later; send it without `on_offline` while the vehicle is connected",
+        ),
+        Refusal::QueueFull { limit } => {
+            let detail = format!("{limit} commands of this class wait for {vehicle}; certainly not executed");
+            too_many("queue-full", detail, Duration::from_secs(10))
+        }
+        Refusal::DiskBroken => Problem::unavailable(
+            "store-broken",
+            "the gateway's disk takes nothing just now, so the command cannot wait for the vehicle; certainly not executed",
+            Duration::from_secs(5),
+        ),
         Refusal::InFlight { limit } => {
             let detail =
                 format!("{limit} commands of this class are under way to {vehicle}; wait for an outcome");

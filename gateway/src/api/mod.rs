@@ -23,7 +23,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{get, patch, post};
+use axum::routing::{delete, get, patch, post};
 use carriageway_proto::Moment;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -109,6 +109,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/vehicles/{id}/control", get(control::open))
         .route("/v1/vehicles/{id}/state", get(state::show))
         .route("/v1/vehicles/{id}/state/desired", patch(state::patch))
+        .route("/v1/vehicles/{id}/commands/{command}", delete(commands::cancel))
         .route("/v1/commands/{id}", get(commands::show))
         .route("/v1/events", get(events::stream))
         .layer(middleware::map_response(uncached))

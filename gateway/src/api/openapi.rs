@@ -27,6 +27,7 @@ use super::{commands, control, events, lease, state, vehicles};
         control::open,
         state::show,
         state::patch,
+        commands::cancel,
         events::stream
     ),
     modifiers(&Bearer),

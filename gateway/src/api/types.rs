@@ -76,6 +76,10 @@ pub struct CommandRequest {
     /// (body 5000, safety 2000, drive 500). At most ten times that.
     #[schema(example = 5000)]
     pub ttl_ms: Option<u64>,
+    /// What to do while the vehicle is not connected. `fail` (absent): 404 at once. `queue`, in body,
+    /// comfort, config and diagnostics: the command waits on disk for as long as it lives.
+    #[schema(example = "fail")]
+    pub on_offline: Option<String>,
 }
 
 /// A command and what became of it.
@@ -97,16 +101,21 @@ pub struct CommandView {
     pub ttl_ms: u64,
     /// Who asked.
     pub operator: String,
+    /// What it does while the vehicle is not connected: `fail` or `queue`.
+    pub on_offline: &'static str,
+    /// Whether its record is on disk and outlives the gateway's process.
+    pub durable: bool,
     /// `CREATED`, `QUEUED`, `DISPATCHED`, `RECEIVED`, `EXECUTING`; then one of `SUCCEEDED`, `FAILED`,
     /// `REJECTED`, `EXPIRED`, `SUPERSEDED`, `CANCELED`, `UNKNOWN`. Unknown: the vehicle may have acted.
     #[schema(example = "SUCCEEDED")]
     pub phase: &'static str,
     /// Whether the phase is final. UNKNOWN is, but may once be resolved by the vehicle.
     pub terminal: bool,
-    /// Why it was rejected or failed: `UNSUPPORTED`, `OUT_OF_RANGE`, `KEY_CONFLICT`, `BUSY`,
-    /// `RATE_LIMITED`, `AGE_UNKNOWABLE`, `NOT_PERMITTED`, `MALFORMED`, `ACTUATOR_FAULT`.
+    /// Why it was rejected, failed or superseded: `UNSUPPORTED`, `OUT_OF_RANGE`, `KEY_CONFLICT`, `BUSY`,
+    /// `RATE_LIMITED`, `AGE_UNKNOWABLE`, `NOT_PERMITTED`, `MALFORMED`, `ACTUATOR_FAULT`, `NO_LEASE`;
+    /// `DUPLICATE`: another command had just brought about the same.
     pub reason: Option<&'static str>,
-    /// For people.
+    /// Why it is where it is, for people.
     pub detail: String,
     /// When it was accepted.
     pub accepted_at: String,
@@ -114,11 +123,11 @@ pub struct CommandView {
     pub age_ms: u64,
     /// From acceptance to the first final phase.
     pub duration_ms: Option<u64>,
-    /// Every phase it reached, in order.
+    /// Every phase it reached, in order, with the reason of each.
     pub timeline: Vec<StepView>,
 }
 
-/// A phase and when it was reached.
+/// A phase, when it was reached, and why.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct StepView {
     /// The phase.
@@ -127,6 +136,10 @@ pub struct StepView {
     pub at: String,
     /// Since acceptance.
     pub after_ms: u64,
+    /// Why, as `reason` of the command.
+    pub reason: Option<&'static str>,
+    /// Why, for people.
+    pub why: String,
 }
 
 impl CommandView {
@@ -142,10 +155,12 @@ impl CommandView {
             value: (&request.value).into(),
             ttl_ms: millis(record.ttl),
             operator: request.operator.clone(),
+            on_offline: request.on_offline.name(),
+            durable: record.is_durable(),
             phase: record.phase().name(),
             terminal: record.phase().is_terminal(),
-            reason: record.reason.map(carriageway_proto::Reason::name),
-            detail: record.detail.clone(),
+            reason: record.reason().map(carriageway_proto::Reason::name),
+            detail: record.detail().into(),
             accepted_at: wall.date(record.accepted),
             age_ms: wall.age_ms(record.accepted),
             duration_ms: record.duration().map(millis),
@@ -156,6 +171,8 @@ impl CommandView {
                     phase: step.phase.name(),
                     at: wall.date(step.at),
                     after_ms: millis(step.at.since(record.accepted)),
+                    reason: step.reason.map(carriageway_proto::Reason::name),
+                    why: step.detail.clone(),
                 })
                 .collect(),
         }

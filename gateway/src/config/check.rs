@@ -49,17 +49,30 @@ impl Config {
         authorities(self, &mut findings);
         tokens(self, &mut findings);
         limits(&self.limits, &mut findings);
+        for (key, number) in [
+            ("commands.operator_rate", self.commands.operator_rate),
+            ("commands.operator_burst", self.commands.operator_burst),
+        ] {
+            if number == 0 {
+                findings.add(
+                    key,
+                    "no operator could send a command",
+                    "give it a number above 0, such as 100",
+                );
+            }
+        }
+        if self.store.path.file_name().is_none() || self.store.path.is_dir() {
+            findings.add("store.path", "it names no file", "name a file, such as state/gateway.db");
+        }
+        if self.store.max_bytes == 0 {
+            findings.add("store.max_bytes", "nothing could be kept", "give it room, such as 1073741824");
+        }
         if self.drain.deadline_ms == 0 {
             findings.add("drain.deadline_ms", "nothing could finish", "give it some seconds, such as 10000");
         }
         if !(500..=10_000).contains(&self.lease.ttl_ms) {
             let what = "shorter, and a lost renewal or two end the lease; longer, and nobody else can drive";
             findings.add("lease.ttl_ms", what, "give it 500 to 10000");
-        }
-        let folder = self.store.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        if folder.is_some_and(|folder| !folder.is_dir()) {
-            let what = format!("there is no directory for {}", self.store.path.display());
-            findings.add("store.path", what, "make it, or name a file in another one");
         }
         for (name, change) in &self.classes {
             class(name, *change, &mut findings);
@@ -250,6 +263,9 @@ fn class(name: &str, change: ClassOverride, findings: &mut Findings) {
     }
     if class == Class::Safety && !policy.duplicate_window.is_zero() {
         add("duplicate_window_ms", "an emergency stop must never count as a repeat", "remove the line");
+    }
+    if policy.queue_offline && !PolicyTable::defaults()[class].queue_offline {
+        add("queue_offline", "what moves or stops a vehicle must never be kept for later", "remove the line");
     }
     let safety = PolicyTable::defaults()[Class::Safety].priority;
     if class != Class::Session && class != Class::Safety && policy.priority >= safety {

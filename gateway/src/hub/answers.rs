@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::Hub;
 use crate::core::{lease, shadow};
-use crate::store::{Change, Store};
+use crate::store::{Change, Outcome};
 
 /// What was to be kept.
 #[derive(Clone, Debug)]
@@ -22,25 +22,30 @@ pub(super) enum Written {
     Desired(VehicleId, u64),
 }
 
-/// The disk, and what it has said that nobody has heard yet. There are at most as many answers as
-/// promises that wait for them.
-pub(super) struct Disk {
-    store: Option<Store>,
-    answers: Arc<Answers>,
-}
+/// What the disk has said that nobody has heard yet: at most as many answers as promises that wait for
+/// them.
+#[derive(Clone, Default)]
+pub(super) struct Answers(Arc<Unheard>);
 
 #[derive(Default)]
-struct Answers {
+struct Unheard {
     waiting: Mutex<Vec<(Written, bool)>>,
     bell: Notify,
 }
 
-impl Disk {
-    /// With `None` there is no disk, and nothing is ever kept.
-    pub(super) fn new(store: Option<Store>) -> Self {
-        Self { store, answers: Arc::default() }
+impl Answers {
+    fn leave(&self, written: Written, kept: bool) {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).push((written, kept));
+        self.0.bell.notify_one();
     }
 
+    /// Returns once there is an answer to take in. Cancel safe.
+    pub(super) async fn left(&self) {
+        self.0.bell.notified().await;
+    }
+}
+
+impl Hub {
     /// Keeps a lease's token.
     pub(super) fn keep_token(&self, vehicle: VehicleId, token: Token) {
         let change = Change::Token { vehicle: vehicle.clone(), token };
@@ -56,33 +61,22 @@ impl Disk {
     }
 
     fn keep(&self, change: Change, written: Written) {
-        let answers = Arc::clone(&self.answers);
-        let Some(store) = &self.store else { return answers.leave(written, false) };
-        store.write(vec![change], move |outcome| {
+        let (answers, wanted) = (self.0.answers.clone(), written.clone());
+        let then = move |outcome: Outcome| {
             if let Err(error) = &outcome {
                 tracing::error!(%error, ?written, "not kept");
             }
             answers.leave(written, outcome.is_ok());
-        });
+        };
+        if let Err(error) = self.0.store.write(vec![change], then) {
+            tracing::error!(%error, written = ?wanted, "not kept");
+            self.0.answers.leave(wanted, false);
+        }
     }
 
-    /// Returns once there is an answer to take in. Cancel safe.
-    pub(super) async fn answered(&self) {
-        self.answers.bell.notified().await;
-    }
-}
-
-impl Answers {
-    fn leave(&self, written: Written, kept: bool) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push((written, kept));
-        self.bell.notify_one();
-    }
-}
-
-impl Hub {
     /// Takes in what the disk has said.
     pub(super) fn hear_disk(&self) {
-        let answers = &self.0.disk.answers.waiting;
+        let answers = &self.0.answers.0.waiting;
         let answers = std::mem::take(&mut *answers.lock().unwrap_or_else(PoisonError::into_inner));
         let now = self.now();
         let mut state = self.state();

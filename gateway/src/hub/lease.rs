@@ -204,7 +204,7 @@ impl Hub {
     pub(super) fn pump_leases(&self, now: Moment, state: &mut State) {
         while let Some(output) = state.leases.poll() {
             match output {
-                Output::Keep { vehicle, token } => self.0.disk.keep_token(vehicle, token),
+                Output::Keep { vehicle, token } => self.keep_token(vehicle, token),
                 Output::Granted { vehicle, lease } => answer(state, vehicle, lease.token, Ok(lease)),
                 Output::NotGranted { vehicle, token, why } => answer(state, vehicle, token, Err(why)),
                 Output::Tell { vehicle, lease, over } => self.tell_lease(state, &vehicle, &lease, over),

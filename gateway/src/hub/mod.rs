@@ -5,6 +5,8 @@
 
 mod answers;
 mod commands;
+mod disk;
+mod kept;
 mod lease;
 mod room;
 mod sessions;
@@ -24,7 +26,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::watch;
 
 use crate::core::board::{Board, Shown};
-use crate::core::commands::{CommandId, Commands, Record};
+use crate::core::commands::{CommandId, Commands, Output, Record};
 use crate::core::lease::{self as core_lease, Audit, Leases};
 use crate::core::registry::{self, Registry, View};
 use crate::core::ring::{EventId, Read, Ring};
@@ -34,7 +36,8 @@ use crate::metrics::Metrics;
 use crate::store::Store;
 
 pub(crate) use answers::desired_in;
-pub use commands::{Submission, Waiting};
+pub use commands::{DISK_PATIENCE, Kept, Submission};
+pub use kept::BadRecord;
 pub(crate) use lease::change_name;
 pub use lease::{DriveGlance, LeaseError};
 pub use room::LinkView;
@@ -83,11 +86,11 @@ impl Default for Settings {
     }
 }
 
-/// What is kept across restarts, and where.
-#[derive(Default)]
-pub struct Kept {
-    /// The disk; without one nothing is kept.
-    pub store: Option<Store>,
+/// What a store held.
+#[derive(Clone, Debug, Default)]
+pub struct Held {
+    /// Records of commands by id, in the order in which each was first kept.
+    pub commands: Vec<([u8; 16], Vec<u8>)>,
     /// The highest token of each vehicle's lease.
     pub tokens: Vec<(VehicleId, Token)>,
     /// The desired states.
@@ -194,12 +197,13 @@ struct Inner {
     settings: Settings,
     metrics: Arc<Metrics>,
     random: SystemRandom,
+    store: Store,
     draining: AtomicBool,
     /// The place of the newest event.
     newest: watch::Sender<EventId>,
     /// Changes with whatever is known of driving any vehicle.
     driving: watch::Sender<u64>,
-    disk: answers::Disk,
+    answers: answers::Answers,
     state: Mutex<State>,
 }
 
@@ -218,39 +222,51 @@ struct State {
     rooms: BTreeMap<VehicleId, Room>,
     /// Messages under way, by the session that numbers them.
     tickets: BTreeMap<(SessionId, Ticket), CommandId>,
-    /// Commands that somebody waits for.
+    /// Commands that somebody waits for, or did a moment ago.
     waiters: BTreeMap<CommandId, watch::Sender<()>>,
+    /// Why the store's last failure was.
+    broken: Option<String>,
 }
 
 impl Hub {
-    /// A hub without vehicles, and without a disk: it grants no leases and keeps no desired states.
-    pub fn new(settings: Settings, clock: BootClock, metrics: Arc<Metrics>) -> Self {
-        Self::with_kept(settings, clock, metrics, Kept::default())
-    }
-
-    /// A hub that goes on with what is on disk.
-    pub fn with_kept(settings: Settings, clock: BootClock, metrics: Arc<Metrics>, kept: Kept) -> Self {
+    /// A hub without vehicles that goes on with what its store held. Fails where a command record cannot
+    /// be read.
+    pub fn new(
+        settings: Settings,
+        clock: BootClock,
+        metrics: Arc<Metrics>,
+        store: Store,
+        held: Held,
+    ) -> Result<Self, BadRecord> {
+        let mut commands = Commands::new(settings.commands, settings.policies);
+        let restored = kept::read_all(&held.commands, clock.boot())?;
+        commands.restore(clock.now(), restored);
         let random = SystemRandom::new();
         let run = u32::from_be_bytes(draw(&random));
         let ring = Ring::new(run, settings.event_backlog);
         let state = State {
             registry: Registry::new(settings.registry),
-            commands: Commands::new(settings.commands, settings.policies),
-            leases: Leases::new(settings.leases, kept.tokens),
+            commands,
+            leases: Leases::new(settings.leases, held.tokens),
             takes: lease::Takes::new(),
-            shadows: Shadows::new(settings.shadows, clock.boot(), kept.desired),
+            shadows: Shadows::new(settings.shadows, clock.boot(), held.desired),
             patches: shadow::Patches::new(),
             desired: BTreeMap::new(),
             rooms: BTreeMap::new(),
             tickets: BTreeMap::new(),
             waiters: BTreeMap::new(),
+            broken: None,
             ring,
         };
         let newest = watch::Sender::new(state.ring.newest());
         let draining = AtomicBool::new(false);
-        let (driving, disk) = (watch::Sender::new(0), answers::Disk::new(kept.store));
+        let (driving, answers) = (watch::Sender::new(0), answers::Answers::default());
         let state = Mutex::new(state);
-        Self(Arc::new(Inner { clock, settings, metrics, random, draining, newest, driving, disk, state }))
+        let inner =
+            Inner { clock, settings, metrics, random, store, draining, newest, driving, answers, state };
+        let hub = Self(Arc::new(inner));
+        hub.pump(hub.now(), &mut hub.state());
+        Ok(hub)
     }
 
     /// The clock that everything here is told by.
@@ -287,18 +303,13 @@ impl Hub {
         while let Some(output) = state.registry.poll() {
             self.told(now, state, output);
         }
-        while let Some(change) = state.commands.poll() {
-            let Some(record) = state.commands.record(change.id) else { continue };
-            let record = record.as_of(change.phase);
-            let first_end = record.timeline.iter().filter(|step| step.phase.is_terminal()).count() == 1;
-            let duration = record.duration().filter(|_| first_end && change.phase.is_terminal());
-            self.0.metrics.command(record.request.class, change.phase, duration);
-            state.ring.push(now, Event::Command(Arc::new(record)));
-            if let Some(waiter) = state.waiters.get(&change.id) {
-                waiter.send_replace(());
-            }
-            if change.phase.is_terminal() {
-                state.waiters.remove(&change.id);
+        while let Some(output) = state.commands.poll() {
+            match output {
+                Output::Changed(change) => self.changed(now, state, change),
+                Output::Dispatch(id) => Self::dispatch(now, state, id),
+                Output::Cancel(id) => self.ask_to_cancel(state, id),
+                Output::Durable(id) => state.wake(id),
+                Output::Persist(write) => self.persist(now, state, write),
             }
         }
         self.pump_leases(now, state);
@@ -392,6 +403,13 @@ impl Hub {
 }
 
 impl State {
+    /// Wakes whoever waits for this command.
+    fn wake(&self, id: CommandId) {
+        if let Some(waiter) = self.waiters.get(&id) {
+            waiter.send_replace(());
+        }
+    }
+
     fn glance(&self, vehicle: &VehicleId, view: View) -> Glance {
         let room = self.rooms.get(vehicle);
         let transport = room

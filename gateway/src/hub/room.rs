@@ -58,6 +58,8 @@ pub(super) struct Live {
     pub(super) link: Link,
     pub(super) transport: Option<Transport>,
     pub(super) meter: Arc<Meter>,
+    /// Commands handed to it, by class.
+    pub(super) handed: ClassMap<u32>,
 }
 
 impl Room {
@@ -82,6 +84,16 @@ impl Room {
     /// Puts a session in the place of the one before.
     pub(super) fn move_in(&mut self, live: Live) -> Option<Live> {
         self.live.replace(live)
+    }
+
+    /// ORDER: rises with every command of a class that is handed to the vehicle, in every session. 0 where
+    /// there is no session to hand one to.
+    pub(super) fn next_order(&mut self, class: Class) -> u64 {
+        let Some(live) = &mut self.live else { return 0 };
+        live.handed[class] = live.handed[class].saturating_add(1);
+        // An epoch beyond 32 bits is one that a vehicle made up; its commands are refused as older ones.
+        let epoch = live.epoch.number().min(u64::from(u32::MAX));
+        epoch << 32 | u64::from(live.handed[class])
     }
 
     /// Clears the place of `session`; a newer one stays.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use carriageway_proto::{Class, CloseCode, Epoch, Message, Moment, SessionId, VehicleId};
+use carriageway_proto::{Class, ClassMap, CloseCode, Epoch, Message, Moment, SessionId, VehicleId};
 use carriageway_transport::link::{self, Fate, Happening, Happenings, Link, SignalUpdate, Ticket};
 use carriageway_transport::lobby::Greeted;
 
@@ -111,7 +111,14 @@ impl Hub {
         let (link, happenings, driver) = link::accept(config, self.0.clock.clone(), session, epoch, greeted);
         let room = state.rooms.entry(vehicle.clone()).or_insert_with(Room::new);
         let meter = Arc::new(Meter::default());
-        let live = Live { session, epoch, link: link.clone(), transport: None, meter: Arc::clone(&meter) };
+        let live = Live {
+            session,
+            epoch,
+            link: link.clone(),
+            transport: None,
+            meter: Arc::clone(&meter),
+            handed: ClassMap::default(),
+        };
         if let Some(older) = room.move_in(live) {
             older.link.close(CloseCode::TakenOver, "a newer session of this vehicle was opened", None);
         }
@@ -330,6 +337,7 @@ impl Hub {
         let now = self.now();
         let mut state = self.state();
         observe_in(now, &mut state, vehicle);
+        Self::look_for_the_awaited(now, &mut state);
         self.pump(now, &mut state);
     }
 
@@ -343,6 +351,21 @@ impl Hub {
 
     fn sessions(&self) -> u32 {
         u32::try_from(self.0.metrics.sessions.get()).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+impl Hub {
+    /// A hub with a store of its own, whose file is gone when the hub is.
+    pub(crate) fn for_test() -> Self {
+        use crate::store::{Sqlite, Store};
+        let directory = tempfile::tempdir().unwrap();
+        let (disk, loaded) = Sqlite::open(&directory.path().join("gateway.db")).unwrap();
+        let clock = carriageway_transport::clock::BootClock::system().unwrap();
+        let metrics = Arc::new(crate::metrics::Metrics::new());
+        let store = Store::start(disk).unwrap();
+        let held = super::Held { commands: loaded.commands, ..super::Held::default() };
+        Self::new(super::Settings::default(), clock, metrics, store, held).unwrap()
     }
 }
 
@@ -365,7 +388,14 @@ impl Opened {
         };
         let room = state.rooms.entry(vehicle.clone()).or_insert_with(Room::new);
         let (board, meter) = (Arc::clone(&room.board), Arc::new(Meter::default()));
-        let live = Live { session, epoch, link: link.clone(), transport: None, meter: Arc::clone(&meter) };
+        let live = Live {
+            session,
+            epoch,
+            link: link.clone(),
+            transport: None,
+            meter: Arc::clone(&meter),
+            handed: ClassMap::default(),
+        };
         room.move_in(live);
         let (vehicle, driver) = (vehicle.clone(), Box::pin(driver));
         Self { vehicle, session, epoch, link, happenings, driver, board, meter }

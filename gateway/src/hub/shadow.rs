@@ -98,7 +98,7 @@ impl Hub {
     pub(super) fn pump_shadows(&self, now: Moment, state: &mut State) {
         while let Some(output) = state.shadows.poll() {
             match output {
-                Output::Keep { vehicle, desired } => self.0.disk.keep_desired(vehicle, desired),
+                Output::Keep { vehicle, desired } => self.keep_desired(vehicle, desired),
                 Output::Patched { vehicle, version, kept } => {
                     if let Some(waiting) = state.patches.remove(&(vehicle, version)) {
                         // Whoever asked may be gone; the change stands.

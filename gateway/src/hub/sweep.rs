@@ -33,7 +33,7 @@ impl Hub {
     /// Takes in what the disk says; never returns, whatever breaks.
     pub async fn keep_disk(self) {
         loop {
-            self.0.disk.answered().await;
+            self.0.answers.left().await;
             self.survive("disk", || self.hear_disk());
         }
     }
@@ -65,6 +65,7 @@ impl Hub {
     fn tick(&self) {
         let now = self.now();
         let mut state = self.state();
+        Self::look_for_the_awaited(now, &mut state);
         if state.commands.wakes_at().is_some_and(|wake| wake <= now) {
             state.commands.handle(now, commands::Input::Tick);
         }
@@ -105,6 +106,7 @@ impl Hub {
         shadows.forget(|vehicle| registry.knows(vehicle));
         state.shadows.handle(now, shadow::Input::Tick);
         self.pump(now, &mut state);
+        state.waiters.retain(|_, waiter| waiter.receiver_count() > 0);
         self.figures(now, &state);
         drop(state);
         self.link_figures(&seen);
@@ -119,6 +121,8 @@ impl Hub {
         metrics.sessions.set(i64::try_from(state.registry.sessions()).unwrap_or(i64::MAX));
         metrics.unfinished.set(i64::try_from(state.commands.unfinished()).unwrap_or(i64::MAX));
         metrics.leases.set(i64::try_from(state.leases.living(now)).unwrap_or(i64::MAX));
+        metrics.queued_commands.set(i64::try_from(state.commands.queued()).unwrap_or(i64::MAX));
+        metrics.store_broken.set(i64::from(state.commands.is_disk_broken()));
         metrics.records.set(i64::try_from(state.commands.len()).unwrap_or(i64::MAX));
     }
 
@@ -148,7 +152,7 @@ impl Hub {
         let watched = state.watched();
         let (leaving, staying): (Vec<_>, Vec<_>) = watched
             .into_iter()
-            .partition(|watched| everyone || state.commands.unfinished_of(&watched.vehicle) == 0);
+            .partition(|watched| everyone || state.commands.under_way_of(&watched.vehicle) == 0);
         drop(state);
         tracing::debug!(%now, leaving = leaving.len(), staying = staying.len(), "sending sessions away");
         for watched in leaving {
@@ -178,15 +182,12 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use carriageway_transport::clock::BootClock;
-
-    use super::super::{Opened, Settings};
+    use super::super::Opened;
     use super::*;
-    use crate::metrics::Metrics;
 
     #[test]
     fn one_broken_session_does_not_end_the_sweep_of_the_others() {
-        let hub = Hub::new(Settings::default(), BootClock::system().unwrap(), Arc::new(Metrics::new()));
+        let hub = Hub::for_test();
         let [broken, sound] = ["broken", "sound"]
             .map(|vehicle| Opened::driven_by(&hub, &vehicle.parse().unwrap(), std::future::pending()));
         // A panic while the session's lock is held.
@@ -202,7 +203,7 @@ mod tests {
 
     #[test]
     fn only_the_vehicles_that_are_wanted_are_looked_at() {
-        let hub = Hub::new(Settings::default(), BootClock::system().unwrap(), Arc::new(Metrics::new()));
+        let hub = Hub::for_test();
         let [one, _other] = ["one", "other"]
             .map(|vehicle| Opened::driven_by(&hub, &vehicle.parse().unwrap(), std::future::pending()));
         assert_eq!(hub.versions(|vehicle| *vehicle == one.vehicle), [(one.vehicle.clone(), 0)]);

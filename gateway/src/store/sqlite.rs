@@ -59,6 +59,17 @@ impl Sqlite {
         Ok((store, loaded))
     }
 
+    /// Bounds the file: beyond so many bytes it takes nothing new until something is forgotten, as a full
+    /// disk would.
+    pub fn limit(&self, bytes: u64) -> Result<(), StoreError> {
+        let limited =
+            self.connection.pragma_query_value(None, "page_size", |row| row.get(0)).and_then(|page: i64| {
+                let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1);
+                self.connection.pragma_update_and_check(None, "max_page_count", pages.max(1), |_| Ok(()))
+            });
+        limited.map_err(|source| StoreError::Open { path: self.path.clone(), source })
+    }
+
     fn load(&self) -> Result<Loaded, StoreError> {
         let read = |source: rusqlite::Error| self.damaged(source.to_string());
         let commands = self.rows("SELECT id, document FROM command ORDER BY place").map_err(read)?;
@@ -234,11 +245,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("gateway.db");
         let (mut store, _) = Sqlite::open(&path).unwrap();
-        // Pages beyond those there are: as on a full disk, SQLite says SQLITE_FULL.
-        store.connection.pragma_update(None, "max_page_count", 1).unwrap();
+        // No page beyond those there are: as on a full disk.
+        store.limit(1).unwrap();
         let large = command(1, &"x".repeat(20_000));
         assert!(matches!(store.commit(&[command(2, "small"), large.clone()]), Err(StoreError::Write { .. })));
-        store.connection.pragma_update(None, "max_page_count", 1_000_000).unwrap();
+        store.limit(1 << 30).unwrap();
         store.commit(&[large]).unwrap();
         drop(store);
         assert_eq!(Sqlite::open(&path).unwrap().1.commands.len(), 1, "all of a commit or none");

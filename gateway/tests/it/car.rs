@@ -4,8 +4,8 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
 
 use carriageway_proto::{
-    Class, CloseCode, Command, ControlFrame, Desired, DrivePhase, DriveState, Epoch, Lease, Message, Moment,
-    Outcome, Phase, Rearm, SafeCause, Token, Value,
+    Cancel, Class, CloseCode, Command, ControlFrame, Desired, DrivePhase, DriveState, Epoch, Lease, Message,
+    Moment, Outcome, Phase, Rearm, SafeCause, Token, Value,
 };
 use carriageway_transport::Connection;
 use carriageway_transport::clock::BootClock;
@@ -40,6 +40,7 @@ pub(crate) enum Act {
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) commands: Vec<Command>,
+    pub(crate) cancels: Vec<Cancel>,
     pub(crate) leases: Vec<Lease>,
     pub(crate) rearms: Vec<Rearm>,
     pub(crate) desired: Vec<Desired>,
@@ -252,11 +253,8 @@ impl Driver {
             Message::Lease(lease) => seen.leases.push(lease),
             Message::Rearm(rearm) => seen.rearms.push(rearm),
             Message::Desired(desired) => seen.desired.push(desired),
-            Message::Cancel(_)
-            | Message::Outcome(_)
-            | Message::Chunk(_)
-            | Message::DriveState(_)
-            | Message::StateReport(_) => {}
+            Message::Cancel(cancel) => seen.cancels.push(cancel),
+            Message::Outcome(_) | Message::Chunk(_) | Message::DriveState(_) | Message::StateReport(_) => {}
         }
     }
 

@@ -165,7 +165,7 @@ async fn a_restarted_gateway_grants_higher_tokens() {
     let ada = gateway.token();
     assert_eq!(gateway.post(&ada, LEASE, &take()).await.body["token"], 1);
     drop(vehicle);
-    gateway.restart().await;
+    gateway.crash_and_restart().await;
     let _vehicle = gateway.drivable("truck").await;
     let ada = gateway.token();
     assert_eq!(gateway.post(&ada, LEASE, &with("renew", 1)).await.problem(), (409, "no-lease"));

@@ -10,6 +10,7 @@ mod drive;
 mod events;
 mod hostile;
 mod lease;
+mod queue;
 mod state;
 mod support;
 mod vehicles;

@@ -99,7 +99,7 @@ async fn a_desired_state_outlives_the_gateway() {
     let bounded = json!({ LIMIT: { "value": 80, "valid_for_ms": 600_000 } });
     assert_eq!(patch(&gateway, "\"0\"", &bounded).await.status, 200);
     drop(vehicle);
-    gateway.restart().await;
+    gateway.crash_and_restart().await;
     let state = gateway.get(STATE).await.body;
     assert_eq!((&state["version"], &state["delta"]), (&json!(1), &json!({ LIMIT: 80 })), "same boot");
     let vehicle = gateway.vehicle("truck", Habit::Obey).await;

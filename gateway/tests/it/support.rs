@@ -7,7 +7,8 @@ use std::time::Duration;
 use carriageway_gateway::auth::{Grant, mint, unix_now};
 use carriageway_gateway::certs::Folder;
 use carriageway_gateway::config::Config;
-use carriageway_gateway::serve::{Running, serve};
+use carriageway_gateway::serve::{Running, ServeError, serve};
+use carriageway_gateway::store::StoreError;
 use carriageway_transport::clock::BootClock;
 use carriageway_transport::tls::{self, Authority, Credentials, Pem};
 use carriageway_transport::{Connection, quic, websocket};
@@ -33,8 +34,8 @@ pub(crate) struct Gateway {
     pub(crate) tcp: SocketAddr,
     pub(crate) udp: SocketAddr,
     pub(crate) internal: SocketAddr,
-    config: Config,
     http: reqwest::Client,
+    config: Config,
     _dir: TempDir,
 }
 
@@ -57,8 +58,8 @@ impl Gateway {
         config.tls.cert = folder.path("server.pem");
         config.tls.key = folder.path("server.key");
         config.auth.public_key = folder.path("operator.pub");
-        config.store.path = folder.path("gateway.db");
         config.quic.secret = Some(folder.path("quic.secret"));
+        config.store.path = dir.path().join("state/gateway.db");
         change(&mut config);
         let running = serve(&config).await.unwrap();
         let ca = std::fs::read(folder.path("ca.pem")).unwrap();
@@ -68,21 +69,33 @@ impl Gateway {
             .build()
             .unwrap();
         let (tcp, udp, internal) = (running.tcp, running.udp[0], running.internal);
-        Self { running: Some(running), folder, tcp, udp, internal, config, http, _dir: dir }
+        Self { running: Some(running), folder, tcp, udp, internal, http, config, _dir: dir }
     }
 
-    /// Takes it down and starts it again, on other ports and with what is on its disk.
-    pub(crate) async fn restart(&mut self) {
-        self.running.take().unwrap().drain().await;
-        let config = self.config.clone();
-        // The file is free once the last of the old one's tasks has let go of it.
-        until(async || {
-            self.running = serve(&config).await.ok();
-            self.running.is_some()
-        })
-        .await;
-        let running = self.running.as_ref().unwrap();
+    /// Ends it abruptly, without a drain, and starts another one on the same store.
+    pub(crate) async fn crash_and_restart(&mut self) {
+        drop(self.running.take());
+        // The file is free once the last task of the first has gone.
+        let again = async {
+            loop {
+                match serve(&self.config).await {
+                    Ok(running) => return running,
+                    Err(ServeError::Store(StoreError::InUse { .. })) => tokio::task::yield_now().await,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        };
+        let running = tokio::time::timeout(PATIENCE, again).await.expect("it starts again in time");
         (self.tcp, self.udp, self.internal) = (running.tcp, running.udp[0], running.internal);
+        self.running = Some(running);
+    }
+
+    /// A vehicle that was here and has no connection now.
+    pub(crate) async fn away(&self, id: &str, habit: Habit) -> Vehicle {
+        let vehicle = self.vehicle(id, habit).await;
+        vehicle.act(Act::Cut).await;
+        self.until_presence(id, "offline").await;
+        vehicle
     }
 
     /// A token that may do everything.

@@ -4,28 +4,39 @@
 //!   with another payload it is refused (KEY).
 //! - Phases only rise, and a command is terminal soon after its ttl: EXPIRED only where it certainly
 //!   never left, UNKNOWN where the vehicle may have acted (ACK-TRUTH).
-//! - A vehicle without a connection gets nothing: the command is refused and leaves no record
-//!   (OFFLINE).
+//! - Of each target one command is in flight and one is held; a newer one takes the held one's place
+//!   (DEBOUNCE). An emergency stop is never held, superseded or counted.
+//! - A vehicle without a connection gets nothing: the command is refused and leaves no record, or, where
+//!   the operator asks for it, waits on disk and is released when the vehicle is back: what has expired or
+//!   was superseded goes first, then one at a time of each class, in the order of acceptance (OFFLINE,
+//!   DURABLE).
+//! - What is released from the disk is marked there as released first, and what ends there is told only
+//!   once the disk knows: a gateway that restarts neither sends it again nor says it never left.
 //! - A record stays until every copy of its command is refused for its age and the answer has been
 //!   there to read for a while (DEDUP-BOUND). Where there is no room, new commands are refused; an
 //!   emergency stop cuts short the while of the record that would go next.
-//!
-//! Records live in memory: a restarted gateway has forgotten them. What keeps a command from being
-//! executed twice across that is the vehicle's own journal.
 
+mod admit;
 mod bucket;
+mod disk;
+mod flow;
+mod news;
 mod record;
+mod slot;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use carriageway_proto::{Class, ClassMap, CommandKey, Moment, Outcome, Phase, PolicyTable, VehicleId};
+use carriageway_proto::{CommandKey, Moment, Outcome, Phase, PolicyTable, VehicleId};
 
 use bucket::Bucket;
+use disk::Disk;
+pub use disk::{Keep, Kept, Restored, Write, WriteId};
 use record::News;
-pub use record::{BadCommandId, CommandId, Record, Request, Step};
+pub use record::{BadCommandId, CommandId, OnOffline, Record, Request, Step};
+use slot::{Target, Vehicle};
 
 /// How many and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +47,14 @@ pub struct Limits {
     pub per_vehicle: usize,
     /// Records beyond both, for emergency stops alone.
     pub reserve: usize,
+    /// Commands of one class that may wait for one vehicle.
+    pub queued: usize,
+    /// Commands per second that one operator may send, emergency stops apart.
+    pub operator_rate: u32,
+    /// Commands that one operator may send at once after a pause.
+    pub operator_burst: u32,
+    /// Operators whose rate is kept track of at once.
+    pub operators: usize,
     /// How long a record stays after its terminal phase.
     pub keep: Duration,
     /// From the end of the ttl to UNKNOWN where the vehicle has said nothing.
@@ -43,6 +62,8 @@ pub struct Limits {
     /// From the end of the ttl to UNKNOWN where the vehicle has said it has it. Below 10 s, the bound
     /// within which every command is terminal.
     pub execution_grace: Duration,
+    /// From one failed write to the next attempt.
+    pub disk_pause: Duration,
     /// The longest ttl of any class, and `ttl_factor` times its default the longest of each.
     pub longest_ttl: Duration,
     /// See `longest_ttl`: a drive command with a body command's patience is a mistake.
@@ -55,9 +76,14 @@ impl Default for Limits {
             records: 200_000,
             per_vehicle: 10_000,
             reserve: 1_000,
+            queued: 256,
+            operator_rate: 100,
+            operator_burst: 1_000,
+            operators: 10_000,
             keep: Duration::from_mins(10),
             silence_grace: Duration::from_secs(2),
             execution_grace: Duration::from_secs(9),
+            disk_pause: Duration::from_secs(1),
             longest_ttl: Duration::from_hours(7 * 24),
             ttl_factor: 10,
         }
@@ -76,8 +102,7 @@ pub enum Reach {
 /// The answer to a submission.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Submitted {
-    /// A new record. Hand the command to the link and say so: [`Commands::queued`] or
-    /// [`Commands::withdraw`].
+    /// A new record; what is to be done with it, [`Commands::poll`] says.
     Accepted {
         /// The record.
         id: CommandId,
@@ -111,11 +136,22 @@ pub enum Refusal {
     TtlMissing,
     /// Too many of this class for this vehicle; there is room again after this long.
     RateLimited(Duration),
+    /// Too many by this operator; there is room again after this long.
+    OperatorRate(Duration),
     /// As many of this class are under way to this vehicle as may be.
     InFlight {
         /// How many.
         limit: u32,
     },
+    /// Commands of this class do not wait for a vehicle.
+    NotQueueable,
+    /// As many of this class wait for this vehicle as may.
+    QueueFull {
+        /// How many.
+        limit: usize,
+    },
+    /// The disk takes nothing, and what waits has to be on it.
+    DiskBroken,
     /// No room for another record.
     Full,
 }
@@ -123,12 +159,31 @@ pub enum Refusal {
 /// What happened to a command on its way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
+    /// The link took the command that [`Output::Dispatch`] named.
+    Sent(CommandId),
+    /// The link did not take it: it never left.
+    NotSent(CommandId, NotSent),
     /// The session says what became of its message.
     Delivery(CommandId, Delivery),
     /// The vehicle says what became of the command.
     Outcome(VehicleId, Outcome),
+    /// Whether the vehicle has a connection, as far as known.
+    Reach(VehicleId, Reach),
+    /// What [`Output::Persist`] named is on disk.
+    Persisted(WriteId),
+    /// It is not, or perhaps not: it is tried again after a pause.
+    PersistFailed(WriteId),
     /// Time has passed.
     Tick,
+}
+
+/// Why the link did not take a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotSent {
+    /// The vehicle has no session, or none with a connection.
+    Unreachable,
+    /// The lane is full.
+    LaneFull,
 }
 
 /// What the session knows of a message.
@@ -144,6 +199,21 @@ pub enum Delivery {
     LostUnsent,
     /// The session ended after it had left: the vehicle may have it.
     LostSent,
+}
+
+/// Something to do or to tell.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// A record reached a phase.
+    Changed(Change),
+    /// Hand the command to the vehicle's link now, and say [`Input::Sent`] or [`Input::NotSent`].
+    Dispatch(CommandId),
+    /// Ask the vehicle to withdraw the command, if there is a way to.
+    Cancel(CommandId),
+    /// A record is on disk for the first time.
+    Durable(CommandId),
+    /// Make this durable, and say [`Input::Persisted`] or [`Input::PersistFailed`]. There is one at a time.
+    Persist(Write),
 }
 
 /// A record reached a phase.
@@ -164,8 +234,25 @@ pub enum Heard {
     Repeat,
     /// The record ended otherwise, and not in UNKNOWN: one of the two is wrong.
     Contradiction,
-    /// No record has this key and wish: the gateway restarted, or it is long gone.
+    /// No record has this key and wish: it is long gone.
     Stranger,
+}
+
+/// The answer to the wish to withdraw a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canceling {
+    /// It is CANCELED: it never left.
+    Canceled,
+    /// It never leaves, and is CANCELED as soon as the disk knows.
+    Noted,
+    /// The vehicle has the word: its phase will tell.
+    Asked,
+    /// It has a terminal phase already.
+    Ended,
+    /// An emergency stop is not withdrawn.
+    Stop,
+    /// There is no such record.
+    Unknown,
 }
 
 /// All records.
@@ -175,18 +262,17 @@ pub struct Commands {
     policies: PolicyTable,
     records: BTreeMap<CommandId, Record>,
     vehicles: BTreeMap<VehicleId, Vehicle>,
+    operators: BTreeMap<String, Bucket>,
     due: BTreeSet<(Moment, CommandId)>,
+    retries: BTreeSet<(Moment, CommandId)>,
+    /// Targets where something may be released now.
+    freed: VecDeque<(VehicleId, Target)>,
+    places: u64,
     unfinished: usize,
-    changes: VecDeque<Change>,
+    disk: Disk,
+    outputs: VecDeque<Output>,
     heard: VecDeque<Heard>,
     evicted: u64,
-}
-
-#[derive(Debug)]
-struct Vehicle {
-    keys: BTreeMap<CommandKey, CommandId>,
-    buckets: ClassMap<Bucket>,
-    in_flight: ClassMap<u32>,
 }
 
 impl Commands {
@@ -197,165 +283,37 @@ impl Commands {
             policies,
             records: BTreeMap::new(),
             vehicles: BTreeMap::new(),
+            operators: BTreeMap::new(),
             due: BTreeSet::new(),
+            retries: BTreeSet::new(),
+            freed: VecDeque::new(),
+            places: 0,
             unfinished: 0,
-            changes: VecDeque::new(),
+            disk: Disk::default(),
+            outputs: VecDeque::new(),
             heard: VecDeque::new(),
             evicted: 0,
-        }
-    }
-
-    /// Decides on a command. It lives from `arrived`, when it began to come in, however long the rest
-    /// of it took. `fresh` is the id of its record, should there be a new one. A repeat is answered
-    /// from the record whatever the state of the vehicle.
-    pub fn submit(
-        &mut self,
-        now: Moment,
-        arrived: Moment,
-        fresh: CommandId,
-        request: Request,
-        reach: Reach,
-    ) -> Submitted {
-        match self.admit(now, &request, reach) {
-            Ok(Admitted::Repeat(id)) => Submitted::Repeated(id),
-            Ok(Admitted::New { ttl }) => {
-                let record = Record::new(arrived, fresh, request, ttl);
-                let is_late = record.lives_until() <= now;
-                self.insert(now, record);
-                if is_late {
-                    let detail = "its ttl passed before all of it had arrived; certainly not executed";
-                    self.tell(now, fresh, News::of(Phase::Expired, detail));
-                    return Submitted::Expired(fresh);
-                }
-                Submitted::Accepted { id: fresh, ttl }
-            }
-            Err(refusal) => Submitted::Refused(refusal),
-        }
-    }
-
-    fn admit(&mut self, now: Moment, request: &Request, reach: Reach) -> Result<Admitted, Refusal> {
-        if !request.class.is_command() {
-            return Err(Refusal::NoCommandClass);
-        }
-        let ttl = self.ttl(request)?;
-        if let Some(known) = self.record_of(&request.vehicle, &request.key) {
-            let same = known.same_payload(request, ttl);
-            return if same { Ok(Admitted::Repeat(known.id)) } else { Err(Refusal::KeyConflict(known.id)) };
-        }
-        if reach == Reach::Offline {
-            return Err(Refusal::Offline);
-        }
-        if request.class == Class::Safety {
-            self.make_room(now, &request.vehicle);
-        }
-        self.room(request)?;
-        self.rate(now, request)?;
-        Ok(Admitted::New { ttl })
-    }
-
-    /// The ttl that holds for `request`.
-    fn ttl(&self, request: &Request) -> Result<Duration, Refusal> {
-        let default = self.policies[request.class].ttl;
-        let longest = match default {
-            Some(default) => (default * self.limits.ttl_factor).min(self.limits.longest_ttl),
-            None => self.limits.longest_ttl,
-        };
-        let ttl = request.ttl.or(default).ok_or(Refusal::TtlMissing)?;
-        if ttl.is_zero() || ttl > longest { Err(Refusal::Ttl { longest }) } else { Ok(ttl) }
-    }
-
-    /// Where even the reserve is full, lets go of an ended record that every copy is too old for, of
-    /// the vehicle's own where those are too many. One is there unless all have ended just now.
-    fn make_room(&mut self, now: Moment, vehicle: &VehicleId) {
-        let Limits { records, per_vehicle, reserve, .. } = self.limits;
-        let own = self.vehicles.get(vehicle).map(|vehicle| &vehicle.keys);
-        let victim = if let Some(own) = own.filter(|own| own.len() >= per_vehicle + reserve) {
-            let stale = own.values().filter(|id| self.is_stale(now, **id));
-            stale.min_by_key(|id| self.records[*id].due).copied()
-        } else if self.records.len() >= records + reserve {
-            self.due.iter().map(|(_, id)| *id).find(|id| self.is_stale(now, *id))
-        } else {
-            None
-        };
-        if let Some(victim) = victim {
-            self.remove(victim);
-            self.evicted += 1;
-        }
-    }
-
-    /// Ended, and the vehicle refuses every copy of it for its age.
-    fn is_stale(&self, now: Moment, id: CommandId) -> bool {
-        let record = &self.records[&id];
-        record.phase().is_terminal() && record.lives_until() + self.limits.execution_grace <= now
-    }
-
-    /// Room for a record and for a command under way. An emergency stop has a reserve, and as many
-    /// under way as come.
-    fn room(&self, request: &Request) -> Result<(), Refusal> {
-        let safety = request.class == Class::Safety;
-        let reserve = if safety { self.limits.reserve } else { 0 };
-        let vehicle = self.vehicles.get(&request.vehicle);
-        let held = vehicle.map_or(0, |vehicle| vehicle.keys.len());
-        if self.records.len() >= self.limits.records + reserve || held >= self.limits.per_vehicle + reserve {
-            return Err(Refusal::Full);
-        }
-        let limit = self.policies[request.class].in_flight;
-        let under_way = vehicle.map_or(0, |vehicle| vehicle.in_flight[request.class]);
-        if !safety && under_way >= limit { Err(Refusal::InFlight { limit }) } else { Ok(()) }
-    }
-
-    fn rate(&mut self, now: Moment, request: &Request) -> Result<(), Refusal> {
-        let policies = &self.policies;
-        let Some(vehicle) = self.vehicles.get_mut(&request.vehicle) else { return Ok(()) };
-        match request.class {
-            Class::Safety => Ok(()),
-            class => vehicle.buckets[class].take(&policies[class], now).map_err(Refusal::RateLimited),
-        }
-    }
-
-    fn insert(&mut self, now: Moment, record: Record) {
-        let (id, class) = (record.id, record.request.class);
-        let policies = &self.policies;
-        let vehicle = self.vehicles.entry(record.request.vehicle.clone()).or_insert_with(|| {
-            let mut buckets = ClassMap::from_fn(|class| Bucket::full(&policies[class], now));
-            // The first command of a vehicle is one of its burst.
-            let _full_before = buckets[class].take(&policies[class], now);
-            Vehicle { keys: BTreeMap::new(), buckets, in_flight: ClassMap::default() }
-        });
-        vehicle.keys.insert(record.request.key.clone(), id);
-        vehicle.in_flight[class] += 1;
-        self.unfinished += 1;
-        self.due.insert((record.due, id));
-        self.records.insert(id, record);
-        self.changes.push_back(Change { id, phase: Phase::Created });
-    }
-
-    /// The link took the command.
-    pub fn queued(&mut self, now: Moment, id: CommandId) {
-        self.tell(now, id, News::of(Phase::Queued, ""));
-    }
-
-    /// The link refused the command: it never left, its record goes, and its key is free again.
-    /// Nothing if it is past that.
-    pub fn withdraw(&mut self, id: CommandId) {
-        if self.records.get(&id).is_some_and(|record| record.phase() == Phase::Created) {
-            self.remove(id);
-            self.changes.retain(|change| change.id != id);
         }
     }
 
     /// Takes in what happened; drain [`Commands::poll`] afterwards.
     pub fn handle(&mut self, now: Moment, input: Input) {
         match input {
+            Input::Sent(id) => drop(self.tell(now, id, News::of(Phase::Queued, "handed to the session"))),
+            Input::NotSent(id, why) => self.not_sent(now, id, why),
             Input::Delivery(id, delivery) => self.delivered(now, id, delivery),
             Input::Outcome(vehicle, outcome) => self.outcome(now, &vehicle, outcome),
+            Input::Reach(vehicle, reach) => self.reach(&vehicle, reach),
+            Input::Persisted(write) => self.persisted(now, write),
+            Input::PersistFailed(write) => self.persist_failed(now, write),
             Input::Tick => self.tick(now),
         }
+        self.release_freed(now);
     }
 
-    /// The next change to tell.
-    pub fn poll(&mut self) -> Option<Change> {
-        self.changes.pop_front()
+    /// The next thing to do or to tell.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front().or_else(|| self.next_write().map(Output::Persist))
     }
 
     /// What came of the next outcome that was taken in.
@@ -370,136 +328,8 @@ impl Commands {
 
     /// When [`Input::Tick`] has something to do next.
     pub fn wakes_at(&self) -> Option<Moment> {
-        self.due.first().map(|(due, _)| *due)
-    }
-
-    fn delivered(&mut self, now: Moment, id: CommandId, delivery: Delivery) {
-        match delivery {
-            // Sent, but out of time: its outcome may be on its way, the record's own deadline decides.
-            Delivery::Acknowledged | Delivery::ExpiredSent => {
-                self.tell(now, id, News::of(Phase::Dispatched, ""));
-            }
-            Delivery::ExpiredUnsent => {
-                self.unsent(now, id, "its ttl passed before it could be sent; certainly not executed");
-            }
-            Delivery::LostUnsent => {
-                self.unsent(now, id, "the session ended before it could be sent; certainly not executed");
-            }
-            Delivery::LostSent => self.lost(now, id),
-        }
-    }
-
-    /// Certain only while the vehicle has not spoken of it.
-    fn unsent(&mut self, now: Moment, id: CommandId, detail: &str) {
-        if self.records.get(&id).is_some_and(|record| record.phase() <= Phase::Queued) {
-            self.tell(now, id, News::of(Phase::Expired, detail));
-        }
-    }
-
-    /// The vehicle may have it, and its session is gone: a word from the next session gets the
-    /// silence's grace, for there is no reason to wait for the whole ttl.
-    fn lost(&mut self, now: Moment, id: CommandId) {
-        self.tell(now, id, News::of(Phase::Dispatched, ""));
-        let soon = now + self.limits.silence_grace;
-        self.change(id, |record| {
-            if !record.phase().is_terminal() {
-                record.due = record.due.min(soon);
-            }
-            false
-        });
-    }
-
-    /// IDENT: a vehicle speaks of its own keys only.
-    fn outcome(&mut self, now: Moment, vehicle: &VehicleId, outcome: Outcome) {
-        let Outcome { key, phase, reason, detail, fingerprint } = outcome;
-        let is_meant =
-            |record: &&Record| fingerprint.is_none_or(|print| print == record.request.fingerprint());
-        let Some(record) = self.record_of(vehicle, &key).filter(is_meant) else {
-            self.heard.push_back(Heard::Stranger);
-            return;
-        };
-        let (id, before) = (record.id, record.phase());
-        // Only the gateway says these.
-        let ours = matches!(phase, Phase::Created | Phase::Queued | Phase::Dispatched);
-        let taken = !ours && self.tell(now, id, News { phase, reason, detail });
-        self.heard.push_back(match taken {
-            true => Heard::News,
-            false if before.is_terminal() && phase.is_terminal() && phase != before => Heard::Contradiction,
-            false => Heard::Repeat,
-        });
-    }
-
-    fn tick(&mut self, now: Moment) {
-        while let Some((due, id)) = self.due.first().copied()
-            && due <= now
-        {
-            match self.records[&id].phase() {
-                Phase::Created => {
-                    self.tell(now, id, News::of(Phase::Expired, "never sent; certainly not executed"));
-                }
-                Phase::Queued | Phase::Dispatched | Phase::Received | Phase::Executing => {
-                    self.tell(
-                        now,
-                        id,
-                        News::of(Phase::Unknown, "no outcome in time; the vehicle may have acted"),
-                    );
-                }
-                Phase::Succeeded
-                | Phase::Failed
-                | Phase::Rejected
-                | Phase::Expired
-                | Phase::Superseded
-                | Phase::Canceled
-                | Phase::Unknown => self.remove(id),
-            }
-        }
-    }
-
-    /// Gives the record its news. True if it took them.
-    fn tell(&mut self, now: Moment, id: CommandId, news: News) -> bool {
-        let phase = news.phase;
-        let limits = self.limits;
-        let taken = self.change(id, |record| record.rise(now, news, &limits));
-        if taken {
-            self.changes.push_back(Change { id, phase });
-        }
-        taken
-    }
-
-    /// Changes a record and keeps the timers and counts true to it.
-    fn change(&mut self, id: CommandId, change: impl FnOnce(&mut Record) -> bool) -> bool {
-        let Some(record) = self.records.get_mut(&id) else { return false };
-        let (before, due) = (record.phase(), record.due);
-        let taken = change(record);
-        if record.due != due {
-            self.due.remove(&(due, id));
-            self.due.insert((record.due, id));
-        }
-        if !before.is_terminal() && record.phase().is_terminal() {
-            let (vehicle, class) = (record.request.vehicle.clone(), record.request.class);
-            self.finished(&vehicle, class);
-        }
-        taken
-    }
-
-    fn finished(&mut self, vehicle: &VehicleId, class: Class) {
-        self.unfinished -= 1;
-        if let Some(vehicle) = self.vehicles.get_mut(vehicle) {
-            vehicle.in_flight[class] -= 1;
-        }
-    }
-
-    fn remove(&mut self, id: CommandId) {
-        let Some(record) = self.records.remove(&id) else { return };
-        self.due.remove(&(record.due, id));
-        if !record.phase().is_terminal() {
-            self.finished(&record.request.vehicle, record.request.class);
-        }
-        let Some(vehicle) = self.vehicles.get_mut(&record.request.vehicle) else { return };
-        vehicle.keys.remove(&record.request.key);
-        if vehicle.keys.is_empty() {
-            self.vehicles.remove(&record.request.vehicle);
-        }
+        let first = |times: &BTreeSet<(Moment, CommandId)>| times.first().map(|(at, _)| *at);
+        [first(&self.due), first(&self.retries), self.disk.retries_at()].into_iter().flatten().min()
     }
 
     /// The record of this id.
@@ -517,9 +347,40 @@ impl Commands {
         self.unfinished
     }
 
-    /// Commands to `vehicle` without a terminal phase.
-    pub fn unfinished_of(&self, vehicle: &VehicleId) -> u32 {
-        self.vehicles.get(vehicle).map_or(0, |vehicle| vehicle.in_flight.iter().map(|(_, count)| count).sum())
+    /// Commands on their way to vehicles or held for a moment: not those that wait on disk.
+    pub fn under_way(&self) -> usize {
+        self.vehicles.values().map(|vehicle| vehicle.under_way_of_all() as usize).sum()
+    }
+
+    /// Of those, the ones to `vehicle`.
+    pub fn under_way_of(&self, vehicle: &VehicleId) -> u32 {
+        self.vehicles.get(vehicle).map_or(0, Vehicle::under_way_of_all)
+    }
+
+    /// Commands that wait for their vehicles.
+    pub fn queued(&self) -> usize {
+        self.vehicles.values().map(Vehicle::queued).sum()
+    }
+
+    /// Vehicles that something waits for.
+    pub fn awaited(&self) -> impl Iterator<Item = &VehicleId> {
+        let waits = |vehicle: &Vehicle| vehicle.slots.values().any(|slot| slot.waiting.is_some());
+        self.vehicles.iter().filter(move |(_, vehicle)| waits(vehicle)).map(|(id, _)| id)
+    }
+
+    /// Whether there is a record of this vehicle.
+    pub fn knows(&self, vehicle: &VehicleId) -> bool {
+        self.vehicles.contains_key(vehicle)
+    }
+
+    /// Whether the last write failed, and none has gone well since.
+    pub fn is_disk_broken(&self) -> bool {
+        self.disk.is_broken()
+    }
+
+    /// Whether everything that is to be on disk is there.
+    pub fn is_settled(&self) -> bool {
+        self.disk.is_settled()
     }
 
     /// Records held.
@@ -531,9 +392,4 @@ impl Commands {
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
-}
-
-enum Admitted {
-    New { ttl: Duration },
-    Repeat(CommandId),
 }

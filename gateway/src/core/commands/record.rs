@@ -20,6 +20,11 @@ impl CommandId {
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(u128::from_be_bytes(bytes))
     }
+
+    /// Its bytes.
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
 }
 
 impl fmt::Display for CommandId {
@@ -60,6 +65,33 @@ pub struct Request {
     pub ttl: Option<Duration>,
     /// Who asks.
     pub operator: String,
+    /// What to do while the vehicle is not connected.
+    pub on_offline: OnOffline,
+}
+
+/// What becomes of a command to a vehicle that is not connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnOffline {
+    /// It is refused.
+    #[default]
+    Fail,
+    /// It waits on disk for the vehicle, for as long as it lives.
+    Queue,
+}
+
+impl OnOffline {
+    /// The name, as in HTTP and in the store.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fail => "fail",
+            Self::Queue => "queue",
+        }
+    }
+
+    /// The one of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Fail, Self::Queue].into_iter().find(|one| one.name() == name)
+    }
 }
 
 impl Request {
@@ -69,13 +101,17 @@ impl Request {
     }
 }
 
-/// A phase and when it was reached, by the gateway's clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A phase, when it was reached by the gateway's clock, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// The phase.
     pub phase: Phase,
     /// When.
     pub at: Moment,
+    /// Why it was rejected, failed or superseded.
+    pub reason: Option<Reason>,
+    /// For people.
+    pub detail: String,
 }
 
 /// One command.
@@ -89,14 +125,63 @@ pub struct Record {
     pub ttl: Duration,
     /// When it began to come in: its ttl counts from here.
     pub accepted: Moment,
-    /// Every phase it reached, in order.
+    /// Every phase it reached, in order. Never empty.
     pub timeline: Vec<Step>,
-    /// Why it was rejected or failed.
-    pub reason: Option<Reason>,
-    /// For people.
-    pub detail: String,
+    /// Its place in the order of acceptance.
+    pub(super) place: u64,
+    pub(super) stage: Stage,
+    pub(super) disk: OnDisk,
+    /// An operator wants it withdrawn.
+    pub(super) is_unwanted: bool,
+    /// Changes are told only once it is on disk: until then it is not accepted.
+    pub(super) is_untold: bool,
+    /// When its release is tried again.
+    pub(super) retry: Option<Moment>,
     /// When the record has to be looked at next: the command's end, or the record's own.
     pub(super) due: Moment,
+}
+
+/// Where a command is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// At the gateway, for its target is not free yet.
+    Held,
+    /// At the gateway, for the vehicle is or was not connected.
+    Queued,
+    /// It may go as soon as the disk knows that it does.
+    Leaving,
+    /// Handed to the link.
+    Away,
+    /// It ends like this as soon as the disk knows.
+    Ending(News),
+    /// It has a terminal phase.
+    Ended,
+}
+
+impl Stage {
+    /// Never handed to a link, or back from one that never sent it.
+    pub(super) fn is_here(&self) -> bool {
+        match self {
+            Self::Held | Self::Queued | Self::Leaving | Self::Ending(_) => true,
+            Self::Away | Self::Ended => false,
+        }
+    }
+
+    /// Waits for its release.
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self, Self::Held | Self::Queued)
+    }
+}
+
+/// What the disk knows of a command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct OnDisk {
+    /// A record of it is or may be there.
+    pub(super) is_written: bool,
+    /// A record of it is certainly there.
+    pub(super) is_durable: bool,
+    /// By what may be there, a restarted gateway would release it.
+    pub(super) is_releasable: bool,
 }
 
 /// What the record says anew.
@@ -108,21 +193,76 @@ pub(super) struct News {
 }
 
 impl News {
-    pub(super) fn of(phase: Phase, detail: &str) -> Self {
+    pub(super) fn of(phase: Phase, detail: impl Into<String>) -> Self {
         Self { phase, reason: None, detail: detail.into() }
+    }
+
+    pub(super) fn at(self, at: Moment) -> Step {
+        Step { phase: self.phase, at, reason: self.reason, detail: self.detail }
     }
 }
 
 impl Record {
     pub(super) fn new(accepted: Moment, id: CommandId, request: Request, ttl: Duration) -> Self {
-        let timeline = vec![Step { phase: Phase::Created, at: accepted }];
-        let due = accepted + ttl;
-        Self { id, request, ttl, accepted, timeline, reason: None, detail: String::new(), due }
+        let timeline = vec![News::of(Phase::Created, "").at(accepted)];
+        Self::restored(id, request, ttl, accepted, timeline)
+    }
+
+    /// A record as it was written down. Where its timeline is empty, it is as one of a command that
+    /// was just accepted.
+    pub fn restored(
+        id: CommandId,
+        request: Request,
+        ttl: Duration,
+        accepted: Moment,
+        mut timeline: Vec<Step>,
+    ) -> Self {
+        if timeline.is_empty() {
+            timeline.push(News::of(Phase::Created, "").at(accepted));
+        }
+        Self {
+            id,
+            request,
+            ttl,
+            accepted,
+            timeline,
+            place: 0,
+            stage: Stage::Held,
+            disk: OnDisk::default(),
+            is_unwanted: false,
+            is_untold: false,
+            retry: None,
+            due: accepted + ttl,
+        }
+    }
+
+    fn last(&self) -> &Step {
+        self.timeline.last().expect("a record begins with CREATED")
     }
 
     /// How far it came.
     pub fn phase(&self) -> Phase {
-        self.timeline.last().expect("a record begins with CREATED").phase
+        self.last().phase
+    }
+
+    /// Why it was rejected, failed or superseded.
+    pub fn reason(&self) -> Option<Reason> {
+        self.last().reason
+    }
+
+    /// Why it is where it is, for people.
+    pub fn detail(&self) -> &str {
+        &self.last().detail
+    }
+
+    /// Whether a record of it is on disk.
+    pub fn is_durable(&self) -> bool {
+        self.disk.is_durable
+    }
+
+    /// Whether it is not accepted before it is on disk.
+    pub fn is_pending(&self) -> bool {
+        self.is_untold
     }
 
     /// The end of its ttl: from here on it must not take effect.
@@ -134,11 +274,7 @@ impl Record {
     #[must_use]
     pub fn as_of(&self, phase: Phase) -> Self {
         let reached = self.timeline.iter().position(|step| step.phase == phase).map_or(1, |at| at + 1);
-        if reached == self.timeline.len() {
-            return self.clone();
-        }
-        let timeline = self.timeline[..reached].to_vec();
-        Self { timeline, reason: None, detail: String::new(), ..self.clone() }
+        Self { timeline: self.timeline[..reached].to_vec(), ..self.clone() }
     }
 
     /// From acceptance to the first terminal phase.
@@ -147,36 +283,35 @@ impl Record {
         Some(end.at.since(self.accepted))
     }
 
-    /// The same wish as `request`: class, target, value and ttl. Not who asks: whoever knows the key
-    /// means the same command.
+    /// The same wish as `request`: class, target, value, ttl and what to do offline. Not who asks:
+    /// whoever knows the key means the same command.
     pub(super) fn same_payload(&self, request: &Request, ttl: Duration) -> bool {
         self.request.class == request.class
             && self.request.path == request.path
             && self.request.value == request.value
+            && self.request.on_offline == request.on_offline
             && self.ttl == ttl
     }
 
     /// Takes the news if it is any: phases only rise, and nothing follows a terminal one but the
     /// one resolution of UNKNOWN (ACK-TRUTH). True if it was taken.
-    pub(super) fn rise(&mut self, now: Moment, news: News, limits: &Limits) -> bool {
+    pub(super) fn rise(&mut self, now: Moment, news: News) -> bool {
         if !rises(self.phase(), news.phase) {
             return false;
         }
-        self.timeline.push(Step { phase: news.phase, at: now });
-        self.reason = news.reason;
-        self.detail = news.detail;
-        self.due = self.next_due(now, limits);
+        self.timeline.push(news.at(now));
         true
     }
 
-    /// A phase's own deadline. A command that the vehicle has not answered for may still have
-    /// been carried out, so its silence ends in UNKNOWN, a little after the ttl; one that it said
-    /// it is executing gets the longer grace, for actuators take their time.
-    fn next_due(&self, now: Moment, limits: &Limits) -> Moment {
+    /// A phase's own deadline. What is still here certainly ends with its ttl. A command that the
+    /// vehicle has not answered for may still have been carried out, so its silence ends in UNKNOWN,
+    /// a little after the ttl; one that it said it is executing gets the longer grace, for actuators
+    /// take their time.
+    pub(super) fn next_due(&self, now: Moment, limits: &Limits) -> Moment {
         let lives_until = self.lives_until();
         match self.phase() {
-            Phase::Created => lives_until,
-            Phase::Queued | Phase::Dispatched => lives_until + limits.silence_grace,
+            Phase::Created | Phase::Queued | Phase::Dispatched if self.stage.is_here() => lives_until,
+            Phase::Created | Phase::Queued | Phase::Dispatched => lives_until + limits.silence_grace,
             Phase::Received | Phase::Executing => lives_until + limits.execution_grace,
             Phase::Succeeded
             | Phase::Failed

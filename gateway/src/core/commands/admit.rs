@@ -1,0 +1,224 @@
+//! Which commands are accepted.
+
+use std::time::Duration;
+
+use carriageway_proto::{Class, Moment, Phase, VehicleId};
+
+use super::bucket::{Bucket, Rate};
+use super::record::{News, Stage};
+use super::slot::Vehicle;
+use super::{
+    Change, CommandId, Commands, Limits, OnOffline, Output, Reach, Record, Refusal, Request, Submitted,
+};
+
+enum Admitted {
+    New { ttl: Duration },
+    Repeat(CommandId),
+}
+
+impl Commands {
+    /// Decides on a command. It lives from `arrived`, when it began to come in, however long the rest
+    /// of it took. `fresh` is the id of its record, should there be a new one. A repeat is answered
+    /// from the record whatever the state of the vehicle.
+    pub fn submit(
+        &mut self,
+        now: Moment,
+        arrived: Moment,
+        fresh: CommandId,
+        request: Request,
+        reach: Reach,
+    ) -> Submitted {
+        self.reach(&request.vehicle, reach);
+        self.release_freed(now);
+        match self.admit(now, &request, reach) {
+            Ok(Admitted::Repeat(id)) => Submitted::Repeated(id),
+            Ok(Admitted::New { ttl }) => {
+                let record = Record::new(arrived, fresh, request, ttl);
+                let is_late = record.lives_until() <= now;
+                self.insert(now, record, reach);
+                if is_late {
+                    let detail = "its ttl passed before all of it had arrived; certainly not executed";
+                    self.tell(now, fresh, News::of(Phase::Expired, detail));
+                    return Submitted::Expired(fresh);
+                }
+                if self.records[&fresh].is_untold {
+                    // It takes its place once it is accepted, which is when it is on disk.
+                    self.set_stage(fresh, Stage::Queued);
+                    self.tell(now, fresh, News::of(Phase::Queued, super::flow::WAITS));
+                } else {
+                    self.enter(now, fresh);
+                }
+                self.release_freed(now);
+                Submitted::Accepted { id: fresh, ttl }
+            }
+            Err(refusal) => Submitted::Refused(refusal),
+        }
+    }
+
+    fn admit(&mut self, now: Moment, request: &Request, reach: Reach) -> Result<Admitted, Refusal> {
+        if !request.class.is_command() {
+            return Err(Refusal::NoCommandClass);
+        }
+        let ttl = self.ttl(request)?;
+        if let Some(known) = self.record_of(&request.vehicle, &request.key) {
+            let same = known.same_payload(request, ttl);
+            return if same { Ok(Admitted::Repeat(known.id)) } else { Err(Refusal::KeyConflict(known.id)) };
+        }
+        match request.on_offline {
+            OnOffline::Fail if reach == Reach::Offline => return Err(Refusal::Offline),
+            OnOffline::Queue if !self.policies[request.class].queue_offline => {
+                return Err(Refusal::NotQueueable);
+            }
+            OnOffline::Queue if self.is_disk_broken() => return Err(Refusal::DiskBroken),
+            OnOffline::Fail | OnOffline::Queue => {}
+        }
+        if request.class == Class::Safety {
+            self.make_room(now, &request.vehicle);
+        }
+        self.room(request, reach)?;
+        if request.class != Class::Safety {
+            self.rate(now, request)?;
+        }
+        Ok(Admitted::New { ttl })
+    }
+
+    /// The ttl that holds for `request`.
+    fn ttl(&self, request: &Request) -> Result<Duration, Refusal> {
+        let default = self.policies[request.class].ttl;
+        let longest = match default {
+            Some(default) => (default * self.limits.ttl_factor).min(self.limits.longest_ttl),
+            None => self.limits.longest_ttl,
+        };
+        let ttl = request.ttl.or(default).ok_or(Refusal::TtlMissing)?;
+        if ttl.is_zero() || ttl > longest { Err(Refusal::Ttl { longest }) } else { Ok(ttl) }
+    }
+
+    /// Where even the reserve is full, lets go of an ended record that every copy is too old for, of
+    /// the vehicle's own where those are too many. One is there unless all have ended just now.
+    fn make_room(&mut self, now: Moment, vehicle: &VehicleId) {
+        let Limits { records, per_vehicle, reserve, .. } = self.limits;
+        let own = self.vehicles.get(vehicle).map(|vehicle| &vehicle.keys);
+        let victim = if let Some(own) = own.filter(|own| own.len() >= per_vehicle + reserve) {
+            let stale = own.values().filter(|id| self.is_stale(now, **id));
+            stale.min_by_key(|id| self.records[*id].due).copied()
+        } else if self.records.len() >= records + reserve {
+            self.due.iter().map(|(_, id)| *id).find(|id| self.is_stale(now, *id))
+        } else {
+            None
+        };
+        if let Some(victim) = victim {
+            self.remove(victim);
+            self.evicted += 1;
+        }
+    }
+
+    /// Ended, and the vehicle refuses every copy of it for its age.
+    fn is_stale(&self, now: Moment, id: CommandId) -> bool {
+        let record = &self.records[&id];
+        record.phase().is_terminal() && record.lives_until() + self.limits.execution_grace <= now
+    }
+
+    /// Room for a record and for a command under way or in the queue. An emergency stop has a reserve,
+    /// and as many under way as come. One that takes another's place needs none of its own.
+    fn room(&self, request: &Request, reach: Reach) -> Result<(), Refusal> {
+        let safety = request.class == Class::Safety;
+        let reserve = if safety { self.limits.reserve } else { 0 };
+        let vehicle = self.vehicles.get(&request.vehicle);
+        let held = vehicle.map_or(0, |vehicle| vehicle.keys.len());
+        if self.records.len() >= self.limits.records + reserve || held >= self.limits.per_vehicle + reserve {
+            return Err(Refusal::Full);
+        }
+        let Some(vehicle) = vehicle.filter(|_| !safety) else { return Ok(()) };
+        let slot = vehicle.slots.get(&(request.class, request.path.clone()));
+        if slot.is_some_and(|slot| slot.waiting.is_some()) {
+            return Ok(());
+        }
+        let (limit, queued) = (self.policies[request.class].in_flight, self.limits.queued);
+        match reach {
+            Reach::Connected if vehicle.under_way[request.class] >= limit => Err(Refusal::InFlight { limit }),
+            Reach::Offline if vehicle.queues[request.class].len() >= queued => {
+                Err(Refusal::QueueFull { limit: queued })
+            }
+            Reach::Connected | Reach::Offline => Ok(()),
+        }
+    }
+
+    /// RATE, by vehicle and class and by operator. Nothing is taken from either where one refuses.
+    fn rate(&mut self, now: Moment, request: &Request) -> Result<(), Refusal> {
+        let rate = Rate::from(&self.policies[request.class]);
+        let mut bucket = match self.vehicles.get(&request.vehicle) {
+            Some(vehicle) => vehicle.buckets[request.class],
+            None => Bucket::full(rate, now),
+        };
+        bucket.take(rate, now).map_err(Refusal::RateLimited)?;
+        self.operator(now, &request.operator)?;
+        let (policies, vehicle) = (&self.policies, request.vehicle.clone());
+        let vehicle =
+            self.vehicles.entry(vehicle).or_insert_with(|| Vehicle::new(policies, now, Reach::Offline));
+        vehicle.buckets[request.class] = bucket;
+        Ok(())
+    }
+
+    /// An operator that has not asked for anything in a while has a full bucket and needs none.
+    fn operator(&mut self, now: Moment, operator: &str) -> Result<(), Refusal> {
+        let Limits { operator_rate, operator_burst, operators, .. } = self.limits;
+        let rate = Rate { per_second: Some(operator_rate), burst: operator_burst };
+        if !self.operators.contains_key(operator) {
+            if self.operators.len() >= operators {
+                self.operators.retain(|_, bucket| !bucket.is_full(rate, now));
+            }
+            if self.operators.len() >= operators {
+                return Err(Refusal::OperatorRate(Duration::from_secs(1)));
+            }
+        }
+        let bucket = self.operators.entry(operator.to_owned()).or_insert_with(|| Bucket::full(rate, now));
+        bucket.take(rate, now).map_err(Refusal::OperatorRate)
+    }
+
+    pub(super) fn insert(&mut self, now: Moment, mut record: Record, reach: Reach) {
+        self.places += 1;
+        record.place = self.places;
+        // Nobody is told of what is not accepted yet.
+        record.is_untold = record.request.on_offline == OnOffline::Queue && reach == Reach::Offline;
+        let (id, is_untold) = (record.id, record.is_untold);
+        self.adopt(now, record, reach);
+        self.touch(id);
+        if !is_untold {
+            self.outputs.push_back(Output::Changed(Change { id, phase: Phase::Created }));
+        }
+    }
+
+    /// Takes a record into every index.
+    pub(super) fn adopt(&mut self, now: Moment, record: Record, reach: Reach) {
+        let (id, class) = (record.id, record.request.class);
+        let policies = &self.policies;
+        let vehicle = self.vehicles.entry(record.request.vehicle.clone());
+        let vehicle = vehicle.or_insert_with(|| Vehicle::new(policies, now, reach));
+        vehicle.reach = reach;
+        vehicle.keys.insert(record.request.key.clone(), id);
+        vehicle.count(class, &record.stage, record.place, id, true);
+        self.unfinished += usize::from(record.stage != Stage::Ended);
+        self.due.insert((record.due, id));
+        self.records.insert(id, record);
+    }
+
+    pub(super) fn remove(&mut self, id: CommandId) {
+        self.set_stage(id, Stage::Ended);
+        self.set_retry(id, None);
+        let Some(record) = self.records.remove(&id) else { return };
+        self.due.remove(&(record.due, id));
+        self.disk.forget(&record, &self.limits);
+        let Some(vehicle) = self.vehicles.get_mut(&record.request.vehicle) else { return };
+        vehicle.keys.remove(&record.request.key);
+        if vehicle.keys.is_empty() {
+            self.vehicles.remove(&record.request.vehicle);
+            return;
+        }
+        // By now its window is long past: what it released, or another did.
+        let target = (record.request.class, record.request.path);
+        let is_idle = |slot: &super::slot::Slot| slot.away.is_none() && slot.waiting.is_none();
+        if vehicle.slots.get(&target).is_some_and(is_idle) {
+            vehicle.slots.remove(&target);
+        }
+    }
+}
