@@ -38,6 +38,8 @@ pub struct Config {
     pub store: Store,
     /// How it stops.
     pub drain: Drain,
+    /// Leases to drive.
+    pub lease: Lease,
     /// Changes to the policy of single classes, by the class's name.
     pub classes: BTreeMap<String, ClassOverride>,
     /// QUIC connections.
@@ -216,6 +218,28 @@ impl Drain {
     /// [`retry_after_ms`](Self::retry_after_ms) as a duration.
     pub fn retry_after(&self) -> Duration {
         Duration::from_millis(self.retry_after_ms.into())
+    }
+}
+
+/// Leases to drive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lease {
+    /// Milliseconds that a lease lives after its grant or renewal. Its holder renews it four times as
+    /// often.
+    pub ttl_ms: u32,
+}
+
+impl Default for Lease {
+    fn default() -> Self {
+        Self { ttl_ms: 2_000 }
+    }
+}
+
+impl Lease {
+    /// [`ttl_ms`](Self::ttl_ms) as a duration.
+    pub fn ttl(&self) -> Duration {
+        Duration::from_millis(self.ttl_ms.into())
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, anyhow};
 use carriageway_gateway::cli::certs::Certs;
 use carriageway_gateway::cli::config::{self, Source};
+use carriageway_gateway::cli::drive::Drive;
 use carriageway_gateway::cli::token::Token;
 use carriageway_gateway::config::{Config, ENV_PREFIX, unread};
 use carriageway_gateway::serve::{Running, serve};
@@ -18,8 +19,9 @@ use clap::{Parser, Subcommand};
 ///
 ///   carriageway-gateway certs init               makes ./certs: an authority, keys, a certificate
 ///   carriageway-gateway certs vehicle truck-7    makes a vehicle's certificate
-///   carriageway-gateway token new --sub ada --vehicles '*' --scope 'observe command:*'
+///   carriageway-gateway token new --sub ada --vehicles '*' --scope 'observe command:* drive' > operator.token
 ///   carriageway-gateway serve                    serves on port 4433
+///   carriageway-gateway drive truck-7            drives it from a terminal
 ///
 /// Then open https://localhost:4433/ for the page and https://localhost:4433/docs for the API; health
 /// and metrics are on http://127.0.0.1:9464 (/livez, /readyz, /metrics).
@@ -49,6 +51,12 @@ enum Command {
     Certs(Certs),
     /// Make tokens for operators
     Token(Token),
+    /// Drive a vehicle from this terminal, by keys or by a script
+    ///
+    /// Takes the lease, shows how old everything is, and sends control fifty times a second. A vehicle
+    /// stands until it is re-armed (r): then it waits for hands off, and follows. The space bar is an
+    /// emergency stop. A terminal cannot tell when a key is let go: controls wear off by themselves.
+    Drive(Drive),
 }
 
 fn main() -> ExitCode {
@@ -57,6 +65,7 @@ fn main() -> ExitCode {
         Command::Config(config) => config.run(&mut stdout().lock()),
         Command::Certs(certs) => certs.run(&mut stdout().lock()),
         Command::Token(token) => token.run(&mut stdout().lock()),
+        Command::Drive(drive) => steer(drive),
     };
     done.unwrap_or_else(|error| {
         // Nothing is left to be done where even this cannot be written.
@@ -93,6 +102,11 @@ fn run(source: Source) -> Result<ExitCode> {
     // Whatever still waits for a peer is not waited for.
     runtime.shutdown_background();
     Ok(code)
+}
+
+fn steer(drive: Drive) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(drive.run(&mut stdout()))
 }
 
 async fn until_told(config: &Config) -> Result<ExitCode> {

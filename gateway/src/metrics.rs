@@ -48,6 +48,13 @@ pub struct Metrics {
     store_seconds: Histogram,
     queued_frames: Family<Labels<1>, Gauge>,
     queued_bytes: Family<Labels<1>, Gauge>,
+    /// Leases that live.
+    pub leases: Gauge,
+    lease_changes: Family<Labels<1>, Counter>,
+    /// Control frames passed on to vehicles.
+    pub control: Counter,
+    /// Operators' control sockets open.
+    pub control_sockets: Gauge,
     /// Signal values shown.
     pub signals: Counter,
     /// Bytes of files received on bulk lanes.
@@ -122,6 +129,10 @@ impl Metrics {
             ),
             queued_frames: register!(r, "queued_frames", "Frames that wait or are unacknowledged, by class"),
             queued_bytes: register!(r, "queued_bytes", "Bytes that wait or are unacknowledged, by class"),
+            leases: register!(r, "leases", "Leases that live"),
+            lease_changes: register!(r, "lease_changes", "Leases granted and ended, by how"),
+            control: register!(r, "control_frames", "Control frames passed on to vehicles"),
+            control_sockets: register!(r, "control_sockets", "Operators' control sockets open"),
             signals: register!(r, "signals", "Signal values received and shown"),
             bulk_bytes: register!(r, "bulk_bytes", "Bytes of files received on bulk lanes"),
             bulk_files: register!(r, "bulk_files", "Files received to their end on bulk lanes"),
@@ -191,6 +202,11 @@ impl Metrics {
     /// Counts an outcome heard from a vehicle, by what it changed.
     pub fn outcome(&self, heard: &'static str) {
         self.outcomes.get_or_create(&[("heard", heard)]).inc();
+    }
+
+    /// Counts a lease's beginning or end.
+    pub fn lease(&self, change: &'static str) {
+        self.lease_changes.get_or_create(&[("change", change)]).inc();
     }
 
     /// Counts an HTTP request. `route` is the pattern that matched, never the path.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use carriageway_proto::VehicleId;
 use carriageway_transport::clock::{BootClock, ClockError};
 use carriageway_transport::tls::{self, Authority, Credentials, Pem, TlsError};
 use carriageway_transport::{link, quic};
@@ -18,12 +19,12 @@ use crate::auth::{KeyError, Verifier};
 use crate::certs::{self, CertError};
 use crate::closing::{self, Closer, Closing};
 use crate::config::Config;
-use crate::core::{commands, registry};
-use crate::hub::{self, Hub};
+use crate::core::{commands, lease, registry, shadow};
+use crate::hub::{self, Held, Hub, desired_in};
 use crate::listeners::{link_router, tcp, udp};
 use crate::metrics::Metrics;
 use crate::sessions;
-use crate::store::{Loaded, Sqlite, Store, StoreError};
+use crate::store::{Sqlite, Store, StoreError};
 
 /// Of the drain's deadline, this much is kept for the goodbyes themselves.
 const FAREWELL: Duration = Duration::from_millis(1_500);
@@ -104,15 +105,14 @@ pub async fn serve(config: &Config) -> Result<Running, ServeError> {
         (address(&tcp_listener, config.listen.tcp), address(&internal_listener, config.listen.internal));
 
     let metrics = Arc::new(Metrics::new());
-    let (store, loaded) = open_store(config)?;
-    let hub = Hub::new(settings(config), clock, Arc::clone(&metrics), store, &loaded.commands)?;
+    let (store, held) = open_store(config)?;
+    let hub = Hub::new(settings(config), clock, Arc::clone(&metrics), store, held)?;
     let (closing, closed) = closing::pair();
     let (arrivals, supervisor) = sessions::supervise(hub.clone(), session_limits(config));
     let api = Api::new(hub.clone(), verifier, api_limits(config), closed.clone());
     let public = tcp::Public {
         tls: TlsAcceptor::from(Arc::new(tls)),
-        router: api::router(api).merge(link_router(hub.clone())),
-        arrivals: arrivals.clone(),
+        router: api::router(api).merge(link_router(hub.clone(), arrivals.clone())),
         limits: tcp_limits(config),
         metrics: Arc::clone(&metrics),
     };
@@ -178,7 +178,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|source| ServeError::Tcp { address, source })
 }
 
-fn open_store(config: &Config) -> Result<(Store, Loaded), ServeError> {
+fn open_store(config: &Config) -> Result<(Store, Held), ServeError> {
     let path = &config.store.path;
     if let Some(directory) = path.parent() {
         // Where it cannot be made, opening the file says what is wrong.
@@ -187,12 +187,23 @@ fn open_store(config: &Config) -> Result<(Store, Loaded), ServeError> {
     let (disk, loaded) = Sqlite::open(path)?;
     disk.limit(config.store.max_bytes)?;
     tracing::info!(path = %path.display(), commands = loaded.commands.len(), "the store is open");
-    Ok((Store::start(disk)?, loaded))
+    let damaged = |vehicle: &VehicleId| StoreError::Damaged {
+        path: path.clone(),
+        why: format!("the desired state of {vehicle} cannot be read"),
+    };
+    let desired = loaded.desired.into_iter().map(|(vehicle, document)| {
+        let desired = desired_in(document).ok_or_else(|| damaged(&vehicle))?;
+        Ok((vehicle, desired))
+    });
+    let desired = desired.collect::<Result<_, StoreError>>()?;
+    let held = Held { commands: loaded.commands, tokens: loaded.tokens, desired };
+    Ok((Store::start(disk)?, held))
 }
 
 async fn keep_time(hub: Hub, mut closing: Closing) {
     tokio::select! {
-        () = hub.keep_time() => {}
+        () = hub.clone().keep_time() => {}
+        () = hub.keep_disk() => {}
         () = closing.wait() => {}
     }
 }
@@ -245,6 +256,9 @@ fn settings(config: &Config) -> hub::Settings {
             operator_burst: config.commands.operator_burst,
             ..commands::Limits::default()
         },
+        leases: lease::Limits { ttl: config.lease.ttl(), ..lease::Limits::default() },
+        // Of as many vehicles as are remembered.
+        shadows: shadow::Limits { vehicles: sessions.saturating_mul(2) },
         policies: config.policies(),
         session: link::Config {
             policies: config.policies(),

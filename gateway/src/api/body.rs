@@ -10,6 +10,7 @@ use bytes::Bytes;
 use carriageway_proto::{Class, SignalPath, Value};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
 use crate::core::commands::OnOffline;
@@ -56,7 +57,7 @@ pub(super) async fn command(request: Request, limits: Limits) -> Result<CommandB
     parse(&bytes)
 }
 
-fn json_content(headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn json_content(headers: &HeaderMap) -> Result<(), Problem> {
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if kind.eq_ignore_ascii_case("application/json") {
@@ -71,7 +72,7 @@ fn json_content(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// The whole body. One that says it is too long is refused unread.
-async fn read(request: Request, limits: Limits) -> Result<Bytes, Problem> {
+pub(super) async fn read(request: Request, limits: Limits) -> Result<Bytes, Problem> {
     let told =
         request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if told.is_some_and(|told| told > limits.bytes as u64) {
@@ -102,7 +103,19 @@ fn too_large(limits: Limits) -> Problem {
 }
 
 fn parse(bytes: &[u8]) -> Result<CommandBody, Problem> {
-    let raw: Raw = serde_json::from_slice(bytes).map_err(|error| match error.classify() {
+    let raw: Raw = json(bytes)?;
+    Ok(CommandBody {
+        class: class(&raw.class)?,
+        path: path(&raw.path)?,
+        value: value(raw.value)?,
+        ttl: raw.ttl_ms.as_ref().map(ttl).transpose()?,
+        on_offline: raw.on_offline.as_ref().map(on_offline).transpose()?.unwrap_or_default(),
+    })
+}
+
+/// Reads JSON of a known shape.
+pub(super) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => Problem::invalid("invalid-field", error.to_string()),
         serde_json::error::Category::Io
         | serde_json::error::Category::Syntax
@@ -112,13 +125,6 @@ fn parse(bytes: &[u8]) -> Result<CommandBody, Problem> {
             "The body is not JSON",
             format!("the body is not JSON: {error}"),
         ),
-    })?;
-    Ok(CommandBody {
-        class: class(&raw.class)?,
-        path: path(&raw.path)?,
-        value: value(raw.value)?,
-        ttl: raw.ttl_ms.as_ref().map(ttl).transpose()?,
-        on_offline: raw.on_offline.as_ref().map(on_offline).transpose()?.unwrap_or_default(),
     })
 }
 
@@ -138,7 +144,7 @@ fn path(value: &serde_json::Value) -> Result<SignalPath, Problem> {
         .map_err(|error| Problem::invalid("invalid-path", format!("`path` {error}")))
 }
 
-fn value(value: serde_json::Value) -> Result<Value, Problem> {
+pub(super) fn value(value: serde_json::Value) -> Result<Value, Problem> {
     let invalid = |why: &str| Problem::invalid("invalid-value", format!("`value` {why}"));
     match value {
         serde_json::Value::Bool(boolean) => Ok(Value::Bool(boolean)),

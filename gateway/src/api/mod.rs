@@ -3,10 +3,13 @@
 mod body;
 mod caller;
 mod commands;
+pub mod control;
 mod events;
 pub mod internal;
+mod lease;
 pub mod openapi;
 pub mod problem;
+mod state;
 pub mod types;
 mod vehicles;
 pub mod wall;
@@ -20,7 +23,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, patch, post};
 use carriageway_proto::Moment;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -50,6 +53,7 @@ struct Inner {
     verifier: Verifier,
     body: BodyLimits,
     streams: Arc<Semaphore>,
+    seats: Arc<Semaphore>,
     closing: Closing,
 }
 
@@ -58,7 +62,8 @@ impl Api {
     /// true.
     pub fn new(hub: Hub, verifier: Verifier, limits: Limits, closing: Closing) -> Self {
         let streams = Arc::new(Semaphore::new(limits.event_streams));
-        Self(Arc::new(Inner { hub, verifier, body: limits.body, streams, closing }))
+        let seats = Arc::new(Semaphore::new(control::MAX_SEATS));
+        Self(Arc::new(Inner { hub, verifier, body: limits.body, streams, seats, closing }))
     }
 
     fn hub(&self) -> &Hub {
@@ -81,6 +86,10 @@ impl Api {
         Arc::clone(&self.0.streams).try_acquire_owned().ok()
     }
 
+    fn seat_permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.seats).try_acquire_owned().ok()
+    }
+
     fn closing(&self) -> Closing {
         self.0.closing.clone()
     }
@@ -94,6 +103,12 @@ pub fn router(api: Api) -> Router {
         .route("/v1/vehicles/{id}/link", get(vehicles::link))
         .route("/v1/vehicles/{id}/signals", get(vehicles::signals))
         .route("/v1/vehicles/{id}/commands", post(commands::submit))
+        .route("/v1/vehicles/{id}/control-lease", post(lease::lease))
+        .route("/v1/vehicles/{id}/rearm", post(lease::rearm))
+        .route("/v1/vehicles/{id}/drive", get(lease::show))
+        .route("/v1/vehicles/{id}/control", get(control::open))
+        .route("/v1/vehicles/{id}/state", get(state::show))
+        .route("/v1/vehicles/{id}/state/desired", patch(state::patch))
         .route("/v1/vehicles/{id}/commands/{command}", delete(commands::cancel))
         .route("/v1/commands/{id}", get(commands::show))
         .route("/v1/events", get(events::stream))

@@ -6,7 +6,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi as _};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{commands, events, vehicles};
+use super::{commands, control, events, lease, state, vehicles};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -21,6 +21,12 @@ use super::{commands, events, vehicles};
         vehicles::signals,
         commands::submit,
         commands::show,
+        lease::lease,
+        lease::rearm,
+        lease::show,
+        control::open,
+        state::show,
+        state::patch,
         commands::cancel,
         events::stream
     ),

@@ -3,9 +3,18 @@
 //! Ages and durations are in milliseconds and come from the boot clock. Dates are RFC 3339, for
 //! people: nothing here is decided by them. Requests refuse fields they do not know.
 
+mod drive;
+mod state;
+
 use carriageway_proto::{Moment, SignalPath, Value};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+pub use drive::{
+    ControlReport, DriveEvent, DriveStateView, DriveView, LeaseAction, LeaseEvent, LeaseRequest, LeaseView,
+    RearmRequest,
+};
+pub use state::{PathStateView, StateEvent, StateView};
 
 use super::wall::Wall;
 use crate::core::board::Shown;
@@ -438,6 +447,12 @@ pub enum EventData {
     },
     /// `command`: a command reached a phase.
     Command(Box<CommandView>),
+    /// `lease`: a lease was granted or ended.
+    Lease(LeaseEvent),
+    /// `drive`: a vehicle said whether it can be driven, at most once a second.
+    Drive(DriveEvent),
+    /// `state`: a desired or reported state changed, at most once a second.
+    State(StateEvent),
     /// `signals`: what changed since the last event of this name, at most five times a second.
     Signals(SignalList),
     /// `vehicles`: all of them, at the beginning of a stream and after a `reset`.

@@ -18,7 +18,7 @@ pub struct Grant {
     pub iat: u64,
     /// When it ends, in seconds since the Unix epoch.
     pub exp: u64,
-    /// Space-separated permissions: `observe`, `command:<class>`, `command:*`.
+    /// Space-separated permissions: `observe`, `command:<class>`, `command:*`, `drive`.
     pub scope: String,
     /// Ids of vehicles, or `*` for all.
     pub vehicles: Vec<String>,

@@ -35,6 +35,8 @@ pub enum Permission {
     Observe,
     /// Send it commands of this class.
     Command(Class),
+    /// Hold its lease, steer it, and re-arm it after a stop.
+    Drive,
 }
 
 impl fmt::Display for Permission {
@@ -42,6 +44,7 @@ impl fmt::Display for Permission {
         match self {
             Self::Observe => f.write_str("observe"),
             Self::Command(class) => write!(f, "command:{class}"),
+            Self::Drive => f.write_str("drive"),
         }
     }
 }
@@ -50,12 +53,13 @@ impl fmt::Display for Permission {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scopes {
     observe: bool,
+    drive: bool,
     commands: ClassMap<bool>,
 }
 
 impl Scopes {
-    /// Reads a space-separated list of `observe`, `command:<class>` and `command:*`. Other words grant
-    /// nothing: a token may be good for other services too.
+    /// Reads a space-separated list of `observe`, `command:<class>`, `command:*` and `drive`. Other words
+    /// grant nothing: a token may be good for other services too.
     pub fn parse(claim: &str) -> Self {
         claim.split_ascii_whitespace().fold(Self::default(), Self::with)
     }
@@ -65,18 +69,18 @@ impl Scopes {
         match permission {
             Permission::Observe => self.observe,
             Permission::Command(class) => self.commands[class],
+            Permission::Drive => self.drive,
         }
     }
 
     /// Whether there is any.
     pub fn grant_any(&self) -> bool {
-        self.observe || self.commands.iter().any(|(_, granted)| *granted)
+        self.observe || self.drive || self.commands.iter().any(|(_, granted)| *granted)
     }
 
     fn with(mut self, word: &str) -> Self {
-        if word == "observe" {
-            self.observe = true;
-        }
+        self.observe |= word == "observe";
+        self.drive |= word == "drive";
         let commands = word.strip_prefix("command:").unwrap_or_default();
         for (class, granted) in self.commands.iter_mut().filter(|(class, _)| class.is_command()) {
             *granted |= commands == "*" || Class::from_str(commands) == Ok(class);
@@ -149,8 +153,28 @@ mod tests {
     }
 
     #[test]
+    fn driving_is_a_grant_of_its_own() {
+        let one = "one".parse().unwrap();
+        assert!(!operator("observe command:*", &["*"]).may(Permission::Drive, &one));
+        let driver = operator("drive", &["one"]);
+        assert!(driver.may(Permission::Drive, &one) && driver.scopes.grant_any());
+        assert!(!driver.may(Permission::Command(Class::Drive), &one), "gears are commands");
+        assert!(!driver.may(Permission::Drive, &"two".parse().unwrap()));
+    }
+
+    #[test]
     fn words_that_look_alike_grant_nothing() {
-        for word in ["", "command:", "command", "COMMAND:body", "command:Body", "observe,command:body", "*"] {
+        for word in [
+            "",
+            "command:",
+            "command",
+            "COMMAND:body",
+            "command:Body",
+            "observe,command:body",
+            "*",
+            "Drive",
+            "drive:*",
+        ] {
             assert_eq!(Scopes::parse(word), Scopes::default(), "{word:?}");
         }
     }

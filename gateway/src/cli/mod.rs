@@ -2,4 +2,5 @@
 
 pub mod certs;
 pub mod config;
+pub mod drive;
 pub mod token;

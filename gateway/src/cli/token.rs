@@ -33,7 +33,7 @@ struct New {
     /// The operator's name, as records will show it
     #[arg(long)]
     sub: String,
-    /// Space-separated: observe, command:<class>, command:*
+    /// Space-separated: observe, command:<class>, command:*, drive (take the lease, steer, re-arm)
     #[arg(long, default_value = "observe", value_parser = scope)]
     scope: String,
     /// Vehicle ids, separated by commas, or '*' for all
@@ -80,8 +80,7 @@ fn vehicle(text: &str) -> Result<String, String> {
 
 /// A list of scopes that each grant something.
 fn scope(text: &str) -> Result<String, String> {
-    let known =
-        "observe, command:* and command:<class> with safety, drive, body, comfort, config or diagnostics";
+    let known = "observe, drive, command:* and command:<class> with safety, drive, body, comfort, config or diagnostics";
     if let Some(word) = text.split_ascii_whitespace().find(|word| !Scopes::parse(word).grant_any()) {
         return Err(format!("{word:?} is no scope; there are {known}"));
     }
@@ -122,7 +121,7 @@ mod tests {
 
     #[test]
     fn only_scopes_that_grant_something_are_minted() {
-        for good in ["observe", "observe command:*", "command:safety command:body"] {
+        for good in ["observe", "observe command:*", "command:safety command:body", "observe drive"] {
             assert_eq!(scope(good).as_deref(), Ok(good));
         }
         for bad in ["", "bogus", "observe comand:*", "command:", "command:bulk", "command:windows", "Observe"]

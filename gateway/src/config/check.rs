@@ -70,6 +70,10 @@ impl Config {
         if self.drain.deadline_ms == 0 {
             findings.add("drain.deadline_ms", "nothing could finish", "give it some seconds, such as 10000");
         }
+        if !(500..=10_000).contains(&self.lease.ttl_ms) {
+            let what = "shorter, and a lost renewal or two end the lease; longer, and nobody else can drive";
+            findings.add("lease.ttl_ms", what, "give it 500 to 10000");
+        }
         for (name, change) in &self.classes {
             class(name, *change, &mut findings);
         }

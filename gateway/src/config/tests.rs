@@ -135,6 +135,7 @@ fn each_problem_names_its_key_its_line_and_a_way_out() {
         ("[classes.body]\nburst = 0\n", "classes.body.burst", 14),
         ("[limits]\nvehicles = 0\n", "limits.vehicles", 14),
         ("[drain]\ndeadline_ms = 0\n", "drain.deadline_ms", 14),
+        ("[lease]\nttl_ms = 100\n", "lease.ttl_ms", 14),
         ("[listen]\nudp = []\n", "listen.udp", 14),
         ("[listen]\ntcp = '0.0.0.0:9464'\n", "listen.internal", 13),
         ("[listen]\nudp = ['0.0.0.0:1', '127.0.0.1:1']\n", "listen.udp", 14),

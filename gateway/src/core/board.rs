@@ -101,6 +101,11 @@ impl Board {
         self.version
     }
 
+    /// The newest value of one path, and when it was sampled.
+    pub fn newest(&self, path: &SignalPath) -> Option<(Value, Moment)> {
+        self.signals.get(path).map(|kept| (kept.value.clone(), kept.sampled))
+    }
+
     /// What changed after `version`, by path; everything after 0.
     pub fn since(&self, version: u64) -> impl Iterator<Item = Shown> {
         self.signals.iter().filter(move |(_, kept)| kept.version > version).map(|(path, kept)| Shown {

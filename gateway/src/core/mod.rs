@@ -5,5 +5,8 @@
 
 pub mod board;
 pub mod commands;
+pub mod control;
+pub mod lease;
 pub mod registry;
 pub mod ring;
+pub mod shadow;

@@ -3,11 +3,14 @@
 //!
 //! The cores decide; the hub reads the clock, draws the chance, and does what they say.
 
+mod answers;
 mod commands;
 mod disk;
 mod kept;
+mod lease;
 mod room;
 mod sessions;
+mod shadow;
 mod sweep;
 
 use std::collections::BTreeMap;
@@ -15,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use carriageway_proto::{Epoch, Moment, PolicyTable, SessionId, VehicleId};
+use carriageway_proto::{Desired, DriveState, Epoch, Moment, PolicyTable, SessionId, Token, VehicleId};
 use carriageway_transport::clock::BootClock;
 use carriageway_transport::core::connection::Transport;
 use carriageway_transport::link::{self, Ticket};
@@ -24,16 +27,22 @@ use tokio::sync::watch;
 
 use crate::core::board::{Board, Shown};
 use crate::core::commands::{CommandId, Commands, Output, Record};
+use crate::core::lease::{self as core_lease, Audit, Leases};
 use crate::core::registry::{self, Registry, View};
 use crate::core::ring::{EventId, Read, Ring};
+use crate::core::shadow::{self as core_shadow, Shadows};
 use crate::core::{commands as core_commands, registry as core_registry};
 use crate::metrics::Metrics;
 use crate::store::Store;
 
+pub(crate) use answers::desired_in;
 pub use commands::{DISK_PATIENCE, Kept, Submission};
 pub use kept::BadRecord;
+pub(crate) use lease::change_name;
+pub use lease::{DriveGlance, LeaseError};
 pub use room::LinkView;
 pub use sessions::{Entry, Opened};
+pub use shadow::{StateError, StateGlance};
 
 use room::Room;
 use sessions::observe_in;
@@ -48,6 +57,10 @@ pub struct Settings {
     pub registry: core_registry::Limits,
     /// Limits of command records.
     pub commands: core_commands::Limits,
+    /// Limits of leases.
+    pub leases: core_lease::Limits,
+    /// Limits of desired and reported states.
+    pub shadows: core_shadow::Limits,
     /// The policy of each class.
     pub policies: PolicyTable,
     /// The sessions' knobs.
@@ -63,12 +76,25 @@ impl Default for Settings {
         Self {
             registry: core_registry::Limits::default(),
             commands: core_commands::Limits::default(),
+            leases: core_lease::Limits::default(),
+            shadows: core_shadow::Limits::default(),
             policies: PolicyTable::defaults(),
             session: link::Config::default(),
             event_backlog: 4_096,
             retry_after: Duration::from_secs(1),
         }
     }
+}
+
+/// What a store held.
+#[derive(Clone, Debug, Default)]
+pub struct Held {
+    /// Records of commands by id, in the order in which each was first kept.
+    pub commands: Vec<([u8; 16], Vec<u8>)>,
+    /// The highest token of each vehicle's lease.
+    pub tokens: Vec<(VehicleId, Token)>,
+    /// The desired states.
+    pub desired: Vec<(VehicleId, Desired)>,
 }
 
 /// Something that watchers are told.
@@ -103,6 +129,26 @@ pub enum Event {
     },
     /// A command reached a phase: its record then.
     Command(Arc<Record>),
+    /// A lease was granted or ended.
+    Lease(Audit),
+    /// A vehicle said whether it can be driven.
+    Drive {
+        /// Which.
+        vehicle: VehicleId,
+        /// Its words.
+        state: DriveState,
+    },
+    /// A vehicle's desired or reported state changed.
+    State {
+        /// Whose.
+        vehicle: VehicleId,
+        /// The version of what is desired.
+        version: u64,
+        /// The newest that the vehicle has answered.
+        answered: u64,
+        /// Whether all that is desired is reported so.
+        is_in_sync: bool,
+    },
 }
 
 /// What happened to a session.
@@ -120,9 +166,12 @@ impl Event {
     /// Whom it concerns.
     pub fn vehicle(&self) -> &VehicleId {
         match self {
-            Self::Presence { vehicle, .. } | Self::Session { vehicle, .. } | Self::Link { vehicle, .. } => {
-                vehicle
-            }
+            Self::Presence { vehicle, .. }
+            | Self::Session { vehicle, .. }
+            | Self::Link { vehicle, .. }
+            | Self::Drive { vehicle, .. }
+            | Self::State { vehicle, .. } => vehicle,
+            Self::Lease(audit) => &audit.vehicle,
             Self::Command(record) => &record.request.vehicle,
         }
     }
@@ -152,12 +201,23 @@ struct Inner {
     draining: AtomicBool,
     /// The place of the newest event.
     newest: watch::Sender<EventId>,
+    /// Changes with whatever is known of driving any vehicle.
+    driving: watch::Sender<u64>,
+    answers: answers::Answers,
     state: Mutex<State>,
 }
 
 struct State {
     registry: Registry,
     commands: Commands,
+    leases: Leases,
+    /// Takes that wait for their token to be on disk.
+    takes: lease::Takes,
+    shadows: Shadows,
+    /// Changes of desired states that wait to be on disk.
+    patches: shadow::Patches,
+    /// Desired states under way.
+    desired: BTreeMap<(SessionId, Ticket), VehicleId>,
     ring: Ring<Event>,
     rooms: BTreeMap<VehicleId, Room>,
     /// Messages under way, by the session that numbers them.
@@ -169,17 +229,17 @@ struct State {
 }
 
 impl Hub {
-    /// A hub without vehicles, with the command records that its store held. Fails where one of them
-    /// cannot be read.
+    /// A hub without vehicles that goes on with what its store held. Fails where a command record cannot
+    /// be read.
     pub fn new(
         settings: Settings,
         clock: BootClock,
         metrics: Arc<Metrics>,
         store: Store,
-        records: &[([u8; 16], Vec<u8>)],
+        held: Held,
     ) -> Result<Self, BadRecord> {
         let mut commands = Commands::new(settings.commands, settings.policies);
-        let restored = kept::read_all(records, clock.boot())?;
+        let restored = kept::read_all(&held.commands, clock.boot())?;
         commands.restore(clock.now(), restored);
         let random = SystemRandom::new();
         let run = u32::from_be_bytes(draw(&random));
@@ -187,6 +247,11 @@ impl Hub {
         let state = State {
             registry: Registry::new(settings.registry),
             commands,
+            leases: Leases::new(settings.leases, held.tokens),
+            takes: lease::Takes::new(),
+            shadows: Shadows::new(settings.shadows, clock.boot(), held.desired),
+            patches: shadow::Patches::new(),
+            desired: BTreeMap::new(),
             rooms: BTreeMap::new(),
             tickets: BTreeMap::new(),
             waiters: BTreeMap::new(),
@@ -195,8 +260,11 @@ impl Hub {
         };
         let newest = watch::Sender::new(state.ring.newest());
         let draining = AtomicBool::new(false);
+        let (driving, answers) = (watch::Sender::new(0), answers::Answers::default());
         let state = Mutex::new(state);
-        let hub = Self(Arc::new(Inner { clock, settings, metrics, random, store, draining, newest, state }));
+        let inner =
+            Inner { clock, settings, metrics, random, store, draining, newest, driving, answers, state };
+        let hub = Self(Arc::new(inner));
         hub.pump(hub.now(), &mut hub.state());
         Ok(hub)
     }
@@ -213,6 +281,11 @@ impl Hub {
 
     fn now(&self) -> Moment {
         self.0.clock.now()
+    }
+
+    /// Sixteen bytes that nobody has had before.
+    pub(crate) fn fresh_id(&self) -> [u8; 16] {
+        self.chance()
     }
 
     fn chance<const N: usize>(&self) -> [u8; N] {
@@ -239,6 +312,8 @@ impl Hub {
                 Output::Persist(write) => self.persist(now, state, write),
             }
         }
+        self.pump_leases(now, state);
+        self.pump_shadows(now, state);
         let newest = state.ring.newest();
         self.0.newest.send_if_modified(|known| std::mem::replace(known, newest) != newest);
     }

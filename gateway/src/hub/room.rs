@@ -20,8 +20,8 @@ pub(super) struct Room {
     pub(super) board: Arc<Mutex<Board>>,
     /// When its last message of each class came.
     pub(super) heard: ClassMap<Option<Moment>>,
-    /// Its session's events, and its links'.
-    pub(super) pacers: [Pacer; 2],
+    /// Its session's events, its links', what it says of its driving, and its state's.
+    pub(super) pacers: [Pacer; 4],
     live: Option<Live>,
 }
 

@@ -15,6 +15,7 @@ use super::{Event, Hub, SessionChange, State, lock};
 use crate::core::board::{Board, Update};
 use crate::core::commands::{self, Delivery, Heard};
 use crate::core::registry::{self, Admission};
+use crate::core::{lease, shadow};
 
 /// What a greeted connection gets.
 pub enum Entry {
@@ -131,7 +132,7 @@ impl Hub {
         match happening {
             Happening::Established { resumed, .. } => self.established(opened, resumed),
             Happening::Moved { transport, why } => self.moved(opened, transport, why),
-            Happening::Message { class, payload } => self.message(&opened.vehicle, class, payload),
+            Happening::Message { class, payload } => self.message(opened, class, payload),
             // The session counts it among its drops.
             Happening::Gap { class, frames } => {
                 tracing::debug!(vehicle = %opened.vehicle, %class, frames, "frames outlived their ttl at the vehicle");
@@ -152,6 +153,8 @@ impl Hub {
         tracing::info!(vehicle = %opened.vehicle, epoch = opened.epoch.number(), resumed, "session established");
         self.tell_session(opened, change);
         self.observe(&opened.vehicle);
+        self.leases_established(opened);
+        self.shadows_established(opened);
     }
 
     fn tell_session(&self, opened: &Opened, change: SessionChange) {
@@ -167,15 +170,20 @@ impl Hub {
         self.pump(now, &mut state);
     }
 
-    /// Tells of a session or a link, at the vehicle's pace.
-    fn pace(&self, now: Moment, state: &mut State, event: Event) {
+    /// Tells of a session, a link or a drive state, at the vehicle's pace.
+    pub(super) fn pace(&self, now: Moment, state: &mut State, event: Event) {
         let State { rooms, ring, .. } = state;
         let Some(room) = rooms.get_mut(event.vehicle()) else {
             ring.push(now, event);
             return;
         };
-        let is_link = matches!(event, Event::Link { .. });
-        let (event, gave_up) = room.pacers[usize::from(is_link)].offer(now, event);
+        let pacer = match event {
+            Event::Presence { .. } | Event::Session { .. } | Event::Command(_) | Event::Lease(_) => 0,
+            Event::Link { .. } => 1,
+            Event::Drive { .. } => 2,
+            Event::State { .. } => 3,
+        };
+        let (event, gave_up) = room.pacers[pacer].offer(now, event);
         self.0.metrics.dropped("events", "superseded", u64::from(gave_up));
         if let Some(event) = event {
             ring.push(now, event);
@@ -197,8 +205,8 @@ impl Hub {
         self.tell(Event::Link { vehicle: opened.vehicle.clone(), transport, why });
     }
 
-    fn message(&self, vehicle: &VehicleId, class: Class, payload: Bytes) {
-        let now = self.now();
+    fn message(&self, opened: &Opened, class: Class, payload: Bytes) {
+        let (now, vehicle) = (self.now(), &opened.vehicle);
         let metrics = &self.0.metrics;
         if let Some(room) = self.state().rooms.get_mut(vehicle) {
             room.heard[class] = Some(now);
@@ -219,8 +227,8 @@ impl Hub {
             ) => {
                 metrics.dropped("receive", "command_from_vehicle", 1);
             }
-            // This version keeps no desired state and grants no lease.
-            Ok(Message::DriveState(_) | Message::StateReport(_)) => metrics.dropped("receive", "unasked", 1),
+            Ok(Message::DriveState(state)) => self.drive_state(opened, state),
+            Ok(Message::StateReport(report)) => self.state_report(opened, report),
             Err(error) => {
                 tracing::debug!(%vehicle, %class, %error, "a message that is none");
                 metrics.dropped("receive", "bad_message", 1);
@@ -259,6 +267,11 @@ impl Hub {
     fn settled(&self, session: SessionId, ticket: Ticket, fate: Fate) {
         let now = self.now();
         let mut state = self.state();
+        if let Some(vehicle) = state.desired.remove(&(session, ticket)) {
+            let arrived = matches!(fate, Fate::Acknowledged);
+            state.shadows.handle(now, shadow::Input::Settled { vehicle, arrived });
+            return self.pump(now, &mut state);
+        }
         let Some(id) = state.tickets.remove(&(session, ticket)) else { return };
         state.commands.handle(now, commands::Input::Delivery(id, delivery(fate)));
         self.pump(now, &mut state);
@@ -298,6 +311,9 @@ impl Hub {
         }
         let input = registry::Input::Ended { vehicle: vehicle.clone(), session };
         state.registry.handle(now, input);
+        state.leases.handle(now, lease::Input::Ended { vehicle: vehicle.clone(), epoch });
+        state.desired.retain(|(over, _), _| *over != session);
+        state.shadows.handle(now, shadow::Input::Ended { vehicle: vehicle.clone(), epoch });
         let change = SessionChange::Ended(why.into());
         self.pace(now, &mut state, Event::Session { vehicle: vehicle.clone(), session, epoch, change });
         self.pump(now, &mut state);
@@ -348,7 +364,8 @@ impl Hub {
         let clock = carriageway_transport::clock::BootClock::system().unwrap();
         let metrics = Arc::new(crate::metrics::Metrics::new());
         let store = Store::start(disk).unwrap();
-        Self::new(super::Settings::default(), clock, metrics, store, &loaded.commands).unwrap()
+        let held = super::Held { commands: loaded.commands, ..super::Held::default() };
+        Self::new(super::Settings::default(), clock, metrics, store, held).unwrap()
     }
 }
 

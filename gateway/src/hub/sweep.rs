@@ -12,7 +12,7 @@ use super::room::{Meter, Room};
 use super::sessions::observation;
 use super::{Hub, State};
 use crate::core::registry::Presence;
-use crate::core::{commands, registry};
+use crate::core::{commands, lease, registry, shadow};
 
 /// Command deadlines are kept to this.
 const TICK: Duration = Duration::from_millis(100);
@@ -30,6 +30,14 @@ struct Watched {
 }
 
 impl Hub {
+    /// Takes in what the disk says; never returns, whatever breaks.
+    pub async fn keep_disk(self) {
+        loop {
+            self.0.answers.left().await;
+            self.survive("disk", || self.hear_disk());
+        }
+    }
+
     /// Keeps time for the hub; never returns, whatever breaks.
     pub async fn keep_time(self) {
         let mut round = 0_u32;
@@ -61,6 +69,7 @@ impl Hub {
         if state.commands.wakes_at().is_some_and(|wake| wake <= now) {
             state.commands.handle(now, commands::Input::Tick);
         }
+        state.leases.handle(now, lease::Input::Tick);
         self.pump(now, &mut state);
     }
 
@@ -91,8 +100,12 @@ impl Hub {
             ring.push(now, event);
         }
         self.pump(now, &mut state);
-        let State { rooms, registry, .. } = &mut *state;
+        let State { rooms, registry, leases, shadows, .. } = &mut *state;
         rooms.retain(|vehicle, _| registry.knows(vehicle));
+        leases.forget(|vehicle| registry.knows(vehicle));
+        shadows.forget(|vehicle| registry.knows(vehicle));
+        state.shadows.handle(now, shadow::Input::Tick);
+        self.pump(now, &mut state);
         state.waiters.retain(|_, waiter| waiter.receiver_count() > 0);
         self.figures(now, &state);
         drop(state);
@@ -107,6 +120,7 @@ impl Hub {
         }
         metrics.sessions.set(i64::try_from(state.registry.sessions()).unwrap_or(i64::MAX));
         metrics.unfinished.set(i64::try_from(state.commands.unfinished()).unwrap_or(i64::MAX));
+        metrics.leases.set(i64::try_from(state.leases.living(now)).unwrap_or(i64::MAX));
         metrics.queued_commands.set(i64::try_from(state.commands.queued()).unwrap_or(i64::MAX));
         metrics.store_broken.set(i64::from(state.commands.is_disk_broken()));
         metrics.records.set(i64::try_from(state.commands.len()).unwrap_or(i64::MAX));

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::Request;
 use carriageway_transport::identity::{Identity, IdentityError};
+use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -34,31 +36,43 @@ pub struct Peer {
     pub identity: Result<Identity, IdentityError>,
     /// Where it came from.
     pub remote: SocketAddr,
-    /// Where a handler leaves the upgrade that it has promised in its response.
-    pub upgrade: Arc<Mutex<Option<OnUpgrade>>>,
+    /// Where a handler leaves the upgrade that it promises in its response.
+    promise: Arc<Mutex<Option<Promise>>>,
+}
+
+/// A stream that speaks another protocol from now on.
+pub type Stream = TokioIo<hyper::upgrade::Upgraded>;
+
+/// What speaks it, until the stream ends.
+pub type Speaker = Box<dyn FnOnce(Stream) -> BoxFuture<'static, ()> + Send>;
+
+struct Promise {
+    upgrade: OnUpgrade,
+    speaker: Speaker,
 }
 
 impl Peer {
     /// A connection from `remote`.
     pub fn new(identity: Result<Identity, IdentityError>, remote: SocketAddr) -> Self {
-        Self { identity, remote, upgrade: Arc::default() }
+        Self { identity, remote, promise: Arc::default() }
     }
 
-    fn promised(&self) -> Option<OnUpgrade> {
-        self.upgrade.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// Promises that the connection of `request` is handed to `speaker` once the handler's response,
+    /// 101 Switching Protocols, is sent.
+    pub fn upgrade(&self, request: &mut Request, speaker: Speaker) {
+        let upgrade = hyper::upgrade::on(request);
+        *self.promise.lock().unwrap_or_else(PoisonError::into_inner) = Some(Promise { upgrade, speaker });
+    }
+
+    fn promised(&self) -> Option<Promise> {
+        self.promise.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// Serves one connection until it ends, is upgraded, or `closing` turns true and its request is done.
-/// `patience` is the longest time for a request's head to arrive and for a connection to be idle. The
-/// upgraded stream, where a handler has promised one.
-pub async fn serve<S>(
-    stream: S,
-    peer: Peer,
-    router: Router,
-    patience: Duration,
-    mut closing: Closing,
-) -> Option<TokioIo<hyper::upgrade::Upgraded>>
+/// Serves one connection until it ends, or `closing` turns true and its request is done. `patience` is
+/// the longest time for a request's head to arrive and for a connection to be idle. Where a handler
+/// has promised an upgrade, serves what follows it too.
+pub async fn serve<S>(stream: S, peer: Peer, router: Router, patience: Duration, mut closing: Closing)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -86,6 +100,9 @@ where
     if let Err(error) = ended {
         tracing::debug!(remote = %peer.remote, %error, "an HTTP connection ended badly");
     }
-    let upgraded = peer.promised()?.await;
-    upgraded.map(TokioIo::new).inspect_err(|error| tracing::debug!(%error, "an upgrade came to nothing")).ok()
+    let Some(Promise { upgrade, speaker }) = peer.promised() else { return };
+    match upgrade.await {
+        Ok(upgraded) => speaker(TokioIo::new(upgraded)).await,
+        Err(error) => tracing::debug!(%error, "an upgrade came to nothing"),
+    }
 }

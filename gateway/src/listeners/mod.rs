@@ -7,4 +7,5 @@ pub mod tcp;
 pub mod udp;
 mod upgrade;
 
+pub(crate) use upgrade::no_websocket;
 pub use upgrade::router as link_router;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use carriageway_transport::identity::{Identity, IdentityError};
 use carriageway_transport::tls::peer_chain;
-use carriageway_transport::websocket::{self, WebSocketConnection};
+use carriageway_transport::websocket;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -19,7 +19,6 @@ use super::http::{self, Peer};
 use super::stream::{Guarded, Place};
 use crate::closing::Closing;
 use crate::metrics::Metrics;
-use crate::sessions::{Arrivals, Arrived};
 
 /// After an accept that failed, which is for want of descriptors as a rule.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -44,8 +43,6 @@ pub struct Public {
     pub tls: TlsAcceptor,
     /// What is served.
     pub router: Router,
-    /// Where vehicles go.
-    pub arrivals: Arrivals,
     /// How many and how long.
     pub limits: Limits,
     /// What is counted.
@@ -72,9 +69,7 @@ pub async fn internal(
     let places = Arc::new(Semaphore::new(INTERNAL_CONNECTIONS));
     let serve = |stream, remote, place| {
         let peer = Peer::new(Err(IdentityError::NoCertificate), remote);
-        let served =
-            http::serve(Guarded::new(stream, place), peer, router.clone(), patience, closing.clone());
-        async move { drop(served.await) }
+        http::serve(Guarded::new(stream, place), peer, router.clone(), patience, closing.clone())
     };
     accept(&listener, &places, &metrics, closing.clone(), serve).await;
 }
@@ -129,11 +124,5 @@ async fn secured(public: Arc<Public>, stream: TcpStream, remote: SocketAddr, pla
         Err(_) => return public.metrics.dropped("tcp", "tls_timeout", 1),
     };
     let peer = Peer::new(Identity::from_chain(&peer_chain(stream.get_ref().1)), remote);
-    let identity = peer.identity.clone();
-    let served = http::serve(stream, peer, public.router.clone(), public.limits.request, closing).await;
-    if let (Some(upgraded), Ok(identity)) = (served, identity) {
-        let connection = Box::new(WebSocketConnection::accepted(upgraded, Some(remote)).await);
-        // Where nobody takes it the gateway is on its way out.
-        let _taken = public.arrivals.offer(Arrived { connection, identity });
-    }
+    http::serve(stream, peer, public.router.clone(), public.limits.request, closing).await;
 }

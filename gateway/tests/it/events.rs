@@ -7,20 +7,20 @@ use serde_json::{Value as Json, json};
 use crate::support::{Act, Answer, Gateway, Habit, PATIENCE};
 
 /// A stream being read.
-struct Events {
+pub(crate) struct Events {
     response: Response,
     text: String,
 }
 
 #[derive(Debug)]
-struct Event {
+pub(crate) struct Event {
     id: String,
     name: String,
-    data: Json,
+    pub(crate) data: Json,
 }
 
 impl Events {
-    async fn open(gateway: &Gateway, query: &str, last: Option<&str>) -> Self {
+    pub(crate) async fn open(gateway: &Gateway, query: &str, last: Option<&str>) -> Self {
         let mut request = gateway.request(Method::GET, &format!("/v1/events{query}"));
         if let Some(last) = last {
             request = request.header("Last-Event-ID", last);
@@ -46,7 +46,7 @@ impl Events {
         }
     }
 
-    async fn next_of(&mut self, name: &str) -> Event {
+    pub(crate) async fn next_of(&mut self, name: &str) -> Event {
         loop {
             let event = self.next().await;
             if event.name == name {

@@ -3,9 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
 
+mod car;
 mod commands;
+mod control;
+mod drive;
 mod events;
 mod hostile;
+mod lease;
 mod queue;
+mod state;
 mod support;
 mod vehicles;

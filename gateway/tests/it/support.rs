@@ -1,8 +1,7 @@
 //! A gateway, its vehicles and its operators, for tests.
 
-use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use carriageway_gateway::auth::{Grant, mint, unix_now};
@@ -10,11 +9,7 @@ use carriageway_gateway::certs::Folder;
 use carriageway_gateway::config::Config;
 use carriageway_gateway::serve::{Running, ServeError, serve};
 use carriageway_gateway::store::StoreError;
-use carriageway_proto::{Cancel, Class, CloseCode, Command, Epoch, Message, Outcome, Phase, Value};
 use carriageway_transport::clock::BootClock;
-use carriageway_transport::core::Session;
-use carriageway_transport::core::connection::{ConnectionId, Ended, Event};
-use carriageway_transport::core::session::{Config as SessionConfig, Happening, Input, Output};
 use carriageway_transport::tls::{self, Authority, Credentials, Pem};
 use carriageway_transport::{Connection, quic, websocket};
 use reqwest::header::HeaderMap;
@@ -23,9 +18,9 @@ use serde_json::Value as Json;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
+
+pub(crate) use crate::car::{Act, Habit, Vehicle, standing};
 
 /// Longer than anything here takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -115,7 +110,7 @@ impl Gateway {
             iss: None,
             iat: unix_now(),
             exp: unix_now() + 600,
-            scope: "observe command:*".into(),
+            scope: "observe command:* drive".into(),
             vehicles: vec!["*".into()],
         };
         change(&mut grant);
@@ -247,6 +242,20 @@ impl Gateway {
         vehicle
     }
 
+    /// A vehicle over QUIC that is online, stands, and can be driven.
+    pub(crate) async fn drivable(&self, id: &str) -> Vehicle {
+        let vehicle = self.vehicle(id, Habit::Obey).await;
+        vehicle.act(Act::Say(standing(0, 7))).await;
+        let path = format!("/v1/vehicles/{id}/drive");
+        until(async || self.get(&path).await.body["state_current"] == true).await;
+        vehicle
+    }
+
+    pub(crate) async fn post(&self, token: &str, path: &str, body: &Json) -> Answer {
+        let request = self.bare(Method::POST, path).bearer_auth(token).json(body);
+        Answer::of(request.send().await.unwrap()).await
+    }
+
     pub(crate) async fn until_presence(&self, id: &str, presence: &str) {
         let path = format!("/v1/vehicles/{id}");
         until(async || self.get(&path).await.body["presence"] == *presence).await;
@@ -298,225 +307,5 @@ impl Answer {
 
     pub(crate) fn detail(&self) -> &str {
         self.body["detail"].as_str().unwrap()
-    }
-}
-
-/// How a vehicle takes commands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Habit {
-    /// RECEIVED, then SUCCEEDED.
-    Obey,
-    /// Journals it and says no more until told to.
-    Dawdle,
-}
-
-/// What a test tells its vehicle to do.
-pub(crate) enum Act {
-    Signal(&'static str, Value),
-    Say(Message),
-    /// Lose the connection, and go on with this one.
-    Move(Box<dyn Connection>),
-    /// Lose the connection.
-    Cut,
-}
-
-/// What a vehicle has seen.
-#[derive(Debug, Default)]
-pub(crate) struct Seen {
-    pub(crate) commands: Vec<Command>,
-    pub(crate) cancels: Vec<Cancel>,
-    pub(crate) established: Vec<(Epoch, bool)>,
-    pub(crate) ended: Option<Ended>,
-    pub(crate) closed_by: Option<CloseCode>,
-}
-
-/// A vehicle: the session's core on one connection at a time.
-pub(crate) struct Vehicle {
-    pub(crate) seen: Arc<Mutex<Seen>>,
-    acts: mpsc::Sender<Act>,
-    _task: JoinSet<()>,
-}
-
-impl Vehicle {
-    pub(crate) fn over(connection: Box<dyn Connection>, habit: Habit) -> Self {
-        let (acts, orders) = mpsc::channel(64);
-        let seen = Arc::new(Mutex::new(Seen::default()));
-        let clock = BootClock::system().unwrap();
-        let session = Session::connecting(SessionConfig::default(), clock.boot(), Epoch::NONE);
-        let mut driver =
-            Driver { session, clock, habit, seen: Arc::clone(&seen), connection: None, id: 0, orders };
-        let mut task = JoinSet::new();
-        task.spawn(async move {
-            driver.open(connection);
-            driver.run().await;
-        });
-        Self { seen, acts, _task: task }
-    }
-
-    pub(crate) async fn act(&self, act: Act) {
-        self.acts.send(act).await.unwrap();
-    }
-
-    pub(crate) async fn says(&self, key: &str, phase: Phase) {
-        self.act(Act::Say(outcome(key, phase))).await;
-    }
-
-    pub(crate) fn executed(&self) -> usize {
-        self.seen.lock().unwrap().commands.len()
-    }
-}
-
-fn outcome(key: &str, phase: Phase) -> Message {
-    Message::Outcome(Outcome {
-        key: key.parse().unwrap(),
-        phase,
-        reason: None,
-        detail: String::new(),
-        fingerprint: None,
-    })
-}
-
-struct Driver {
-    session: Session,
-    clock: BootClock,
-    habit: Habit,
-    seen: Arc<Mutex<Seen>>,
-    connection: Option<Box<dyn Connection>>,
-    id: u32,
-    orders: mpsc::Receiver<Act>,
-}
-
-impl Driver {
-    fn open(&mut self, connection: Box<dyn Connection>) {
-        self.id += 1;
-        let input = Input::Opened {
-            connection: ConnectionId(self.id),
-            capabilities: connection.capabilities(),
-            why: "the test says so".into(),
-        };
-        self.connection = Some(connection);
-        self.session.handle(self.clock.now(), input);
-    }
-
-    async fn run(&mut self) {
-        loop {
-            let wake = self.drain();
-            if self.session.is_finished() {
-                return;
-            }
-            let wake = wake.unwrap_or(self.clock.now() + PATIENCE);
-            tokio::select! {
-                event = next(&mut self.connection) => self.event(event),
-                act = self.orders.recv() => match act {
-                    Some(act) => self.act(act),
-                    None => return,
-                },
-                () = self.clock.sleep_until(wake) => self.session.handle(self.clock.now(), Input::Tick),
-            }
-        }
-    }
-
-    fn event(&mut self, event: Event) {
-        let id = ConnectionId(self.id);
-        let input = match event {
-            Event::Room(channel) => Input::Room(id, channel),
-            Event::Frame(channel, bytes) => Input::Frame(id, channel, bytes),
-            Event::Ended(ended) => {
-                self.connection = None;
-                if let Ended::ByPeer { code, .. } = &ended {
-                    self.seen.lock().unwrap().closed_by.get_or_insert(*code);
-                }
-                Input::Ended(id, ended)
-            }
-        };
-        self.session.handle(self.clock.now(), input);
-    }
-
-    fn act(&mut self, act: Act) {
-        let now = self.clock.now();
-        match act {
-            Act::Signal(path, value) => {
-                self.session.signal(path.parse().unwrap(), value, now);
-                self.session.handle(now, Input::Tick);
-            }
-            Act::Say(message) => self.say(&message),
-            Act::Cut => self.cut(),
-            Act::Move(connection) => {
-                self.cut();
-                self.open(connection);
-            }
-        }
-    }
-
-    fn cut(&mut self) {
-        if self.connection.take().is_some() {
-            let ended = Input::Ended(ConnectionId(self.id), Ended::Failed("cut".into()));
-            self.session.handle(self.clock.now(), ended);
-        }
-    }
-
-    fn say(&mut self, message: &Message) {
-        let class = if matches!(message, Message::Chunk(_)) { Class::Bulk } else { Class::Body };
-        self.session.send(class, message.encode(), None).unwrap();
-    }
-
-    fn drain(&mut self) -> Option<carriageway_proto::Moment> {
-        loop {
-            match self.session.poll(self.clock.now()) {
-                Output::Transmit(_, channel, frame) => {
-                    if let Some(connection) = &mut self.connection {
-                        connection.start_send(channel, frame);
-                    }
-                }
-                Output::Close(_, code, reason) => {
-                    if let Some(connection) = &mut self.connection {
-                        connection.close(code, &reason);
-                    }
-                }
-                Output::Happened(happening) => self.happened(happening),
-                Output::Wait(wake) => return wake,
-            }
-        }
-    }
-
-    fn happened(&mut self, happening: Happening) {
-        match happening {
-            Happening::Established { epoch, resumed, .. } => {
-                self.seen.lock().unwrap().established.push((epoch, resumed));
-            }
-            Happening::Message { payload, .. } => match Message::decode(payload) {
-                Ok(Message::Command(command)) => self.command(command),
-                Ok(Message::Cancel(cancel)) => self.seen.lock().unwrap().cancels.push(cancel),
-                Ok(_) | Err(_) => {}
-            },
-            Happening::Ended(ended) => {
-                let mut seen = self.seen.lock().unwrap();
-                if let Ended::ByPeer { code, .. } = &ended {
-                    seen.closed_by.get_or_insert(*code);
-                }
-                seen.ended = Some(ended);
-            }
-            Happening::Moved { .. }
-            | Happening::Gap { .. }
-            | Happening::Signals(_)
-            | Happening::Control(_)
-            | Happening::Settled { .. } => {}
-        }
-    }
-
-    fn command(&mut self, command: Command) {
-        let key = command.key.to_string();
-        self.seen.lock().unwrap().commands.push(command);
-        self.say(&outcome(&key, Phase::Received));
-        if self.habit == Habit::Obey {
-            self.say(&outcome(&key, Phase::Succeeded));
-        }
-    }
-}
-
-async fn next(connection: &mut Option<Box<dyn Connection>>) -> Event {
-    match connection {
-        Some(connection) => poll_fn(|context| connection.poll_event(context)).await,
-        None => std::future::pending().await,
     }
 }

@@ -101,6 +101,12 @@ async fn the_api_describes_itself_without_the_internet() {
         "/v1/vehicles/{id}/link",
         "/v1/vehicles/{id}/signals",
         "/v1/vehicles/{id}/commands",
+        "/v1/vehicles/{id}/control-lease",
+        "/v1/vehicles/{id}/rearm",
+        "/v1/vehicles/{id}/drive",
+        "/v1/vehicles/{id}/control",
+        "/v1/vehicles/{id}/state",
+        "/v1/vehicles/{id}/state/desired",
         "/v1/commands/{id}",
         "/v1/events",
     ] {

@@ -1,0 +1,119 @@
+//! The disk's answers on their way back to the cores.
+//!
+//! The store calls back on a thread of its own, and where it refuses a write even within the call: under
+//! the hub's lock. So its answers are left here, and the hub's own task takes them in.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use carriageway_proto::{Desired, Message, Token, VehicleId};
+use tokio::sync::Notify;
+
+use super::Hub;
+use crate::core::{lease, shadow};
+use crate::store::{Change, Outcome};
+
+/// What was to be kept.
+#[derive(Clone, Debug)]
+pub(super) enum Written {
+    /// A lease's token.
+    Token(VehicleId, Token),
+    /// A desired state, by its version.
+    Desired(VehicleId, u64),
+}
+
+/// What the disk has said that nobody has heard yet: at most as many answers as promises that wait for
+/// them.
+#[derive(Clone, Default)]
+pub(super) struct Answers(Arc<Unheard>);
+
+#[derive(Default)]
+struct Unheard {
+    waiting: Mutex<Vec<(Written, bool)>>,
+    bell: Notify,
+}
+
+impl Answers {
+    fn leave(&self, written: Written, kept: bool) {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).push((written, kept));
+        self.0.bell.notify_one();
+    }
+
+    /// Returns once there is an answer to take in. Cancel safe.
+    pub(super) async fn left(&self) {
+        self.0.bell.notified().await;
+    }
+}
+
+impl Hub {
+    /// Keeps a lease's token.
+    pub(super) fn keep_token(&self, vehicle: VehicleId, token: Token) {
+        let change = Change::Token { vehicle: vehicle.clone(), token };
+        self.keep(change, Written::Token(vehicle, token));
+    }
+
+    /// Keeps a desired state.
+    pub(super) fn keep_desired(&self, vehicle: VehicleId, desired: Desired) {
+        let version = desired.version;
+        let document = Message::Desired(desired).encode().to_vec();
+        let change = Change::Desired { vehicle: vehicle.clone(), document };
+        self.keep(change, Written::Desired(vehicle, version));
+    }
+
+    fn keep(&self, change: Change, written: Written) {
+        let (answers, wanted) = (self.0.answers.clone(), written.clone());
+        let then = move |outcome: Outcome| {
+            if let Err(error) = &outcome {
+                tracing::error!(%error, ?written, "not kept");
+            }
+            answers.leave(written, outcome.is_ok());
+        };
+        if let Err(error) = self.0.store.write(vec![change], then) {
+            tracing::error!(%error, written = ?wanted, "not kept");
+            self.0.answers.leave(wanted, false);
+        }
+    }
+
+    /// Takes in what the disk has said.
+    pub(super) fn hear_disk(&self) {
+        let answers = &self.0.answers.0.waiting;
+        let answers = std::mem::take(&mut *answers.lock().unwrap_or_else(PoisonError::into_inner));
+        let now = self.now();
+        let mut state = self.state();
+        for (written, kept) in answers {
+            match (written, kept) {
+                (Written::Token(vehicle, token), true) => {
+                    state.leases.handle(now, lease::Input::Kept { vehicle, token });
+                }
+                (Written::Token(vehicle, token), false) => {
+                    state.leases.handle(now, lease::Input::NotKept { vehicle, token });
+                }
+                (Written::Desired(vehicle, version), true) => {
+                    state.shadows.handle(now, shadow::Input::Kept { vehicle, version });
+                }
+                (Written::Desired(vehicle, version), false) => {
+                    state.shadows.handle(now, shadow::Input::NotKept { vehicle, version });
+                }
+            }
+        }
+        self.pump(now, &mut state);
+    }
+}
+
+/// The desired state that a document holds.
+pub(crate) fn desired_in(document: Vec<u8>) -> Option<Desired> {
+    match Message::decode(Bytes::from(document)) {
+        Ok(Message::Desired(desired)) => Some(desired),
+        Ok(
+            Message::Command(_)
+            | Message::Outcome(_)
+            | Message::Chunk(_)
+            | Message::Cancel(_)
+            | Message::Lease(_)
+            | Message::Rearm(_)
+            | Message::DriveState(_)
+            | Message::StateReport(_),
+        )
+        | Err(_) => None,
+    }
+}

@@ -1,0 +1,283 @@
+//! Leases and control at the hub: between operators, the disk and the vehicles' sessions.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use carriageway_proto::{
+    Class, ControlFrame, DriveState, Lease as LeaseMessage, Message, Moment, Rearm, Stamp, Token, VehicleId,
+};
+use tokio::sync::{oneshot, watch};
+
+use super::room::Room;
+use super::sessions::{Opened, observe_in};
+use super::{Event, Hub, State};
+use crate::core::control::{self, Dropped};
+use crate::core::lease::{
+    Audit, Change, Input, Lease, NoLease, Output, RearmRefusal, TakeRefusal, Told, View,
+};
+
+/// How long a wish to re-arm lives: as long as any other of the drive class.
+const REARM_TTL: Duration = Duration::from_millis(500);
+
+/// Takes that wait, by what they were promised.
+pub(super) type Takes = BTreeMap<(VehicleId, Token), oneshot::Sender<Result<Lease, TakeRefusal>>>;
+
+/// Why an operator's wish about a lease comes to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaseError {
+    /// No such vehicle has ever been here.
+    UnknownVehicle,
+    /// The gateway is on its way out.
+    Draining,
+    /// No lease is granted.
+    Take(TakeRefusal),
+    /// The caller holds no such lease now.
+    NoLease,
+    /// The vehicle is in another safe state than the one meant, or in none.
+    OtherNonce,
+    /// The vehicle has no connection now.
+    Offline,
+    /// The drive lane to the vehicle takes no more just now.
+    LaneFull,
+}
+
+impl From<NoLease> for LeaseError {
+    fn from(_: NoLease) -> Self {
+        Self::NoLease
+    }
+}
+
+/// What is known of driving a vehicle.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DriveGlance {
+    /// Which.
+    pub vehicle: VehicleId,
+    /// Whether it has a connection now.
+    pub is_connected: bool,
+    /// Its lease and its own words.
+    pub view: View,
+    /// When this was so.
+    pub at: Moment,
+}
+
+impl Hub {
+    /// Takes the lease of a vehicle, by force from whoever holds it where `force` says so. Returns once
+    /// its token is on disk.
+    pub async fn take_lease(
+        &self,
+        vehicle: &VehicleId,
+        operator: &str,
+        force: bool,
+    ) -> Result<Lease, LeaseError> {
+        let granted = self.ask_for_lease(vehicle, operator, force)?;
+        // Every promise is answered or replaced, which is an answer too.
+        granted.await.unwrap_or(Err(TakeRefusal::NotKept)).map_err(LeaseError::Take)
+    }
+
+    fn ask_for_lease(
+        &self,
+        vehicle: &VehicleId,
+        operator: &str,
+        force: bool,
+    ) -> Result<oneshot::Receiver<Result<Lease, TakeRefusal>>, LeaseError> {
+        if self.is_draining() {
+            return Err(LeaseError::Draining);
+        }
+        let now = self.now();
+        let mut state = self.state();
+        observe_in(now, &mut state, vehicle);
+        let connected = clock_of(&state, vehicle).is_some();
+        let is_known = state.registry.knows(vehicle);
+        let taken = state.leases.take(now, vehicle, operator, force, connected);
+        let answer = taken.map(|token| {
+            let (sender, receiver) = oneshot::channel();
+            state.takes.insert((vehicle.clone(), token), sender);
+            receiver
+        });
+        self.pump(now, &mut state);
+        answer.map_err(|why| match why {
+            TakeRefusal::Offline if !is_known => LeaseError::UnknownVehicle,
+            why => LeaseError::Take(why),
+        })
+    }
+
+    /// Gives a lease its whole ttl again.
+    pub fn renew_lease(
+        &self,
+        vehicle: &VehicleId,
+        operator: &str,
+        token: Token,
+    ) -> Result<Lease, LeaseError> {
+        let now = self.now();
+        let mut state = self.state();
+        let renewed = state.leases.renew(now, vehicle, operator, token);
+        self.pump(now, &mut state);
+        Ok(renewed?)
+    }
+
+    /// Gives a lease back.
+    pub fn release_lease(&self, vehicle: &VehicleId, operator: &str, token: Token) -> Result<(), LeaseError> {
+        let now = self.now();
+        let mut state = self.state();
+        let released = state.leases.release(now, vehicle, operator, token);
+        self.pump(now, &mut state);
+        Ok(released?)
+    }
+
+    /// Passes on a wish to leave the safe state that `nonce` names. What comes of it the vehicle says.
+    pub fn rearm(
+        &self,
+        vehicle: &VehicleId,
+        operator: &str,
+        token: Token,
+        nonce: NonZeroU64,
+    ) -> Result<(), LeaseError> {
+        let state = self.state();
+        state.leases.rearm(self.now(), vehicle, operator, (token, nonce)).map_err(|why| match why {
+            RearmRefusal::NoLease => LeaseError::NoLease,
+            RearmRefusal::OtherNonce => LeaseError::OtherNonce,
+        })?;
+        let stamp = clock_of(&state, vehicle).ok_or(LeaseError::Offline)?;
+        let message = Message::Rearm(Rearm { token, nonce, stamp, ttl: REARM_TTL });
+        let live = state.rooms.get(vehicle).and_then(Room::live).ok_or(LeaseError::Offline)?;
+        let sent = live.link.send(Class::Drive, message.encode(), Some(self.now() + REARM_TTL));
+        tracing::info!(%vehicle, operator, %token, sent = sent.is_ok(), "re-arming asked for");
+        sent.map(|_| ()).map_err(|_| LeaseError::LaneFull)
+    }
+
+    /// What is known of driving `vehicle`; `None` if it has never been here, or was forgotten.
+    pub fn drive(&self, vehicle: &VehicleId) -> Option<DriveGlance> {
+        let at = self.now();
+        let mut state = self.state();
+        observe_in(at, &mut state, vehicle);
+        self.pump(at, &mut state);
+        let view = state.leases.view(at, vehicle);
+        let is_connected = clock_of(&state, vehicle).is_some();
+        let is_known = state.registry.knows(vehicle);
+        is_known.then(|| DriveGlance { vehicle: vehicle.clone(), is_connected, view, at })
+    }
+
+    /// Changes with whatever is known of driving any vehicle.
+    pub fn driving(&self) -> watch::Receiver<u64> {
+        self.0.driving.subscribe()
+    }
+
+    /// Rises with every change of what is known of driving `vehicle`, renewals apart.
+    pub fn drive_version(&self, vehicle: &VehicleId) -> u64 {
+        self.state().leases.view(self.now(), vehicle).version
+    }
+
+    /// Passes control on to a vehicle, or says why not.
+    pub fn control(&self, vehicle: &VehicleId, operator: &str, frame: ControlFrame) -> Result<(), Dropped> {
+        let state = self.state();
+        let live = state.rooms.get(vehicle).and_then(Room::live).ok_or(Dropped::Offline)?;
+        live.link.silent_for().ok_or(Dropped::Offline)?;
+        let theirs = live.link.peer_clock().ok_or(Dropped::Offline)?;
+        // Read after the vehicle's clock was: the age is never understated.
+        let now = self.0.clock.stamp();
+        let lease = state.leases.lease(now.clock, vehicle);
+        let frame = control::relay(now, frame, operator, lease, theirs)?;
+        live.link.control(frame);
+        self.0.metrics.control.inc();
+        Ok(())
+    }
+
+    pub(super) fn leases_established(&self, opened: &Opened) {
+        let (vehicle, epoch) = (opened.vehicle.clone(), opened.epoch);
+        self.lease_input(Input::Established { vehicle, epoch });
+    }
+
+    pub(super) fn drive_state(&self, opened: &Opened, state: DriveState) {
+        let (vehicle, epoch) = (opened.vehicle.clone(), opened.epoch);
+        tracing::debug!(%vehicle, ?state, "drive state");
+        self.lease_input(Input::Told { vehicle, epoch, state });
+    }
+
+    fn lease_input(&self, input: Input) {
+        let now = self.now();
+        let mut state = self.state();
+        state.leases.handle(now, input);
+        self.pump(now, &mut state);
+    }
+
+    pub(super) fn pump_leases(&self, now: Moment, state: &mut State) {
+        while let Some(output) = state.leases.poll() {
+            match output {
+                Output::Keep { vehicle, token } => self.keep_token(vehicle, token),
+                Output::Granted { vehicle, lease } => answer(state, vehicle, lease.token, Ok(lease)),
+                Output::NotGranted { vehicle, token, why } => answer(state, vehicle, token, Err(why)),
+                Output::Tell { vehicle, lease, over } => self.tell_lease(state, &vehicle, &lease, over),
+                Output::Drive { vehicle, state: said } => {
+                    self.0.driving.send_modify(|changes| *changes += 1);
+                    self.pace(now, state, Event::Drive { vehicle, state: said });
+                }
+                Output::Audit(audit) => self.audit(now, state, audit),
+            }
+        }
+    }
+
+    /// What is left of a lease counts from now, by the floor under the vehicle's clock.
+    fn tell_lease(&self, state: &State, vehicle: &VehicleId, lease: &Lease, over: bool) {
+        let Some(live) = state.rooms.get(vehicle).and_then(Room::live) else { return };
+        let Some(stamp) = live.link.peer_clock() else { return };
+        // Read after the vehicle's clock was: what is left is never overstated.
+        let now = self.now();
+        let ttl = if over { Duration::ZERO } else { lease.ends.since(now) };
+        if ttl.is_zero() && !over {
+            return;
+        }
+        let expires = if over { now + state.leases.ttl() } else { lease.ends };
+        let (token, operator) = (lease.token, lease.operator.clone());
+        let message = Message::Lease(LeaseMessage { token, operator, stamp, ttl });
+        if live.link.send(Class::Drive, message.encode(), Some(expires)).is_err() {
+            self.0.metrics.dropped("lease", "lane_full", 1);
+        }
+    }
+
+    fn audit(&self, now: Moment, state: &mut State, audit: Audit) {
+        let Audit { vehicle, token, operator, change } = &audit;
+        let name = change_name(change);
+        match change {
+            Change::Granted { over: Some(over) } => {
+                tracing::warn!(%vehicle, %token, operator, over, "lease taken by force");
+            }
+            Change::Granted { over: None } | Change::Ended(_) => {
+                tracing::info!(%vehicle, %token, operator, change = name, "lease");
+            }
+        }
+        self.0.driving.send_modify(|changes| *changes += 1);
+        self.0.metrics.lease(name);
+        state.ring.push(now, Event::Lease(audit));
+    }
+}
+
+/// What became of a lease, as one word.
+pub(crate) fn change_name(change: &Change) -> &'static str {
+    match change {
+        Change::Granted { over: Some(_) } => "forced",
+        Change::Granted { over: None } => "granted",
+        Change::Ended(end) => end.name(),
+    }
+}
+
+fn answer(state: &mut State, vehicle: VehicleId, token: Token, answer: Result<Lease, TakeRefusal>) {
+    if let Some(waiting) = state.takes.remove(&(vehicle, token)) {
+        // Whoever asked may be gone; the lease then ends by itself.
+        let _unread = waiting.send(answer);
+    }
+}
+
+/// The floor under the clock of a vehicle that has a connection now.
+fn clock_of(state: &State, vehicle: &VehicleId) -> Option<Stamp> {
+    let live = state.rooms.get(vehicle).and_then(Room::live)?;
+    live.link.silent_for()?;
+    live.link.peer_clock()
+}
+
+impl DriveGlance {
+    /// What the vehicle last said.
+    pub fn told(&self) -> Option<Told> {
+        self.view.told
+    }
+}
