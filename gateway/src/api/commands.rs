@@ -274,6 +274,12 @@ fn refusal(refused: &Submission, vehicle: &VehicleId) -> Problem {
     match refused {
         Submission::Refused(refusal) => command_refusal(*refusal, vehicle),
         Submission::UnknownVehicle => unknown_vehicle(vehicle),
+        Submission::NoLease => Problem::new(
+            StatusCode::CONFLICT,
+            "no-lease",
+            "The lease is not held",
+            format!("a drive command needs the lease of {vehicle}; take it first; certainly not executed"),
+        ),
         Submission::LaneFull => Problem::unavailable(
             "lane-full",
             format!("too much of this class waits for {vehicle}; certainly not executed"),

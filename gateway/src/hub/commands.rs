@@ -28,6 +28,8 @@ pub enum Submission {
     Refused(Refusal),
     /// No such vehicle has ever been here.
     UnknownVehicle,
+    /// A drive command, and its operator does not hold the vehicle's lease (FENCE).
+    NoLease,
     /// The class's lane to the vehicle takes no more just now.
     LaneFull,
     /// The gateway is on its way out, and this is no emergency stop that could still get through.
@@ -73,6 +75,11 @@ impl Hub {
         let is_known = state.registry.knows(&vehicle) || state.commands.knows(&vehicle);
         if !is_known {
             return Submission::UnknownVehicle;
+        }
+        let is_repeat = state.commands.record_of(&vehicle, &request.key).is_some();
+        let holds = || state.leases.token_of(now, &vehicle, &request.operator).is_some();
+        if request.class == Class::Drive && !is_repeat && !holds() {
+            return Submission::NoLease;
         }
         // Read after the vehicle's clock was: what is left of the ttl is never overstated.
         let now = self.now();
@@ -217,6 +224,9 @@ fn hand_over(now: Moment, state: &mut State, id: CommandId) -> Result<(), NotSen
     let record = state.commands.record(id).expect("what is to go has a record");
     let way = way_to(state, &record.request.vehicle).ok_or(NotSent::Unreachable)?;
     let (request, ends) = (record.request.clone(), record.lives_until());
+    // Where the lease has ended since, the vehicle refuses it for that.
+    let lease = || state.leases.token_of(now, &request.vehicle, &request.operator);
+    let token = if request.class == Class::Drive { lease() } else { None };
     let room = state.rooms.get_mut(&request.vehicle).expect("there is a way to it");
     let command = Message::Command(Command {
         key: request.key,
@@ -226,7 +236,7 @@ fn hand_over(now: Moment, state: &mut State, id: CommandId) -> Result<(), NotSen
         stamp: way.clock,
         ttl: ends.since(now),
         operator: request.operator,
-        token: None,
+        token,
         order: room.next_order(request.class),
     });
     match way.link.send(request.class, command.encode(), Some(ends)) {
@@ -244,6 +254,7 @@ fn refusal_name(submission: &Submission) -> Option<&'static str> {
     Some(match submission {
         Submission::Accepted(_) | Submission::Repeated(_) => return None,
         Submission::UnknownVehicle => "vehicle_unknown",
+        Submission::NoLease => "no_lease",
         Submission::LaneFull => "lane_full",
         Submission::Draining => "draining",
         Submission::Refused(Refusal::Offline) => "vehicle_offline",

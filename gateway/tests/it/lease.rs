@@ -171,3 +171,23 @@ async fn a_restarted_gateway_grants_higher_tokens() {
     assert_eq!(gateway.post(&ada, LEASE, &with("renew", 1)).await.problem(), (409, "no-lease"));
     assert_eq!(gateway.post(&ada, LEASE, &take()).await.body["token"], 2, "the vehicle claims none");
 }
+
+/// FENCE: a drive command is refused before anything is sent, or carries the holder's token.
+#[tokio::test(flavor = "multi_thread")]
+async fn drive_commands_need_the_lease_and_carry_its_token() {
+    let gateway = patient().await;
+    let vehicle = gateway.drivable("truck").await;
+    let ada = gateway.token();
+    let gear =
+        json!({ "class": "drive", "path": "Vehicle.Powertrain.Transmission.SelectedGear", "value": 1 });
+    assert_eq!(gateway.order("truck", "early", &gear).await.problem(), (409, "no-lease"));
+    assert_eq!(gateway.post(&ada, LEASE, &take()).await.body["token"], 1);
+    assert!(gateway.order("truck", "held", &gear).await.status < 300);
+    until(async || vehicle.seen.lock().unwrap().commands.len() == 1).await;
+    let token = vehicle.seen.lock().unwrap().commands[0].token;
+    assert_eq!(token.map(carriageway_proto::Token::number), Some(1));
+    assert_eq!(gateway.post(&ada, LEASE, &with("release", 1)).await.status, 204);
+    assert_eq!(gateway.order("truck", "late", &gear).await.problem(), (409, "no-lease"));
+    assert!(gateway.order("truck", "held", &gear).await.status < 300, "a repeat is answered from its record");
+    assert_eq!(vehicle.seen.lock().unwrap().commands.len(), 1);
+}

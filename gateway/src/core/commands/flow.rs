@@ -94,7 +94,7 @@ impl Commands {
         let free = slot.released.map_or(now, |released| released + policy.duplicate_window);
         if now < free {
             self.set_retry(id, Some(free));
-        } else if let Err(wait) = state.releases[class].take(policy.into(), now) {
+        } else if let Err(wait) = state.releases[class].take(policy, now) {
             self.set_retry(id, Some(now + wait));
         } else {
             let slot = state.slots.get_mut(target).expect("it was there a moment ago");

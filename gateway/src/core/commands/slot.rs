@@ -42,7 +42,7 @@ pub(super) struct Vehicle {
 
 impl Vehicle {
     pub(super) fn new(policies: &PolicyTable, now: Moment, reach: Reach) -> Self {
-        let buckets = ClassMap::from_fn(|class| Bucket::full((&policies[class]).into(), now));
+        let buckets = ClassMap::from_fn(|class| Bucket::full(&policies[class], now));
         Self {
             keys: BTreeMap::new(),
             buckets,
