@@ -249,6 +249,12 @@ impl<T> Pipe<T> {
         self.queue.len() + usize::from(self.in_service.is_some()) + self.line.len()
     }
 
+    /// Their IP bytes.
+    pub fn held_bytes(&self) -> u64 {
+        let served = self.in_service.as_ref().map_or(0, |service| u64::from(service.waiting.size));
+        self.queue.bytes() + served + self.bytes_in_flight
+    }
+
     /// Bytes that wait in the queue.
     pub const fn queued_bytes(&self) -> u64 {
         self.queue.bytes()
