@@ -224,6 +224,9 @@ mod tests {
                         queue.push_back(packet);
                     }
                     prop_assert_eq!(dequeue(&mut queue, &mut codel, now), rfc.dequeue(now), "at {:?}", now);
+                    // What is planned shows much later, if at all.
+                    let planned = (codel.phase != Phase::Watching, codel.count, codel.last_count, codel.drop_next);
+                    prop_assert_eq!(planned, (rfc.dropping, rfc.count, rfc.lastcount, rfc.drop_next), "at {:?}", now);
                 }
             }
         }

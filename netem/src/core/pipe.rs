@@ -289,7 +289,7 @@ impl<T> Pipe<T> {
     }
 
     /// When the packet at the head can be served: it leaves the queue then and not before, so that `CoDel` and the queue's limit
-    /// see its whole wait.
+    /// see its wait.
     fn next_start(&self) -> Option<Moment> {
         let since = self.queue.head_since()?;
         Some(self.outages.first_start(since.max(self.free_at), |at| self.server.ready_at(at)))
