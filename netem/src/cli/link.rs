@@ -19,7 +19,7 @@ pub(super) struct LinkArgs {
     profile: Option<String>,
     /// Of a profile with several paths take only this one
     #[arg(long, value_name = "PATH")]
-    on: Option<String>,
+    pub(super) on: Option<String>,
     /// The weather: the same seed gives every transport the same losses and delays, slot by slot
     #[arg(long, default_value_t = 0, value_name = "NUMBER")]
     pub(super) seed: u64,

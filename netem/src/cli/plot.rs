@@ -1,5 +1,7 @@
 //! `carriageway-netem plot`: a packet log, or a profile in virtual time, as SVG.
 
+mod curves;
+mod marks;
 mod samples;
 mod svg;
 
@@ -8,28 +10,40 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use carriageway_netem::core::Rate;
+use carriageway_netem::core::{Direction, Rate};
 use carriageway_netem::profile::units;
 use clap::Parser;
 
 use super::link::LinkArgs;
-use samples::{Mark, Sample};
+use curves::Curves;
+use samples::{End, Sample};
+use svg::Drawing;
 
 const EXAMPLES: &str = "\
 Examples:
   # What happened in a run
-  carriageway-netem run --profile tunnel --log packets.csv -- ./drive
-  carriageway-netem plot --log packets.csv --output drive.svg
+  carriageway-netem run --profile tunnel --log packets.csv --report run.json -- ./drive
+  carriageway-netem plot --log packets.csv --report run.json --output drive.svg
+  # Of a run with several vehicles and paths, one
+  carriageway-netem plot --log packets.csv --vehicle 2 --on wlan0 --output wlan0.svg
   # What a profile is like, in virtual time: 100 bytes at 50 Hz beside 4 Mbit/s of full packets
   carriageway-netem plot --profile lte-edge --seed 7 --offer 4mbit --time 60s --output lte-edge.svg";
 
-/// Draw rate, queue, delay and drops over time as SVG
+/// Draw rate, queue, delay, drops by cause, and events over time as SVG
+///
+/// A simulated sender does not react: NAT rebindings and what happens to interfaces are drawn, but do not change its packets.
 #[derive(Parser)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// The packet log of a run; without it the link is simulated
     #[arg(long, value_name = "FILE", conflicts_with_all = ["profile", "offer"])]
     log: Option<PathBuf>,
+    /// The report of that run, for its events and outages
+    #[arg(long, value_name = "FILE", requires = "log")]
+    report: Option<PathBuf>,
+    /// The vehicle, counted from 1, where the log has several; --on chooses the path
+    #[arg(long, value_name = "NUMBER", requires = "log")]
+    vehicle: Option<usize>,
     #[command(flatten)]
     link: LinkArgs,
     /// Bulk that is offered to a simulated link, beside 100 bytes at 50 Hz
@@ -44,25 +58,52 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let (title, samples, events) = match &args.log {
-        Some(path) => logged(path)?,
+    let drawing = match &args.log {
+        Some(path) => logged(args, path)?,
         None => simulated(args)?,
     };
-    anyhow::ensure!(!samples.is_empty(), "there is no packet to draw");
-    let drawing = svg::draw(&title, &samples, &events);
-    fs::write(&args.output, drawing).with_context(|| format!("--output {}", args.output.display()))
+    fs::write(&args.output, drawing.svg()).with_context(|| format!("--output {}", args.output.display()))
 }
 
-fn logged(path: &Path) -> anyhow::Result<(String, Vec<Sample>, Vec<Mark>)> {
+fn logged(args: &Args, path: &Path) -> anyhow::Result<Drawing> {
     let text = fs::read_to_string(path).with_context(|| format!("--log {}", path.display()))?;
-    let samples = samples::from_log(&text).with_context(|| path.display().to_string())?;
-    Ok((path.display().to_string(), samples, Vec::new()))
+    let wire = samples::from_log(&text, args.vehicle, args.link.on.as_deref());
+    let ((vehicle, name), samples) = wire.with_context(|| path.display().to_string())?;
+    let marks = match &args.report {
+        None => Vec::new(),
+        Some(report) => {
+            let place = || format!("--report {}", report.display());
+            let text = fs::read_to_string(report).with_context(place)?;
+            let report = serde_json::from_str(&text).with_context(place)?;
+            marks::of_report(&report, &name).with_context(place)?
+        }
+    };
+    let title = format!("{}: vehicle {vehicle}, {name}", path.display());
+    let span = samples.iter().map(end_of).fold(f64::MIN_POSITIVE, f64::max);
+    Ok(Drawing { title, span, curves: curves(&samples, span), marks })
 }
 
-fn simulated(args: &Args) -> anyhow::Result<(String, Vec<Sample>, Vec<Mark>)> {
+fn simulated(args: &Args) -> anyhow::Result<Drawing> {
     let (scenario, seed) = (args.link.scenario()?, args.link.seed);
     let link = &scenario.paths[LinkArgs::one_path(&scenario)?].profile;
-    let samples = samples::simulate(link, seed, args.offer, args.time);
+    anyhow::ensure!(!args.time.is_zero(), "--time: nothing happens in no time");
     let title = format!("{}: {} (seed {seed})", link.name, scenario.summary);
-    Ok((title, samples, samples::events(&scenario, args.time)))
+    let samples = samples::simulate(&scenario, seed, args.offer, args.time);
+    let span = args.time.as_secs_f64();
+    let marks = marks::of_scenario(&scenario, args.time);
+    Ok(Drawing { title, span, curves: curves(&samples, span), marks })
+}
+
+fn curves(samples: &[Sample], span: f64) -> [(Direction, Curves); 2] {
+    Direction::BOTH.map(|direction| {
+        let mine: Vec<_> = samples.iter().filter(|sample| sample.direction == direction).collect();
+        (direction, Curves::of(&mine, span))
+    })
+}
+
+const fn end_of(sample: &Sample) -> f64 {
+    match sample.end {
+        End::Delivered { due, .. } => due,
+        End::Dropped { at, .. } => at,
+    }
 }

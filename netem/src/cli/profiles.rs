@@ -4,10 +4,11 @@ use carriageway_netem::profile::{BUILT_IN, Scenario};
 
 use super::say;
 
-/// List the links that come with the program, or show one with the source of each number
+/// List the links that come with the program, or show one with the source of each number; check a file and show what is in effect
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Show this one; save the output as a .toml file to make your own
+    /// Show this one; save the output as a .toml file to make your own. Of a .toml file: check it
+    #[arg(value_name = "NAME|FILE")]
     name: Option<String>,
 }
 
@@ -20,7 +21,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     };
     match BUILT_IN.iter().find(|profile| profile.name == name) {
         Some(built_in) => say(built_in.text.trim_end())?,
-        None => say(&format!("{:#?}", Scenario::find(&name)?))?,
+        None => say(Scenario::find(&name)?.to_toml().trim_end())?,
     }
     Ok(())
 }

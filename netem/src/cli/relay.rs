@@ -23,8 +23,9 @@ Examples:
   carriageway-netem relay ctl --control 127.0.0.1:5434 \"udp drop\"
 
 Limits: UDP is exact. TCP ends here twice: a loss is a delay in order (fast retransmit or a
-doubling timeout), and the endpoints' congestion control sees only back-pressure. To compare
-transports, use `carriageway-netem run`.";
+doubling timeout), and the endpoints' congestion control sees only back-pressure. It holds at most
+512 MiB over all flows; beyond, UDP is dropped and counted (over_memory), TCP senders wait. To
+compare transports, use `carriageway-netem run`.";
 
 /// Pass UDP and TCP through an emulated link, in user space, without privileges
 #[derive(Parser)]
@@ -59,8 +60,17 @@ struct RelayArgs {
     link: LinkArgs,
 }
 
+const ORDERS_EXPLAINED: &str = "\
+  udp drop, udp pass      block UDP, or let it through, whatever the profile says
+  outage TIME, hold TIME  nothing passes: it is lost, or it waits; `outage end` ends both
+  nat-rebind [silent]     new ports for UDP; TCP connections lead nowhere and are not told
+  nat-rebind reset        the same, but TCP connections are reset
+  profile NAME            another link, by name or by the path of a .toml file
+  status                  counters as JSON";
+
 /// Give an order to a running relay and print its answer
 #[derive(clap::Args)]
+#[command(after_help = ORDERS_EXPLAINED)]
 struct CtlArgs {
     /// Where the relay takes orders
     #[arg(long, value_name = "PATH|IP:PORT")]

@@ -210,7 +210,13 @@ async fn conduct(args: &Args, prepared: Prepared, report: Option<File>) -> anyho
         "vehicles_released_us": released.as_micros() as u64,
         "exit_code": code.as_ref().ok(),
     });
-    let account = tell(report, bed.report()?, run, &net_side)?;
+    let written = bed.close_log().context("--log");
+    let mut account = bed.report()?;
+    if let Err(error) = &written {
+        account = account.with_fault(format!("the packet log is not whole: {error:#}"));
+    }
+    let account = tell(report, account, run, &net_side)?;
+    written?;
     bed.stop()?;
     let code = code?;
     Ok(if args.strict && !account.is_valid() && code == 0 { NOT_VALID } else { code })

@@ -57,6 +57,21 @@ impl Outages {
         Moment::NEVER
     }
 
+    /// The first moment not before `at` at which the link is not held and the server is ready, which `ready_at` tells of any
+    /// moment; [`Moment::NEVER`] if there is none.
+    pub(super) fn first_start(&self, at: Moment, ready_at: impl Fn(Moment) -> Moment) -> Moment {
+        let mut at = self.released_at(at);
+        for _ in 0..MOST_WINDOWS {
+            let ready = ready_at(at);
+            let released = self.released_at(ready);
+            if released == ready {
+                return ready;
+            }
+            at = released;
+        }
+        Moment::NEVER
+    }
+
     /// The first moment after `at` at which an outage may begin or end.
     pub(super) fn next_edge(&self, at: Moment) -> Moment {
         let planned = self.planned.iter().flat_map(|outage| {

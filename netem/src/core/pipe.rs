@@ -149,6 +149,7 @@ impl<T> Pipe<T> {
         self.server = Server::from(law.capacity, self.start, now);
         self.outages.plan(law.outages);
         self.line.set_order(law.jitter.order);
+        self.nothing_before(now);
         self.advance(now);
     }
 
@@ -161,12 +162,14 @@ impl<T> Pipe<T> {
     pub fn set_capacity(&mut self, now: Moment, capacity: Capacity) {
         self.advance(now);
         self.server = Server::from(capacity, self.start, now);
+        self.nothing_before(now);
     }
 
     /// Declares an outage from `now` until `until`, which replaces one declared before; `until = now` ends it.
     pub fn declare_outage(&mut self, now: Moment, until: Moment, mode: OutageMode) {
         self.advance(now);
         self.outages.declare(now, until, mode);
+        self.nothing_before(now);
         self.advance(now);
     }
 
@@ -246,6 +249,12 @@ impl<T> Pipe<T> {
         self.queue.len() + usize::from(self.in_service.is_some()) + self.line.len()
     }
 
+    /// Their IP bytes.
+    pub fn held_bytes(&self) -> u64 {
+        let served = self.in_service.as_ref().map_or(0, |service| u64::from(service.waiting.size));
+        self.queue.bytes() + served + self.bytes_in_flight
+    }
+
     /// Bytes that wait in the queue.
     pub const fn queued_bytes(&self) -> u64 {
         self.queue.bytes()
@@ -279,10 +288,16 @@ impl<T> Pipe<T> {
         }
     }
 
-    /// When the packet at the head can be served.
+    /// When the packet at the head can be served: it leaves the queue then and not before, so that `CoDel` and the queue's limit
+    /// see its wait.
     fn next_start(&self) -> Option<Moment> {
         let since = self.queue.head_since()?;
-        Some(self.outages.released_at(since.max(self.free_at)))
+        Some(self.outages.first_start(since.max(self.free_at), |at| self.server.ready_at(at)))
+    }
+
+    /// What changes at `now` serves nobody before.
+    fn nothing_before(&mut self, now: Moment) {
+        self.free_at = self.free_at.max(now);
     }
 
     fn serve(&mut self, start: Moment) {

@@ -36,6 +36,14 @@ impl Server {
         server
     }
 
+    /// The first moment not before `from` at which a service can begin: until then a packet waits in the queue. `from` never falls.
+    pub(super) fn ready_at(&self, from: Moment) -> Moment {
+        match self {
+            Self::Unlimited | Self::Rate(_) => from,
+            Self::Trace(opportunities) => opportunities.ready_at(from),
+        }
+    }
+
     /// When a packet of `size` bytes whose service begins at `from` is out. `from` never falls.
     pub(super) fn finish(&mut self, from: Moment, size: u32) -> Moment {
         match self {
@@ -60,13 +68,22 @@ pub(super) struct Opportunities {
 }
 
 impl Opportunities {
+    fn ready_at(&self, from: Moment) -> Moment {
+        if self.at >= from && self.left > 0 {
+            return self.at;
+        }
+        let next = self.next.max(self.trace.first_from(from.since(self.start)));
+        self.start + self.trace.time(next)
+    }
+
     fn finish(&mut self, from: Moment, size: u32) -> Moment {
         if self.at < from {
             self.left = 0;
             self.next = self.next.max(self.trace.first_from(from.since(self.start)));
         }
         let mut need = size;
-        while need > self.left {
+        // Nothing takes no room, but goes with an opportunity like everything else.
+        while need > self.left || self.at < from {
             need -= self.left;
             self.at = self.start + self.trace.time(self.next);
             self.next += 1;
@@ -86,7 +103,8 @@ mod tests {
         let mut server = Server::new(Capacity::Trace(trace), Moment::ZERO);
         let mut free = Moment::ZERO;
         let finish = |&(at, size): &(u64, u32)| {
-            free = server.finish(free.max(Moment::from_millis(at)), size);
+            let from = server.ready_at(free.max(Moment::from_millis(at)));
+            free = server.finish(from, size);
             free.as_nanos() / 1_000_000
         };
         packets.iter().map(finish).collect()
@@ -96,6 +114,23 @@ mod tests {
     fn small_packets_share_an_opportunity_and_large_ones_span_several() {
         assert_eq!(finishes("10\n20\n30\n", &[(0, 700), (0, 700), (0, 200)]), [10, 10, 20]);
         assert_eq!(finishes("10\n20\n30\n", &[(0, 1504), (0, 3008)]), [10, 30]);
+    }
+
+    #[test]
+    fn a_packet_without_bytes_goes_with_an_opportunity() {
+        assert_eq!(finishes("10\n20\n30\n", &[(0, 0), (10, 0), (15, 0), (15, 1504)]), [10, 10, 20, 20]);
+    }
+
+    #[test]
+    fn service_begins_with_an_opportunity_or_in_what_is_left_of_one() {
+        let trace = Arc::new(Trace::parse("10\n20\n").unwrap());
+        let mut server = Server::new(Capacity::Trace(trace), Moment::ZERO);
+        let at = Moment::from_millis;
+        assert_eq!(server.ready_at(at(3)), at(10));
+        server.finish(at(10), 1_000);
+        assert_eq!(server.ready_at(at(10)), at(10));
+        server.finish(at(10), 504);
+        assert_eq!(server.ready_at(at(10)), at(20));
     }
 
     #[test]

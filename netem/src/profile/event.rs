@@ -73,8 +73,11 @@ impl Happening {
     /// As files spell it.
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::Rebind(_) => "nat-rebind",
-            Self::Udp(_) => "udp",
+            Self::Rebind(Rebinding::Silent) => "nat-rebind",
+            Self::Rebind(Rebinding::Reset) => "nat-rebind-reset",
+            Self::Udp(UdpPolicy::Pass) => "udp-pass",
+            Self::Udp(UdpPolicy::Block) => "udp-block",
+            Self::Udp(UdpPolicy::Throttle { .. }) => "udp-throttle",
             Self::Capacity { .. } => "capacity",
             Self::Link { up: true } => "link-up",
             Self::Link { up: false } => "link-down",

@@ -6,6 +6,7 @@ mod event;
 mod reader;
 mod spec;
 pub mod units;
+mod write;
 
 use std::fs;
 use std::io::{self, BufRead, Read};
@@ -245,6 +246,11 @@ impl Scenario {
     pub fn new(profile: Profile) -> Self {
         let summary = profile.summary.clone();
         Self { summary, paths: vec![Path { name: FIRST_PATH.into(), profile }], events: Vec::new() }
+    }
+
+    /// As TOML, with all that is in effect: bases resolved, defaults named. A trace, whose file is not known here, is a comment.
+    pub fn to_toml(&self) -> String {
+        write::scenario(self)
     }
 
     /// Only this path, with what happens on it.

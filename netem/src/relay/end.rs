@@ -124,6 +124,11 @@ impl End {
         self.reading == Reading::Ended && self.writing == Writing::Finished
     }
 
+    /// The bare socket; what waited to be written is gone.
+    pub(super) fn into_socket(self) -> TcpStream {
+        self.socket
+    }
+
     /// Closes with a reset.
     pub(super) fn reset(self) {
         socket::reset_on_close(&self.socket);

@@ -157,6 +157,7 @@ impl Engine {
         if now >= self.expire_at {
             self.expire_at = now + EXPIRY_EVERY;
             self.udp.expire(now, &mut self.ports);
+            self.tcp.expire(now);
             self.tcp.resume(&self.ports);
         }
     }
@@ -169,7 +170,7 @@ impl Engine {
 
     fn happen(&mut self, what: Happening, now: Moment) {
         match what {
-            Happening::Rebind(how) => self.rebind(how),
+            Happening::Rebind(how) => self.rebind(how, now),
             Happening::Udp(policy) => self.ports.links.set_udp(now, policy),
             Happening::Capacity { up, down } => self.ports.links.set_capacity(now, [up, down]),
             // Refused at the start.
@@ -180,9 +181,12 @@ impl Engine {
         }
     }
 
-    fn rebind(&mut self, how: Rebinding) {
+    fn rebind(&mut self, how: Rebinding, now: Moment) {
         self.udp.rebind(how, &self.ports);
-        self.tcp.reset_all(&mut self.ports);
+        match how {
+            Rebinding::Silent => self.tcp.forget_all(now, &mut self.ports),
+            Rebinding::Reset => self.tcp.reset_all(&mut self.ports),
+        }
     }
 
     fn settle(&mut self, outcome: Outcome, now: Moment) {
@@ -228,7 +232,7 @@ impl Engine {
                 self.outage_until = now + length;
                 self.ports.links.declare_outage(now, self.outage_until, mode);
             }
-            Command::Rebind(how) => self.rebind(how),
+            Command::Rebind(how) => self.rebind(how, now),
             Command::SetProfile(profile) => self.ports.links.set_profile(now, *profile),
             Command::Stats => return Answer::Stats(Box::new(self.stats(now))),
         }
@@ -248,6 +252,8 @@ impl Engine {
             refused_flows: self.udp.refused_flows + self.tcp.refused_flows,
             unsent_datagrams: self.udp.unsent,
             resent_segments: self.tcp.resent(),
+            over_memory: links.over_memory(),
+            untold_drops: links.untold(),
             udp_blocked: links.udp_blocked(),
             outage_left: self.outage_until.since(now),
             lateness: links.lateness().clone(),

@@ -44,8 +44,14 @@ pub(super) struct Links {
     links: BTreeMap<FlowId, [Pipe<Parcel>; 2]>,
     /// Counters of links that are gone.
     retired: [Counts; 2],
+    /// Bytes inside all links.
+    held: u64,
+    over_memory: u64,
     lateness: Lateness,
 }
+
+/// Bytes inside all links together: half of what the relay may hold. TCP stops at five sixths, as it does for a queue.
+const MOST_HELD: u64 = super::MOST_BYTES as u64 / 2;
 
 /// The key of the only link where all flows share one.
 const SHARED: FlowId = 0;
@@ -61,6 +67,8 @@ impl Links {
             outage: None,
             links: BTreeMap::new(),
             retired: [Counts::default(); 2],
+            held: 0,
+            over_memory: 0,
             lateness: Lateness::default(),
         };
         if sharing == Sharing::Shared {
@@ -116,7 +124,7 @@ impl Links {
     /// back-pressure; the last sixth of the queue is left to UDP, as a sawtooth would on average.
     pub(super) fn has_room(&self, flow: FlowId, direction: Direction) -> bool {
         const FULL: f64 = 5.0 / 6.0;
-        let pipes = self.links.get(&self.key(flow));
+        let pipes = self.links.get(&self.key(flow)).filter(|_| (self.held as f64) < MOST_HELD as f64 * FULL);
         pipes.is_some_and(|pipes| pipes[direction.index()].queue_fill() < FULL)
     }
 
@@ -132,8 +140,13 @@ impl Links {
             Cargo::Datagram(_) => Kind::Udp,
             Cargo::Segment(_) => Kind::Tcp,
         };
+        if self.held + u64::from(size) > MOST_HELD {
+            self.over_memory += 1;
+            return Err(parcel);
+        }
         let Some(pipes) = self.links.get_mut(&self.key(parcel.0)) else { return Err(parcel) };
         let pushed = pipes[direction.index()].push(now, Packet { size, kind, payload: parcel });
+        self.held += if pushed.is_ok() { u64::from(size) } else { 0 };
         pushed.map(|_| ()).map_err(|Dropped { packet, .. }| packet.payload)
     }
 
@@ -147,6 +160,7 @@ impl Links {
                 }
             }
         }
+        self.held = self.links.values().flatten().map(Pipe::held_bytes).sum();
         outcomes
     }
 
@@ -198,6 +212,16 @@ impl Links {
         self.links.values().map(|pipes| pipes[direction.index()].queued_bytes()).sum()
     }
 
+    /// Packets refused because the relay held as many bytes as it may.
+    pub(super) const fn over_memory(&self) -> u64 {
+        self.over_memory
+    }
+
+    /// Drops that nobody was told of.
+    pub(super) fn untold(&self) -> u64 {
+        self.links.values().flatten().map(Pipe::untold).sum()
+    }
+
     pub(super) const fn lateness(&self) -> &Lateness {
         &self.lateness
     }
@@ -225,5 +249,39 @@ fn outcome(direction: Direction, event: Event<Parcel>, now: Moment, lateness: &m
             }
         }
         Event::Dropped(dropped) => Outcome::Lost { direction, parcel: dropped.packet.payload },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::core::Law;
+
+    #[test]
+    fn all_links_together_hold_so_much_and_no_more() {
+        let mut profile = Profile::perfect("far");
+        profile.up = Law { delay: Duration::from_secs(100), mtu: 1_000_000, ..Law::default() };
+        let mut links = Links::new(profile, Seed(1), Sharing::PerFlow, Moment::ZERO);
+        let (size, flows) = (1_000_000, MOST_HELD / 60_000_000 + 2);
+        let mut taken = 0;
+        for flow in 1..=flows {
+            links.add_flow(flow, Moment::ZERO);
+            for _ in 0..60 {
+                // Large in the books only, to spare the test the memory.
+                taken += u64::from(
+                    links
+                        .push(Moment::ZERO, Direction::Up, size, (flow, Cargo::Datagram(Box::new([]))))
+                        .is_ok(),
+                );
+            }
+            links.drain(Moment::ZERO);
+        }
+        assert_eq!(taken, MOST_HELD / u64::from(size));
+        assert_eq!(links.over_memory(), flows * 60 - taken);
+        assert!(!links.has_room(1, Direction::Down), "TCP waits");
+        links.drain(Moment::from_millis(200_000));
+        assert!(links.has_room(1, Direction::Down));
     }
 }

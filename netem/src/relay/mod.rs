@@ -22,6 +22,8 @@
 //!   congestion control sees neither loss nor round trip, only back-pressure. The choice of congestion control does not show;
 //! - the sender's backlog is split between its own socket, at most 64 KiB in the relay's two kernel buffers, and the emulated queue;
 //! - acknowledgements take no capacity, and a full queue stops the sender instead of dropping;
+//! - where a NAT rebinds silently, the relay's kernel still acknowledges what fits into its buffers (64 KiB): nothing arrives, nobody is
+//!   reset, and an endpoint notices by the missing answer, not by TCP's own timeout;
 //! - a reset passes at once, and the handshake takes one round trip after the client believes that it is connected.
 //!
 //! To compare transports, use real TCP through `carriageway-netem run`.
@@ -48,6 +50,11 @@ use crate::core::{OutageMode, Seed};
 use crate::orders::Orders;
 use crate::profile::{Event, Profile, Scenario};
 use engine::{Answer, Command, Engine};
+
+/// Bytes that a relay holds at most, over all flows and links: half of it inside the links (UDP beyond is dropped and counted as
+/// `over_memory`), half of it between the sockets of TCP connections, inside the links or not (senders beyond wait). Packets of a few bytes
+/// take some times their size in memory; the kernel's buffers, 64 KiB per TCP socket, come on top.
+pub const MOST_BYTES: usize = 512 << 20;
 
 /// Flows of each protocol that a relay takes unless told otherwise.
 const MOST_FLOWS: usize = 1024;
@@ -204,7 +211,7 @@ impl Relay {
         self.order(Command::Outage { length, mode: OutageMode::Hold })
     }
 
-    /// Gives every UDP flow a new port upstream and resets every TCP connection.
+    /// Gives every UDP flow a new port upstream. TCP connections are reset, or where it is silent, lead nowhere from now on.
     pub fn rebind_nat(&self, how: Rebinding) -> Result<(), Gone> {
         self.order(Command::Rebind(how))
     }

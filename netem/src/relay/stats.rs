@@ -29,6 +29,10 @@ pub struct Stats {
     pub refused_flows: u64,
     /// Datagrams that the kernel did not take: if not zero, the relay dropped what the link had delivered.
     pub unsent_datagrams: u64,
+    /// Packets that the link never saw, because the relay held as many bytes as it may.
+    pub over_memory: u64,
+    /// Drops that are counted, but that TCP was never told of: if not zero, connections hang that a link would have let go on.
+    pub untold_drops: u64,
     /// TCP segments sent again.
     pub resent_segments: u64,
     /// Whether UDP is blocked by word of an operator.
@@ -52,6 +56,8 @@ impl Stats {
             "tcp_flows": self.tcp_flows,
             "refused_flows": self.refused_flows,
             "unsent_datagrams": self.unsent_datagrams,
+            "over_memory": self.over_memory,
+            "untold_drops": self.untold_drops,
             "resent_segments": self.resent_segments,
             "udp_blocked": self.udp_blocked,
             "outage_left_us": micros(self.outage_left),

@@ -168,6 +168,11 @@ impl Stream {
         self.in_flight -= count;
     }
 
+    /// Bytes that were sent and not written to the destination yet.
+    pub(super) const fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
     /// Segments sent again.
     pub(super) const fn resent(&self) -> u64 {
         self.resent

@@ -1,8 +1,9 @@
 //! TCP through the relay: two kernel connections with a [`Stream`] each way between them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
 
 use super::end::{Dead, End, edges};
 use super::engine::{Ports, Source};
@@ -17,6 +18,12 @@ const SEGMENT: usize = 1448;
 /// Headers of a segment with timestamps, over IPv4.
 const HEADERS: usize = 52;
 
+/// How long sockets of connections that a NAT has forgotten stay open and silent: longer than Linux tries to send again before it
+/// gives up (15 min), so that nobody who waits for an answer is told by us.
+const SILENCE: Duration = Duration::from_mins(16);
+/// Bytes between the sockets of all connections together, in the links or not: half of what the relay may hold.
+const MOST_IN_FLIGHT: usize = super::MOST_BYTES / 2;
+
 /// All TCP sockets of a relay.
 pub(super) struct Tcp {
     listeners: Vec<(TcpListener, SocketAddr)>,
@@ -26,6 +33,8 @@ pub(super) struct Tcp {
     most_flows: usize,
     pub(super) refused_flows: u64,
     resent_by_closed: u64,
+    /// Sockets of connections that a NAT has forgotten, oldest first: open, but nobody reads or writes them any more.
+    forgotten: VecDeque<(Moment, Vec<TcpStream>)>,
     /// Listeners that are not watched because the process has no more file descriptors.
     paused: Vec<usize>,
 }
@@ -59,6 +68,7 @@ impl Tcp {
             most_flows,
             refused_flows: 0,
             resent_by_closed: 0,
+            forgotten: VecDeque::new(),
             paused: Vec::new(),
         })
     }
@@ -185,11 +195,19 @@ impl Tcp {
         for id in &ids {
             self.resend(*id, now, ports);
         }
-        // One segment each, in turns, so that connections share the queue fairly.
-        while ids.iter().filter(|id| self.read_on(**id, now, ports)).count() > 0 {}
+        // One segment each, in turns, so that connections share the queue fairly. A round adds at most one segment per connection and
+        // direction to the bound.
+        while self.in_flight() < MOST_IN_FLIGHT
+            && ids.iter().filter(|id| self.read_on(**id, now, ports)).count() > 0
+        {}
         for id in ids {
             self.write_out(id, ports);
         }
+    }
+
+    /// Bytes between the sockets of all connections.
+    fn in_flight(&self) -> usize {
+        self.connections.values().flat_map(|connection| &connection.streams).map(Stream::in_flight).sum()
     }
 
     /// When something is to be sent again.
@@ -201,7 +219,29 @@ impl Tcp {
             .min()
     }
 
-    /// Resets all connections, as happens to TCP when a NAT forgets it.
+    /// Forgets all connections, as a NAT does that takes new ports and says nothing: what is under way is lost, and neither end is
+    /// told. Of more than the most connections the oldest are closed.
+    pub(super) fn forget_all(&mut self, now: Moment, ports: &mut Ports) {
+        let ids: Vec<_> = self.connections.keys().copied().collect();
+        for id in ids {
+            let Some(connection) = self.remove(id, ports) else { continue };
+            let sockets = connection.into_sockets();
+            for socket in &sockets {
+                ports.unwatch(socket);
+            }
+            self.forgotten.push_back((now, sockets));
+        }
+        let excess = self.forgotten.len().saturating_sub(self.most_flows);
+        self.forgotten.drain(..excess);
+    }
+
+    /// Closes what has been silent for long enough.
+    pub(super) fn expire(&mut self, now: Moment) {
+        let old = self.forgotten.partition_point(|(since, _)| now.since(*since) >= SILENCE);
+        self.forgotten.drain(..old);
+    }
+
+    /// Resets all connections, as a NAT does that takes new ports and answers for the old ones.
     pub(super) fn reset_all(&mut self, ports: &mut Ports) {
         let ids: Vec<_> = self.connections.keys().copied().collect();
         for id in ids {
@@ -274,6 +314,15 @@ impl Tcp {
 }
 
 impl Connection {
+    fn into_sockets(self) -> Vec<TcpStream> {
+        let server = match self.server {
+            Server::Greeting => None,
+            Server::Connecting(socket) => Some(socket),
+            Server::Answering(end) | Server::Open(end) => Some(end.into_socket()),
+        };
+        [Some(self.client.into_socket()), server].into_iter().flatten().collect()
+    }
+
     fn resent(&self) -> u64 {
         self.streams.iter().map(Stream::resent).sum()
     }

@@ -40,6 +40,7 @@ pub(super) enum Command {
     Capacity(Which, [Option<Capacity>; 2]),
     Rebind(Which, Rebinding),
     Carrier(Which, bool),
+    CloseLog,
     Stats,
 }
 
@@ -76,6 +77,8 @@ pub(super) struct Snapshot {
     pub(super) early: u64,
     /// Records that the log lost.
     pub(super) unlogged: u64,
+    /// Drops that the model counted and could not tell of.
+    pub(super) untold: u64,
 }
 
 /// Devices that are watched, but whose time has not begun.
@@ -94,6 +97,8 @@ pub(super) struct Engine {
     lateness: Lateness,
     watch: Watch,
     log: Option<Log>,
+    /// Records that a log lost which is closed.
+    unlogged: u64,
     early: u64,
     buffer: Box<[u8]>,
 }
@@ -159,7 +164,8 @@ impl Rig {
         let pulse = Pulse::start()?;
         poller.watch(&pulse, devices as u64, EventFlags::IN)?;
         let (dues, watch) = (vec![Moment::NEVER; devices], Watch::new(devices));
-        Ok(Engine { poller, pulse, wires, dues, lateness: Lateness::default(), watch, log, early, buffer })
+        let lateness = Lateness::default();
+        Ok(Engine { poller, pulse, wires, dues, lateness, watch, log, unlogged: 0, early, buffer })
     }
 }
 
@@ -306,9 +312,19 @@ impl Engine {
                 Ok(())
             }
             Command::Carrier(which, on) => self.set_carrier(which, on),
+            Command::CloseLog => self.close_log(now),
             Command::Stats => return Answer::Stats(Box::new(self.snapshot())),
         };
         done.map_or_else(Answer::Failed, |()| Answer::Done)
+    }
+
+    /// Writes the log to its end. What happens later is not in it.
+    fn close_log(&mut self, now: Moment) -> io::Result<()> {
+        self.deliver(now);
+        self.tell_drops();
+        let Some(mut log) = self.log.take() else { return Ok(()) };
+        self.unlogged = log.missing();
+        log.finish()
     }
 
     fn each_pipe(&mut self, which: Which, mut act: impl FnMut(&mut Pipe<Box<[u8]>>, Direction)) {
@@ -340,7 +356,8 @@ impl Engine {
             wake: self.pulse.lateness().clone(),
             ingest: self.watch.ingest.clone(),
             early: self.early,
-            unlogged: self.log.as_ref().map_or(0, Log::missing),
+            unlogged: self.log.as_ref().map_or(self.unlogged, Log::missing),
+            untold: self.wires.iter().flat_map(|wire| &wire.pipes).map(Pipe::untold).sum(),
         }
     }
 }

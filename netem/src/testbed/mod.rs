@@ -336,6 +336,11 @@ impl Testbed {
         self.inner.prefer(path)
     }
 
+    /// Writes the packet log to its end: what happens later is not in it. A report from before cannot know whether the disk took it.
+    pub fn close_log(&self) -> Result<(), OrderError> {
+        self.inner.order(Command::CloseLog)
+    }
+
     /// What happened so far, and whether it can be trusted.
     pub fn report(&self) -> Result<Report, Gone> {
         let snapshot = match self.inner.orders.ask(Command::Stats)? {

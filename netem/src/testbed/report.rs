@@ -82,7 +82,7 @@ impl Report {
             "tun_drops": account.device_drops,
             "refused": refused(snapshot),
             "before_start": snapshot.early,
-            "unlogged": snapshot.unlogged,
+            "unlogged": snapshot.unlogged + snapshot.untold,
             "events": account.events.json(),
             "wires": wires,
             "limits": limits_json(),
@@ -218,7 +218,10 @@ fn losses(account: &Account<'_>) -> impl Iterator<Item = String> {
         (account.device_drops, "packets were dropped by a TUN device, not by the model"),
         (refused(account.snapshot), "packets were refused by the kernel after the model had delivered them"),
         (overflow, "packets exceeded the emulator's bound on bytes in flight"),
-        (account.snapshot.unlogged, "packets are missing from the log; write it to a faster disk"),
+        (
+            account.snapshot.unlogged + account.snapshot.untold,
+            "packets are missing from the log; write it to a faster disk",
+        ),
     ];
     losses.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"))
 }

@@ -57,6 +57,13 @@ fn mistakes_get_one_clear_line() {
         broken.contains(&format!("{path}:3: latency: unknown field `latency`, expected one of `delay`")),
         "{broken}"
     );
+    assert!(complaint(&["profiles", path]).contains("unknown field `latency`"));
+    std::fs::write(file.path(), "summary = 'mine'\nlike = 'tunnel'\n[up]\ndelay = '4ms'\n").unwrap();
+    let effective = String::from_utf8(netem(&["profiles", path]).stdout).unwrap();
+    assert!(
+        effective.contains("[up]\ndelay = \"4ms\"") && effective.contains("rate = \"8000000 bit/s\""),
+        "{effective}"
+    );
     assert!(complaint(&["relay"]).contains("--udp LISTEN=UPSTREAM"));
     assert!(
         complaint(&["relay", "ctl", "--control", "127.0.0.1:9", "status"])

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carriageway_netem::core::{
-    Capacity, Cause, Direction, Discipline, Draws, Event, Jitter, Kind, Law, Limit, Loss, Moment, Order,
-    Outage, OutageMode, Packet, Pipe, Probability, Queue, Rate, Seed, Shape, Trace, UdpPolicy,
+    Capacity, Cause, Direction, Discipline, Draws, Event, Jitter, Kind, Law, Limit, Loss, Moment,
+    OPPORTUNITY_BYTES, Order, Outage, OutageMode, Packet, Pipe, Probability, Queue, Rate, Seed, Shape, Trace,
+    UdpPolicy,
 };
 use carriageway_netem::profile::{BUILT_IN, Profile, Scenario};
 use proptest::prelude::*;
@@ -41,15 +42,19 @@ pub(crate) fn capacity() -> impl Strategy<Value = Capacity> {
     prop_oneof![
         Just(Capacity::Unlimited),
         (100_000_u64..50_000_000).prop_map(|bits| Capacity::Rate(Rate::from_bits_per_second(bits).unwrap())),
-        prop::collection::vec(0_u32..20, 1..30).prop_map(|steps| {
-            let mut at = 1;
-            let lines = steps.iter().map(|step| {
-                at += step;
-                format!("{at}\n")
-            });
-            Capacity::Trace(Arc::new(Trace::parse(&lines.collect::<String>()).unwrap()))
-        }),
+        trace_lines().prop_map(|lines| Capacity::Trace(Arc::new(Trace::parse(&lines).unwrap()))),
     ]
+}
+
+fn trace_lines() -> impl Strategy<Value = String> {
+    prop::collection::vec(0_u32..20, 1..30).prop_map(|steps| {
+        let mut at = 1;
+        let lines = steps.iter().map(|step| {
+            at += step;
+            format!("{at}\n")
+        });
+        lines.collect()
+    })
 }
 
 fn queue() -> impl Strategy<Value = Queue> {
@@ -179,6 +184,35 @@ proptest! {
             for (until, size) in &departures[first + 1..] {
                 bytes += u64::from(*size);
                 prop_assert!(until.since(*from) >= rate.time_for(bytes));
+            }
+        }
+    }
+
+    #[test]
+    fn a_trace_is_never_exceeded(mut law in law(), lines in trace_lines(), seed in any::<u64>(), offers in offers()) {
+        let trace = Trace::parse(&lines).unwrap();
+        law.capacity = Capacity::Trace(Arc::new(trace.clone()));
+        law.outages.retain(|outage| outage.mode == OutageMode::Hold);
+        let start = Moment::from_millis(5);
+        let mut departures: Vec<_> = run(law, seed, &offers)
+            .0
+            .iter()
+            .filter_map(|event| match event {
+                Event::Delivered(delivery) => Some((delivery.left, delivery.packet.payload, delivery.packet.size)),
+                Event::Dropped(dropped) => {
+                    let left = matches!(dropped.cause, Cause::Loss | Cause::Burst | Cause::Outage);
+                    left.then_some((dropped.at, dropped.packet.payload, dropped.packet.size))
+                }
+            })
+            .collect();
+        departures.sort_unstable();
+        for (first, (from, ..)) in departures.iter().enumerate() {
+            let mut bytes = 0;
+            for (until, _, size) in &departures[first + 1..] {
+                bytes += u64::from(*size);
+                let opportunities = trace.first_from(until.since(start) + Duration::from_nanos(1))
+                    - trace.first_from(from.since(start));
+                prop_assert!(bytes <= opportunities * u64::from(OPPORTUNITY_BYTES), "{bytes} in {from:?} to {until:?}");
             }
         }
     }
@@ -389,6 +423,49 @@ fn codel_shortens_a_standing_queue() {
     let tail = &waits[waits.len() / 2..];
     let mean = tail.iter().sum::<Duration>() / tail.len() as u32;
     assert!(mean < Duration::from_millis(60), "mean wait {mean:?}");
+}
+
+#[test]
+fn codel_sees_the_wait_for_an_opportunity() {
+    let codel = Discipline::CoDel { target: Duration::from_millis(5), interval: Duration::from_millis(100) };
+    let queue = Queue { limit: Limit::Bytes(100_000), discipline: codel };
+    let capacity = Capacity::Trace(Arc::new(Trace::parse("10\n200\n").unwrap()));
+    let mut pipe = Pipe::new(
+        Law { capacity, queue, mtu: OPPORTUNITY_BYTES, ..Law::default() },
+        Seed(1),
+        Direction::Up,
+        Moment::ZERO,
+    );
+    for number in 0..6 {
+        pipe.push(Moment::ZERO, Packet { size: OPPORTUNITY_BYTES, kind: Kind::Tcp, payload: number })
+            .unwrap();
+    }
+    let mut dropped = Vec::new();
+    while let Some(event) = pipe.pop(Moment::from_millis(200)) {
+        if let Event::Dropped(drop) = event {
+            dropped.push((drop.packet.payload, drop.at.as_nanos() / 1_000_000));
+        }
+    }
+    // The first waited for 10 ms, which is above target; at the next opportunity that has lasted for longer than the interval.
+    assert_eq!(dropped, [(1, 200)]);
+}
+
+#[test]
+fn the_end_of_a_declared_hold_serves_nobody_before_it() {
+    let capacity = Capacity::Rate(Rate::from_bits_per_second(8_000_000).unwrap());
+    let mut pipe = Pipe::new(Law { capacity, ..Law::default() }, Seed(1), Direction::Up, Moment::ZERO);
+    pipe.declare_outage(Moment::ZERO, Moment::NEVER, OutageMode::Hold);
+    for _ in 0..3 {
+        pipe.push(Moment::from_millis(1), Packet { size: 1_000, kind: Kind::Udp, payload: () }).unwrap();
+    }
+    let now = Moment::from_millis(50);
+    pipe.declare_outage(now, now, OutageMode::Hold);
+    let dues: Vec<_> = std::iter::from_fn(|| match pipe.pop(Moment::from_millis(100))? {
+        Event::Delivered(delivery) => Some(delivery.due.as_nanos() / 1_000_000),
+        Event::Dropped(_) => None,
+    })
+    .collect();
+    assert_eq!(dues, [51, 52, 53]);
 }
 
 #[test]

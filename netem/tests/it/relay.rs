@@ -1,6 +1,6 @@
 //! The relay between real sockets on loopback.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
@@ -260,7 +260,23 @@ fn a_rebound_nat_resets_tcp() {
     transfer(&world.client, &world.server, b"alive");
     world.relay.rebind_nat(Rebinding::Reset).unwrap();
     let error = world.client.read(&mut [0; 8]).unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn a_silently_rebound_nat_swallows_tcp() {
+    let world = tcp_world(delayed(5));
+    transfer(&world.client, &world.server, b"before");
+    world.relay.rebind_nat(Rebinding::Silent).unwrap();
+    assert_eq!(world.relay.stats().unwrap().tcp_flows, 0);
+    for (from, to) in [(&world.client, &world.server), (&world.server, &world.client)] {
+        let (mut from, mut to) = (from, to);
+        from.write_all(b"after").unwrap();
+        // Longer than a delay and a round trip: neither bytes, nor an end, nor a reset.
+        to.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let error = to.read(&mut [0; 8]).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+    }
 }
 
 #[test]

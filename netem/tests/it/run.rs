@@ -35,6 +35,26 @@ fn the_exit_code_is_the_commands() {
     assert_eq!(netem(&["run", "--log", "/nowhere/log", "--", "true"]).status.code(), Some(125));
 }
 
+/// A disk that is full shows only when the last of the log is written: the report must not have said otherwise by then.
+#[test]
+fn a_log_that_does_not_fit_makes_the_run_invalid() {
+    if !permitted() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    // More than the limit of one block, less than what the log's writer gathers before it writes.
+    let sends = "for turn in {1..40}; do echo $turn >/dev/udp/$NETEM_SERVER/9; done";
+    let script =
+        "trap '' XFSZ; ulimit -f 1; exec \"$0\" run --log \"$1\" --report /dev/stdout -- bash -c \"$2\"";
+    let program = env!("CARGO_BIN_EXE_carriageway-netem");
+    let log = folder.path().join("packets.csv");
+    let output = Command::new("bash").args(["-c", script, program]).arg(log).arg(sends).output().unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    assert_eq!(report["valid"], false);
+    assert!(report["faults"].to_string().contains("the packet log is not whole"), "{}", report["faults"]);
+}
+
 #[test]
 fn vehicles_know_where_they_are() {
     if !permitted() {

@@ -315,7 +315,7 @@ fn time_begins_when_it_is_told_to() {
     assert_eq!(json["start_monotonic_ns"], bed.started().as_nanos());
     assert_eq!((&json["before_start"], &json["wires"][0]["up"]["offered"]), (&1.into(), &0.into()));
     let second = &json["events"]["list"][1];
-    assert_eq!((&second["what"], &second["planned_us"]), (&"udp".into(), &50_000.into()));
+    assert_eq!((&second["what"], &second["planned_us"]), (&"udp-pass".into(), &50_000.into()));
     assert!(second["at_us"].as_u64().unwrap() >= 50_000, "{second:#}");
 }
 

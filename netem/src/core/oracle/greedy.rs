@@ -109,8 +109,8 @@ impl<'a> Road<'a> {
         let latest = from + HORIZON;
         let mut at = from;
         loop {
-            at = self.bed.outages.released_at(at);
-            let (mut server, changed) = self.server_at(at);
+            let (begin, mut server, changed) = self.begin(at);
+            at = begin;
             let left = server.finish(at, size);
             if left > latest {
                 return None;
@@ -126,6 +126,21 @@ impl<'a> Road<'a> {
     fn take(&mut self, plan: Plan) {
         self.server = plan.server;
         self.changed = plan.changed;
+    }
+
+    /// The first moment not before `from` at which a service begins, with the server as it is then and the number of capacities
+    /// that have been in force.
+    fn begin(&self, from: Moment) -> (Moment, Server, usize) {
+        let mut at = from;
+        loop {
+            let (server, changed) = self.server_at(at);
+            let change = self.bed.capacities.get(changed).map_or(Moment::NEVER, |(from, _)| *from);
+            let start = self.bed.outages.first_start(at, |at| server.ready_at(at));
+            if start < change || start == Moment::NEVER {
+                return (start, server, changed);
+            }
+            at = change;
+        }
     }
 
     /// A server as it is at `at`, with the number of capacities that have been in force.
