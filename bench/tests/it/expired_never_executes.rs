@@ -9,6 +9,9 @@ use crate::world::{Client, Order, WINDOW, World};
 
 const TTL_MS: u64 = 500;
 
+/// How a click in a tunnel may end: a newer one took its place, or its time ran out.
+const ENDS: [&str; 3] = ["EXPIRED", "UNKNOWN", "SUPERSEDED"];
+
 /// Positions that no other command of these tests asks for.
 const CLICKS: [f64; 5] = [11.0, 22.0, 33.0, 44.0, 55.0];
 
@@ -39,7 +42,7 @@ async fn clicks_in_a_tunnel(tunnel: &str) {
     }
     while let Some(clicked) = clicks.join_next().await {
         let phase = clicked.unwrap();
-        assert!(["EXPIRED", "UNKNOWN"].contains(&phase.as_str()), "{phase}");
+        assert!(ENDS.contains(&phase.as_str()), "{phase}");
     }
     world.link("outage end");
     for (vehicle, _) in vehicles {
@@ -68,9 +71,9 @@ async fn click(client: &Client, vehicle: &str, key: &str, position: f64) -> Stri
 async fn settled_truthfully(client: &Client, vehicle: &str, number: usize) {
     let order = Order::window(CLICKS[number], TTL_MS);
     let answer = client.order(vehicle, &format!("click-{number}"), &order).await;
-    assert!(["EXPIRED", "UNKNOWN"].contains(&answer.phase()), "ACK-TRUTH: {answer:?}");
+    assert!(ENDS.contains(&answer.phase()), "ACK-TRUTH: {answer:?}");
     let timeline = answer.body["timeline"].as_array().unwrap();
-    let terminal = timeline.iter().filter(|step| ["EXPIRED", "UNKNOWN"].iter().any(|p| step["phase"] == **p));
+    let terminal = timeline.iter().filter(|step| ENDS.iter().any(|end| step["phase"] == **end));
     assert!((1..=2).contains(&terminal.count()), "UNKNOWN is resolved at most once: {answer:?}");
 }
 

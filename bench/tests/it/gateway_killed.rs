@@ -45,10 +45,13 @@ async fn commands_retried_across_a_killed_gateway_execute_at_most_once() {
     while let Some(outcomes) = operators.join_next().await {
         let (vehicle, outcomes) = outcomes.unwrap();
         check(&world, vehicle, &outcomes);
-        // The new gateway knows nothing of the first one's keys; the vehicle does.
-        let conflict = world.client.insist(vehicle, "key-1", &Order::charge_limit(99, TTL_MS)).await;
-        assert_eq!(conflict.phase(), "REJECTED", "KEY: {conflict:?}");
-        assert_eq!(conflict.body["reason"], "KEY_CONFLICT");
+        // The new gateway has the first one's keys from its disk.
+        let conflict = world.client.order(vehicle, "key-1", &Order::charge_limit(99, TTL_MS)).await;
+        assert_eq!(
+            (conflict.status, &conflict.body["type"]),
+            (409, &"key-conflict".into()),
+            "KEY: {conflict:?}"
+        );
         assert_eq!(world.executed(vehicle, CHARGE_LIMIT, 99.0), 0);
     }
     for (vehicle, _) in vehicles {
