@@ -17,8 +17,9 @@
 //! nothing. Nothing is forgotten before FRESH refuses every copy that was seen and its outcome has arrived,
 //! and the key of a command that was let in not within the hour: a client may come back with it.
 //!
-//! A clock that goes backwards, which a boot clock should never do, makes every stamp up to its highest reading
-//! worthless. A restart remembers that only as far as the journal's records show it.
+//! A clock that goes backwards, which a boot clock should never do, makes every stamp worthless until the agent
+//! starts anew: a gateway's floor under that clock is ahead of it from then on, and would pass the old for fresh.
+//! A restart remembers that only as far as the journal's records show it, and its session has a new floor.
 //!
 //! The emergency stop acts first and is recorded meanwhile: it is latched, so its second effect is none, and
 //! waiting for a slow or broken disk could cost a life. It is held to FRESH, since a stop from minutes ago
@@ -116,8 +117,7 @@ impl Executor {
         let Stamp { boot, clock: now } = here;
         let here = |record: &&Record| record.received.boot == boot;
         let latest = journal.iter().filter(here).map(|record| record.received.clock).max().unwrap_or(now);
-        let mut judge = Judge::new(boot, latest);
-        judge.note(now);
+        let judge = Judge::new(boot, latest, now);
         let bucket = |class| {
             let policy = &policy[class];
             let has_acted = journal.iter().any(|record| record.command.class == class);

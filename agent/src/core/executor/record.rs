@@ -105,20 +105,33 @@ impl Verdict {
 pub(super) struct Judge {
     pub(super) boot: BootId,
     latest: Moment,
-    /// The clock has shown every reading up to this one before it went backwards: a stamp from there
-    /// could be of either time.
-    ambiguous: Option<Moment>,
+    trust: Trust,
+}
+
+/// What a stamp of this boot is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    Full,
+    /// The clock has shown every reading up to this one before it went backwards while no agent ran: a stamp
+    /// from there could be of either time.
+    After(Moment),
+    /// The clock went backwards under this agent, and so under the sessions whose gateways know it: the floor
+    /// that they stamp by is ahead of it by as much, and no age can be told. A new agent's session has a floor
+    /// of its own.
+    None,
 }
 
 impl Judge {
-    pub(super) fn new(boot: BootId, now: Moment) -> Self {
-        Self { boot, latest: now, ambiguous: None }
+    /// A judge that begins at `now`. The clock has shown `latest` before, as records of this boot say.
+    pub(super) fn new(boot: BootId, latest: Moment, now: Moment) -> Self {
+        let trust = if now < latest { Trust::After(latest) } else { Trust::Full };
+        Self { boot, latest: now, trust }
     }
 
-    /// Takes in a reading, be it of now or of a record of this boot.
+    /// Takes in a reading.
     pub(super) fn note(&mut self, now: Moment) {
         if now < self.latest {
-            self.ambiguous = self.ambiguous.max(Some(self.latest));
+            self.trust = Trust::None;
         }
         self.latest = now;
     }
@@ -129,7 +142,12 @@ impl Judge {
         if command.stamp.boot != self.boot {
             return unknowable("it was stamped for another boot of this vehicle");
         }
-        if self.ambiguous.is_some_and(|through| command.stamp.clock <= through) {
+        let is_worthless = match self.trust {
+            Trust::Full => false,
+            Trust::After(through) => command.stamp.clock <= through,
+            Trust::None => true,
+        };
+        if is_worthless {
             return unknowable("the vehicle's clock went backwards since it was stamped");
         }
         let Some(age) = command.stamp.age(self.boot, now) else {

@@ -267,8 +267,22 @@ fn a_clock_that_went_backwards_makes_older_stamps_worthless() {
     bench.now = at(10_100);
     bench.give(command("of-either-time", 1, 9_999));
     assert_eq!(bench.last(), (Phase::Expired, Some(Reason::AgeUnknowable)));
-    bench.give(command("new", 1, 10_050));
-    assert_eq!(bench.acted.len(), 1, "a reading that the clock shows for the first time");
+    assert!(bench.acted.is_empty());
+}
+
+/// The gateway's floor was 7 s ahead of the clock from the jump on: its stamps look younger by that.
+#[test]
+fn a_floor_from_before_the_clock_went_backwards_passes_nothing_for_fresh() {
+    let mut bench = Bench::new();
+    bench.now = at(3_000);
+    bench.give(command("first", 1, 2_900));
+    bench.now = at(12_000);
+    bench.give(command("stamped-for-7-s-later", 2, 11_500));
+    assert_eq!(bench.last(), (Phase::Expired, Some(Reason::AgeUnknowable)));
+    let mut bench = bench.restart(BOOT, at(12_100));
+    bench.now = at(13_000);
+    bench.give(command("of-a-new-floor", 1, 12_950));
+    assert_eq!(bench.acted.len(), 1, "a new agent's session has a new floor");
 }
 
 #[test]
