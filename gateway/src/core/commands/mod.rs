@@ -220,7 +220,8 @@ impl Commands {
             Ok(Admitted::Repeat(id)) => Submitted::Repeated(id),
             Ok(Admitted::New { ttl }) => {
                 let record = Record::new(arrived, fresh, request, ttl);
-                let is_late = record.lives_until() <= now;
+                // A clock that went backwards meanwhile: nobody knows how long the rest of it took.
+                let is_late = record.lives_until() <= now || now < record.accepted;
                 self.insert(now, record);
                 if is_late {
                     let detail = "its ttl passed before all of it had arrived; certainly not executed";
