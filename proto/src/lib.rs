@@ -13,6 +13,7 @@ pub mod frame;
 pub mod framing;
 pub mod id;
 pub mod message;
+pub mod sabotage;
 pub mod scan;
 pub mod time;
 pub mod value;

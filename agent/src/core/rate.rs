@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{Moment, Policy, time::micros};
 
 const MICROS_PER_SECOND: u64 = 1_000_000;
@@ -45,6 +46,7 @@ impl Bucket {
 
     fn refill(&mut self, now: Moment) {
         let gained = micros(now.since(self.filled)).saturating_mul(u64::from(self.rate.unwrap_or(0)));
+        let gained = if sabotage::on(Sabotage::RateRefilledTwice) { gained * 2 } else { gained };
         let brim = u64::from(self.burst) * MICROS_PER_SECOND;
         self.millionths = self.millionths.saturating_add(gained).min(brim);
         // A clock that went backwards gives nothing twice.

@@ -40,6 +40,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{
     Class, ClassMap, Command, CommandKey, Moment, Outcome, Phase, PolicyTable, Reason, Stamp,
 };
@@ -114,6 +115,7 @@ impl Executor {
     /// UNKNOWN; every verdict is told again, since nobody knows whether it arrived. A vehicle that was
     /// stopped in an emergency is stopped again first.
     pub fn recover(here: Stamp, policy: PolicyTable, limits: Limits, journal: Vec<Record>) -> Self {
+        let journal = if sabotage::on(Sabotage::DedupNotPersisted) { Vec::new() } else { journal };
         let Stamp { boot, clock: now } = here;
         let here = |record: &&Record| record.received.boot == boot;
         let latest = journal.iter().filter(here).map(|record| record.received.clock).max().unwrap_or(now);
@@ -146,7 +148,7 @@ impl Executor {
         for record in journal {
             executor.take_up(record);
         }
-        if executor.latch.is_some() {
+        if executor.latch.is_some() && !sabotage::on(Sabotage::LatchNotRecovered) {
             let actuation = executor.next_actuation();
             executor.stops.push_back(actuation);
         }
@@ -223,7 +225,9 @@ impl Executor {
     fn on_arrived(&mut self, key: CommandKey) {
         let Some(entry) = self.entries.get(&key) else { return };
         if entry.stage == Stage::Settled && self.latch.as_ref() != Some(&key) {
-            self.dying.insert((entry.record.forget_at(self.judge.boot), key));
+            let early = sabotage::on(Sabotage::YoungEviction);
+            let due = if early { Moment::ZERO } else { entry.record.forget_at(self.judge.boot) };
+            self.dying.insert((due, key));
         }
     }
 
@@ -266,12 +270,22 @@ impl Executor {
         if verdict.is_some() {
             self.settled(&key);
         } else {
+            if sabotage::on(Sabotage::UnknownRetried) {
+                self.set_stage(&key, Stage::Ready);
+                return self.ready.push_back(key);
+            }
+            if sabotage::on(Sabotage::UnknownCalledExpired) {
+                return self.settle(&key, Verdict::expired(None, "the agent restarted"), true);
+            }
             let why = "the vehicle's agent restarted between its intent and its result";
             self.settle(&key, Verdict::unknown(why), true);
         }
     }
 
-    fn on_command(&mut self, now: Moment, lane: Class, command: Command) {
+    fn on_command(&mut self, now: Moment, lane: Class, mut command: Command) {
+        if sabotage::on(Sabotage::TtlFromReceipt) {
+            command.stamp = Stamp { boot: self.judge.boot, clock: now };
+        }
         if lane != command.class {
             let why = format!("a command of class {} on the lane of {lane}", command.class);
             return self.refuse_unrecorded(lane, Verdict::rejected(Reason::Malformed, why).outcome(&command));
@@ -290,7 +304,11 @@ impl Executor {
         let record = self.record_of(now, command);
         match self.judge.too_old(now, &record.command) {
             Some(verdict) => self.refuse(record, verdict),
-            None if Target::from(&record.command).is_emergency_stop() => self.stop(record),
+            None if Target::from(&record.command).is_emergency_stop()
+                && !(sabotage::on(Sabotage::StopWaitsForRoom) && self.obstacle(now, lane).is_some()) =>
+            {
+                self.stop(record);
+            }
             None => match self.obstacle(now, lane) {
                 Some(verdict) => self.refuse(record, verdict),
                 None => self.admit(record),
@@ -307,7 +325,7 @@ impl Executor {
     fn on_repeat(&mut self, copy: &Command) {
         let key = &copy.key;
         let entry = self.entries.get(key).expect("the caller has looked it up");
-        if !entry.record.is_same_wish(copy) {
+        if !entry.record.is_same_wish(copy) && !sabotage::on(Sabotage::ConflictUnnoticedByVehicle) {
             let why = "this key was used with another command";
             return self
                 .refuse_unrecorded(copy.class, Verdict::rejected(Reason::KeyConflict, why).outcome(copy));
@@ -365,6 +383,12 @@ impl Executor {
         self.entries.insert(key.clone(), Entry { record, stage: Stage::Ready, admitted: true });
         let id = self.write(&key);
         self.set_stage(&key, Stage::Intending(id));
+        if sabotage::on(Sabotage::AckBeforeDurable) {
+            self.tell_as(&key, Phase::Received);
+        }
+        if sabotage::on(Sabotage::IntentNotAwaited) {
+            self.on_written(id);
+        }
     }
 
     /// Refuses for a reason that may pass: remembered, so that no copy acts afterwards.
@@ -375,6 +399,10 @@ impl Executor {
             return;
         }
         let key = record.key().clone();
+        if sabotage::on(Sabotage::RefusalForgotten) {
+            let outcome = verdict.outcome(&record.command);
+            return self.outputs.push_back(Output::Tell { class: record.command.class, outcome });
+        }
         self.entries.insert(key.clone(), Entry { record, stage: Stage::Settled, admitted: false });
         self.settle(&key, verdict, false);
     }
@@ -455,7 +483,8 @@ impl Executor {
     fn act(&mut self, now: Moment, key: &CommandKey) -> Option<Output> {
         let entry = self.entries.get(key).expect("what is ready is remembered");
         let command = &entry.record.command;
-        if let Some(verdict) = self.judge.too_old(now, command) {
+        let late = self.judge.too_old(now, command).filter(|_| !sabotage::on(Sabotage::AgeNotJudgedAgain));
+        if let Some(verdict) = late {
             self.counts.refused += 1;
             self.settle(key, verdict, false);
             return None;
@@ -543,6 +572,9 @@ impl Executor {
         }
         let write = self.write(key);
         self.set_stage(key, Stage::Settling { write, acted });
+        if sabotage::on(Sabotage::VerdictBeforeDurable) {
+            self.settled(key);
+        }
     }
 
     /// ACK-TRUTH: an effect that the journal does not hold is not known. Nor is it told that a command had none

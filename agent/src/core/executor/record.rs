@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{BootId, Class, Command, CommandKey, Moment, Outcome, Phase, Reason, Stamp};
 
 use crate::core::vehicle::Refusal;
@@ -130,7 +131,7 @@ impl Judge {
 
     /// Takes in a reading.
     pub(super) fn note(&mut self, now: Moment) {
-        if now < self.latest {
+        if now < self.latest && !sabotage::on(Sabotage::BackwardClockUnnoticed) {
             self.trust = Trust::None;
         }
         self.latest = now;
@@ -139,7 +140,7 @@ impl Judge {
     /// FRESH: nothing if `command` may still take effect, or why it may not.
     pub(super) fn too_old(&self, now: Moment, command: &Command) -> Option<Verdict> {
         let unknowable = |why: &str| Some(Verdict::expired(Some(Reason::AgeUnknowable), why));
-        if command.stamp.boot != self.boot {
+        if command.stamp.boot != self.boot && !sabotage::on(Sabotage::BootNotCompared) {
             return unknowable("it was stamped for another boot of this vehicle");
         }
         let is_worthless = match self.trust {
@@ -150,7 +151,8 @@ impl Judge {
         if is_worthless {
             return unknowable("the vehicle's clock went backwards since it was stamped");
         }
-        let Some(age) = command.stamp.age(self.boot, now) else {
+        let boot = if sabotage::on(Sabotage::BootNotCompared) { command.stamp.boot } else { self.boot };
+        let Some(age) = command.stamp.age(boot, now) else {
             return unknowable("its stamp lies ahead of the vehicle's clock");
         };
         (with_drift(age) > command.ttl).then(|| {

@@ -21,6 +21,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{Class, ClassMap, CommandKey, Moment, Outcome, Phase, PolicyTable, VehicleId};
 
 use bucket::Bucket;
@@ -219,6 +220,7 @@ impl Commands {
         match self.admit(now, &request, reach) {
             Ok(Admitted::Repeat(id)) => Submitted::Repeated(id),
             Ok(Admitted::New { ttl }) => {
+                let arrived = if sabotage::on(Sabotage::TtlFromAcceptance) { now } else { arrived };
                 let record = Record::new(arrived, fresh, request, ttl);
                 // A clock that went backwards meanwhile: nobody knows how long the rest of it took.
                 let is_late = record.lives_until() <= now || now < record.accepted;
@@ -240,7 +242,7 @@ impl Commands {
         }
         let ttl = self.ttl(request)?;
         if let Some(known) = self.record_of(&request.vehicle, &request.key) {
-            let same = known.same_payload(request, ttl);
+            let same = known.same_payload(request, ttl) || sabotage::on(Sabotage::ConflictUnnoticedByGateway);
             return if same { Ok(Admitted::Repeat(known.id)) } else { Err(Refusal::KeyConflict(known.id)) };
         }
         if reach == Reach::Offline {
@@ -302,7 +304,11 @@ impl Commands {
         }
         let limit = self.policies[request.class].in_flight;
         let under_way = vehicle.map_or(0, |vehicle| vehicle.in_flight[request.class]);
-        if !safety && under_way >= limit { Err(Refusal::InFlight { limit }) } else { Ok(()) }
+        if !safety && under_way >= limit && !sabotage::on(Sabotage::InFlightUnbounded) {
+            Err(Refusal::InFlight { limit })
+        } else {
+            Ok(())
+        }
     }
 
     fn rate(&mut self, now: Moment, request: &Request) -> Result<(), Refusal> {
@@ -413,8 +419,10 @@ impl Commands {
     /// IDENT: a vehicle speaks of its own keys only.
     fn outcome(&mut self, now: Moment, vehicle: &VehicleId, outcome: Outcome) {
         let Outcome { key, phase, reason, detail, fingerprint } = outcome;
-        let is_meant =
-            |record: &&Record| fingerprint.is_none_or(|print| print == record.request.fingerprint());
+        let is_meant = |record: &&Record| {
+            fingerprint.is_none_or(|print| print == record.request.fingerprint())
+                || sabotage::on(Sabotage::OutcomeOfAnotherWish)
+        };
         let Some(record) = self.record_of(vehicle, &key).filter(is_meant) else {
             self.heard.push_back(Heard::Stranger);
             return;
