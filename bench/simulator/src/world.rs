@@ -293,7 +293,8 @@ impl World {
                 sessions: views.iter().map(|(sessions, _, _)| sessions).sum(),
                 online: held.1,
                 outcomes: vehicle.unsent(),
-                is_shown: held.2 + 2 >= vehicle.signal,
+                // Signals are not sent again, and a few in a row may be lost.
+                is_shown: held.2 + 8 >= vehicle.signal,
             };
             air.tell(&"world".into(), what);
         }
