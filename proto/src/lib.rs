@@ -14,6 +14,7 @@ pub mod framing;
 pub mod id;
 pub mod message;
 pub mod rate;
+pub mod sabotage;
 pub mod scan;
 pub mod time;
 pub mod value;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::class::Policy;
+use crate::sabotage::{self, Sabotage};
 use crate::time::{Moment, micros};
 
 /// What one execution costs, in millionths: a rate of `n` per second earns `n` of them per microsecond, so
@@ -81,6 +82,7 @@ impl Bucket {
 
     fn refill(&mut self, rate: Rate, per_second: u64, now: Moment) {
         let earned = micros(now.since(self.filled)).saturating_mul(per_second);
+        let earned = if sabotage::on(Sabotage::RateRefilledTwice) { earned * 2 } else { earned };
         self.millionths = self.millionths.saturating_add(earned).min(brim(rate));
         // A clock that went backwards gives nothing twice.
         self.filled = self.filled.max(now);

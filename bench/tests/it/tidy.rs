@@ -44,6 +44,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("agent", &["proto", "transport"]),
     ("gateway", &["proto", "transport"]),
     ("bench", &["proto", "transport", "agent", "gateway", "netem"]),
+    ("bench/simulator", &["proto", "transport", "agent", "gateway"]),
 ];
 
 fn root() -> PathBuf {

@@ -11,6 +11,7 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{CloseCode, Epoch, Moment, SessionId, VERSION, VehicleId};
 
 /// How many and how long.
@@ -227,6 +228,9 @@ impl Vehicle {
 
     /// Why its session must end now.
     fn overdue(&self, now: Moment, limits: &Limits) -> Option<SessionId> {
+        if sabotage::on(Sabotage::ZombieKept) {
+            return None;
+        }
         match self.state {
             State::Gone => None,
             State::Connected(session) => (now.since(self.heard) > limits.zombie_after).then_some(session),
@@ -280,6 +284,7 @@ impl Registry {
     fn open(&mut self, now: Moment, vehicle: &VehicleId, claimed: Epoch, session: SessionId) -> Admission {
         let known = self.vehicles.entry(vehicle.clone()).or_insert_with(|| Vehicle::new(now));
         let takes_over = known.state.session();
+        let claimed = if sabotage::on(Sabotage::EpochNotCompared) { Epoch::NONE } else { claimed };
         known.highest = known.highest.max(claimed).next();
         known.state = State::Connected(session);
         known.heard = now;
@@ -352,7 +357,8 @@ impl Registry {
 
     fn end(&mut self, now: Moment, vehicle: &VehicleId, session: SessionId) {
         let Some(known) = self.vehicles.get_mut(vehicle) else { return };
-        if known.state.session() != Some(session) {
+        let is_other = known.state.session() != Some(session);
+        if is_other && (known.state.session().is_none() || !sabotage::on(Sabotage::PresenceWithoutSession)) {
             return;
         }
         known.state = State::Gone;

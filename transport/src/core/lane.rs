@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{Class, Frame, Moment};
 
 /// Names a message that was taken in for sending. Counts up within a session.
@@ -80,11 +81,12 @@ impl Sent {
         spent: &mut usize,
         settled: &mut impl FnMut(Ticket, Fate),
     ) {
-        let is_due = self.expires.is_some_and(|expires| expires <= now);
+        let is_due =
+            self.expires.is_some_and(|expires| expires <= now) && !sabotage::on(Sabotage::ResendAfterTtl);
         if let (true, Content::Frame(ticket, payload)) = (is_due, &self.content) {
             *bytes -= payload.len();
             *spent += 1;
-            settled(*ticket, Fate::Expired { sent: true });
+            settled(*ticket, Fate::Expired { sent: !sabotage::on(Sabotage::ExpiredCalledUnsent) });
             self.content = Content::Expired;
         }
     }
@@ -215,7 +217,7 @@ impl Outbox {
         for sent in self.sent.drain(..) {
             if let Content::Frame(ticket, payload) = sent.content {
                 self.bytes -= payload.len();
-                settled(ticket, Fate::Lost { sent: true });
+                settled(ticket, Fate::Lost { sent: !sabotage::on(Sabotage::LostCalledUnsent) });
             }
         }
         self.acked = 0;
@@ -328,7 +330,9 @@ pub enum Admission {
 impl Inbox {
     /// Judges a frame by its sequence and takes note of it.
     pub fn admit(&mut self, sequence: u64) -> Admission {
-        if sequence <= self.received {
+        if sequence == self.received && sequence > 0 && sabotage::on(Sabotage::SequenceNotStrict) {
+            Admission::Deliver
+        } else if sequence <= self.received {
             Admission::Duplicate
         } else if sequence == self.received + 1 {
             self.received = sequence;

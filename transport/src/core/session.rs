@@ -623,8 +623,17 @@ impl Session {
             self.carrier = chosen;
             // Bulk's delays are others now.
             self.bulk_window.restart();
+            self.acknowledge_anew(now);
             self.tell_of_move();
         }
+    }
+
+    /// What the carrier before was given to acknowledge may be lost with it.
+    fn acknowledge_anew(&mut self, now: Moment) {
+        for (class, inbox) in self.inboxes.iter() {
+            self.acks_due[class] |= inbox.received() > 0;
+        }
+        self.bulk_ack.hurry(Class::Bulk, now);
     }
 
     fn tell_of_move(&mut self) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use carriageway_proto::rate::refill_time;
+use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{Class, Command, CommandKey, Moment, Outcome, Phase, Reason, Stamp};
 
 use super::record::{Wish, life, no_command_class};
@@ -10,7 +11,10 @@ use super::{Entry, Executor, LONGEST_TTL, Output, Record, Stage, Verdict, too_ma
 use crate::core::vehicle::Target;
 
 impl Executor {
-    pub(super) fn on_command(&mut self, now: Moment, lane: Class, command: Command) {
+    pub(super) fn on_command(&mut self, now: Moment, lane: Class, mut command: Command) {
+        if sabotage::on(Sabotage::TtlFromReceipt) {
+            command.stamp = Stamp { boot: self.judge.boot(), clock: now };
+        }
         if lane != command.class {
             let why = format!("a command of class {} on the lane of {lane}", command.class);
             return self.refuse_unrecorded(lane, Verdict::rejected(Reason::Malformed, why).outcome(&command));
@@ -31,7 +35,8 @@ impl Executor {
             return self
                 .refuse_unrecorded(lane, Verdict::rejected(Reason::OutOfRange, why).outcome(&command));
         }
-        let obstacle = too_old.or_else(|| if is_stop { None } else { self.obstacle(now, &command) });
+        let is_exempt = is_stop && !sabotage::on(Sabotage::StopWaitsForRoom);
+        let obstacle = too_old.or_else(|| if is_exempt { None } else { self.obstacle(now, &command) });
         let record = self.record_of(now, command);
         match obstacle {
             Some(verdict) => self.refuse(record, verdict),
@@ -59,7 +64,7 @@ impl Executor {
     fn on_repeat(&mut self, copy: &Command) {
         let key = &copy.key;
         let entry = self.entries.get(key).expect("the caller has looked it up");
-        if !entry.record.is_same_wish(copy) {
+        if !entry.record.is_same_wish(copy) && !sabotage::on(Sabotage::ConflictUnnoticedByVehicle) {
             let why = "this key was used with another command";
             return self
                 .refuse_unrecorded(copy.class, Verdict::rejected(Reason::KeyConflict, why).outcome(copy));
@@ -109,6 +114,12 @@ impl Executor {
         self.entries.insert(key.clone(), Entry { record, stage: Stage::Ready, admitted: true });
         let id = self.write(&key);
         self.set_stage(&key, Stage::Intending(id));
+        if sabotage::on(Sabotage::AckBeforeDurable) {
+            self.tell_as(&key, Phase::Received);
+        }
+        if sabotage::on(Sabotage::IntentNotAwaited) {
+            self.on_written(id);
+        }
     }
 
     /// Refuses for a reason that may pass: remembered, so that no copy acts afterwards.
@@ -121,6 +132,10 @@ impl Executor {
             return;
         }
         let key = record.key().clone();
+        if sabotage::on(Sabotage::RefusalForgotten) {
+            let (class, outcome) = (record.class(), record.outcome(&verdict));
+            return self.outputs.push_back(Output::Tell { class, outcome });
+        }
         self.entries.insert(key.clone(), Entry { record, stage: Stage::Settled, admitted: false });
         self.settle(&key, verdict, false);
     }

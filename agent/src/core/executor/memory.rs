@@ -2,23 +2,32 @@
 
 use std::time::Duration;
 
+use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{Class, Command, CommandKey, Moment};
 
 use super::{Entry, Executor, LONGEST_TTL, Output, Record, Stage, Verdict};
+use crate::core::freshness::TooOld;
 
 impl Executor {
     pub(super) fn take_up(&mut self, record: Record) {
         let (key, verdict) = (record.key().clone(), record.verdict.clone());
         let admitted = record.may_have_acted();
+        let is_retried = verdict.is_none() && sabotage::on(Sabotage::UnknownRetried);
         if admitted && record.holds_the_latch() {
             self.latch.get_or_insert_with(|| key.clone());
-        } else if let Some(command) = record.command().filter(|_| admitted) {
+        } else if let Some(command) = record.command().filter(|_| admitted && !is_retried) {
             // None of these is about to be forgotten: nothing has arrived yet.
             let _older = self.marks.raise(command);
         }
         self.entries.insert(key.clone(), Entry { record, stage: Stage::Settled, admitted });
         if verdict.is_some() {
             self.settled(&key);
+        } else if is_retried {
+            self.set_stage(&key, Stage::Ready);
+            self.ready.push_back(key);
+        } else if sabotage::on(Sabotage::UnknownCalledExpired) {
+            let why = TooOld { reason: None, detail: "the agent restarted".into() };
+            self.settle(&key, Verdict::expired(why), true);
         } else {
             let why = "the vehicle's agent restarted between its intent and its result";
             self.settle(&key, Verdict::unknown(why), true);
@@ -28,7 +37,9 @@ impl Executor {
     pub(super) fn on_arrived(&mut self, key: CommandKey) {
         let Some(entry) = self.entries.get(&key) else { return };
         if entry.stage == Stage::Settled && self.latch.as_ref() != Some(&key) {
-            self.dying.insert((entry.record.forget_at(self.judge.boot()), key));
+            let early = sabotage::on(Sabotage::YoungEviction);
+            let due = if early { Moment::ZERO } else { entry.record.forget_at(self.judge.boot()) };
+            self.dying.insert((due, key));
         }
     }
 

@@ -62,7 +62,8 @@ mod verdicts;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use carriageway_proto::rate::Bucket;
-use carriageway_proto::{Class, ClassMap, CommandKey, Moment, PolicyTable, Reason, Stamp};
+use carriageway_proto::sabotage::{self, Sabotage};
+use carriageway_proto::{Class, ClassMap, Command, CommandKey, Moment, PolicyTable, Reason, Stamp};
 
 use effects::Effects;
 use fence::Fence;
@@ -137,6 +138,7 @@ impl Executor {
     /// UNKNOWN; every verdict is told again, since nobody knows whether it arrived. A vehicle that was
     /// stopped in an emergency is stopped again first.
     pub fn recover(here: Stamp, policy: PolicyTable, limits: Limits, journal: Vec<Record>) -> Self {
+        let journal = if sabotage::on(Sabotage::DedupNotPersisted) { Vec::new() } else { journal };
         let Stamp { boot, clock: now } = here;
         let here = |record: &&Record| record.received.boot == boot;
         let seen = |record: &Record| record.acted.unwrap_or(record.received.clock).max(record.received.clock);
@@ -175,7 +177,7 @@ impl Executor {
         for record in journal {
             executor.take_up(record);
         }
-        if executor.latch.is_some() {
+        if executor.latch.is_some() && !sabotage::on(Sabotage::LatchNotRecovered) {
             let actuation = executor.next_actuation();
             executor.stops.push_back(actuation);
             executor.effects.clear();
@@ -241,6 +243,12 @@ impl Executor {
     /// True when nothing is under way: a restart now would leave nothing UNKNOWN.
     pub fn is_idle(&self) -> bool {
         self.entries.values().all(|entry| entry.stage == Stage::Settled)
+    }
+
+    /// The command that the vehicle is or was asked to carry out as `actuation`, while its end is not known.
+    pub fn acting(&self, actuation: Actuation) -> Option<&Command> {
+        let (_, key) = self.acting.get(&actuation)?;
+        self.entries[key].record.command()
     }
 
     /// Judges ages as this executor does.

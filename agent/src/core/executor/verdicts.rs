@@ -1,5 +1,6 @@
 //! From intent to verdict: what is written, and what is told once it is durable.
 
+use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{CommandKey, Phase, Reason};
 
 use super::{Executor, Output, Stage, Verdict, WriteId};
@@ -57,6 +58,9 @@ impl Executor {
         }
         let write = self.write(key);
         self.set_stage(key, Stage::Settling { write, acted });
+        if sabotage::on(Sabotage::VerdictBeforeDurable) {
+            self.settled(key);
+        }
     }
 
     /// ACK-TRUTH: an effect that the journal does not hold is not known. Nor is it told that a command had none

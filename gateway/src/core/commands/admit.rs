@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{Class, Moment, Phase, VehicleId};
 
 use super::bucket::{Bucket, Rate};
@@ -33,8 +34,10 @@ impl Commands {
         match self.admit(now, &request, reach) {
             Ok(Admitted::Repeat(id)) => Submitted::Repeated(id),
             Ok(Admitted::New { ttl }) => {
+                let arrived = if sabotage::on(Sabotage::TtlFromAcceptance) { now } else { arrived };
                 let record = Record::new(arrived, fresh, request, ttl);
-                let is_late = record.lives_until() <= now;
+                // A clock that went backwards meanwhile: nobody knows how long the rest of it took.
+                let is_late = record.lives_until() <= now || now < record.accepted;
                 self.insert(now, record, reach);
                 if is_late {
                     let detail = "its ttl passed before all of it had arrived; certainly not executed";
@@ -61,7 +64,7 @@ impl Commands {
         }
         let ttl = self.ttl(request)?;
         if let Some(known) = self.record_of(&request.vehicle, &request.key) {
-            let same = known.same_payload(request, ttl);
+            let same = known.same_payload(request, ttl) || sabotage::on(Sabotage::ConflictUnnoticedByGateway);
             return if same { Ok(Admitted::Repeat(known.id)) } else { Err(Refusal::KeyConflict(known.id)) };
         }
         match request.on_offline {
@@ -133,7 +136,10 @@ impl Commands {
         if slot.is_some_and(|slot| slot.waiting.is_some()) {
             return Ok(());
         }
-        let (limit, queued) = (self.policies[request.class].in_flight, self.limits.queued);
+        let (mut limit, queued) = (self.policies[request.class].in_flight, self.limits.queued);
+        if sabotage::on(Sabotage::InFlightUnbounded) {
+            limit = u32::MAX;
+        }
         match reach {
             Reach::Connected if vehicle.under_way[request.class] >= limit => Err(Refusal::InFlight { limit }),
             Reach::Offline if vehicle.queues[request.class].len() >= queued => {

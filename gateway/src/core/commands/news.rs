@@ -1,5 +1,6 @@
 //! What is heard of a command, and what silence means.
 
+use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{Moment, Outcome, Phase, VehicleId};
 
 use super::record::{News, Stage};
@@ -59,7 +60,9 @@ impl Commands {
         let Outcome { key, phase, reason, detail, fingerprint } = outcome;
         let fits =
             |print| self.record_of(vehicle, &key).is_some_and(|record| print == record.request.fingerprint());
-        let record = self.record_of(vehicle, &key).filter(|_| fingerprint.is_none_or(fits));
+        let record = self
+            .record_of(vehicle, &key)
+            .filter(|_| fingerprint.is_none_or(fits) || sabotage::on(Sabotage::OutcomeOfAnotherWish));
         let Some((id, before)) = record.map(|record| (record.id, record.phase())) else {
             self.heard.push_back(Heard::Stranger);
             return;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use carriageway_proto::message::fingerprint;
+use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{Class, CommandKey, Moment, Phase, Reason, SignalPath, Value, VehicleId};
 
 use super::Limits;
@@ -325,6 +326,12 @@ impl Record {
 }
 
 fn rises(from: Phase, to: Phase) -> bool {
+    if sabotage::on(Sabotage::PhasesFall) && !from.is_terminal() {
+        return to != from;
+    }
+    if sabotage::on(Sabotage::UnknownTwice) && to == Phase::Unknown {
+        return true;
+    }
     match from {
         Phase::Unknown => to.is_terminal() && to != Phase::Unknown,
         Phase::Created | Phase::Queued | Phase::Dispatched | Phase::Received | Phase::Executing => to > from,

@@ -535,3 +535,40 @@ fn an_urgent_frame_is_next_on_a_shared_stream() {
     assert_eq!(order[..3], [Class::Bulk, Class::Safety, Class::Body]);
     assert_eq!(order.len(), 52, "bulk arrives in the end");
 }
+
+/// Where a connection goes dark beside a newer one, what was given to it to acknowledge is lost.
+#[test]
+fn what_arrived_is_acknowledged_on_the_newest_carrier() {
+    let (now, id) = (Moment::from_micros(1), SessionId::from_bytes([1; 16]));
+    let mut far = Session::accepting(Config::default(), BootId::from_bytes([3; 16]), id, Epoch::new(1));
+    let join = |far: &mut Session, connection: u32| {
+        let stamp = Stamp { boot: BootId::from_bytes([2; 16]), clock: now };
+        let session = (connection > 0).then_some(id);
+        let (received, software, reason) = (Vec::new(), String::new(), String::new());
+        let hello =
+            Hello { version: VERSION, stamp, session, epoch: Epoch::new(1), received, software, reason };
+        let greeting = Greeting { hello, clock: now, arrived: now };
+        let capabilities = capabilities(Lanes::Shared);
+        far.handle(now, Input::Greeted { connection: ConnectionId(connection), capabilities, greeting });
+        for _ in 0..3 {
+            far.handle(now, Input::Room(ConnectionId(connection), Channel::Shared));
+            transmitted(far, now);
+        }
+        said(far, connection, &Frame::Heartbeat(Heartbeat { sequence: 1, echo: None }));
+        far.handle(now, Input::Room(ConnectionId(connection), Channel::Shared));
+        transmitted(far, now);
+    };
+    let lane = |sequence| Frame::Lane { class: Class::Body, sequence, payload: Bytes::from_static(b"x") };
+    let room = |far: &mut Session, connection: u32| {
+        far.handle(now, Input::Room(ConnectionId(connection), Channel::Shared));
+        transmitted(far, now)
+    };
+    join(&mut far, 0);
+    join(&mut far, 1);
+    far.handle(now, Input::Room(ConnectionId(0), Channel::Shared));
+    far.handle(now, Input::Frame(ConnectionId(0), Channel::Shared, lane(1).encode(now)));
+    assert_eq!(transmitted(&mut far, now), [1], "both have room");
+    assert_eq!(room(&mut far, 1), [0; 0], "once");
+    far.handle(now, Input::Ended(ConnectionId(1), Ended::Failed("dark".into())));
+    assert_eq!(transmitted(&mut far, now), [0], "and what it took with it is said again");
+}

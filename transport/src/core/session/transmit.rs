@@ -105,7 +105,9 @@ impl Session {
             }
             Stage::Ready => {
                 let beat = peer.pulse.due(now).map(Frame::Heartbeat);
-                beat.or_else(|| self.ack(now))
+                // Another connection may be dark already: what it takes with it nobody would say again.
+                let carries = Some(peer.id) == self.carrier;
+                beat.or_else(|| if carries { self.ack(now) } else { None })
             }
             Stage::Greeted { .. } | Stage::Welcomed { .. } | Stage::Closed => None,
         }

@@ -337,6 +337,15 @@ fn a_stop_takes_the_place_of_a_record_that_has_only_been_kept_to_be_read() {
     }
 }
 
+/// What is left of the ttl would be overstated by the jump.
+#[test]
+fn a_command_that_began_to_come_in_ahead_of_the_clock_is_not_sent() {
+    let mut commands = commands();
+    let submitted = commands.submit(at(1_000), at(1_001), id(1), window("k", 1), Reach::Connected);
+    assert_eq!(submitted, Submitted::Expired(id(1)));
+    assert_eq!(phases(&commands), [Created, Expired]);
+}
+
 #[test]
 fn the_ttl_counts_from_when_a_command_began_to_come_in() {
     let mut commands = commands();

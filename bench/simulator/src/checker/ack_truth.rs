@@ -1,0 +1,111 @@
+//! ACK-TRUTH: phases only rise, one end per record (UNKNOWN apart, once), and every end is true.
+//!
+//! One exception: a gateway tells what it hears before its disk has it. A record that a killed gateway takes up
+//! again may be behind what was told of it, and says the rest once more; an end may read UNKNOWN again, and then
+//! be told again. It never comes back as another end without that.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use carriageway_proto::Phase;
+
+use super::book::{Book, Entry, Life, OnDisk};
+use super::event::{Event, Name, What, is_end};
+
+/// These say that there certainly was and will be no effect.
+fn denies(phase: &str) -> bool {
+    matches!(phase, "EXPIRED" | "REJECTED" | "CANCELED")
+}
+
+#[derive(Debug, Default)]
+pub(super) struct AckTruth {
+    /// By gateway and record.
+    phases: BTreeMap<(Name, Name), Phase>,
+    /// Those of them whose gateway has been started anew since.
+    taken_up: BTreeSet<(Name, Name)>,
+}
+
+impl super::Rule for AckTruth {
+    fn invariant(&self) -> &'static str {
+        "ACK-TRUTH"
+    }
+
+    fn look(&mut self, event: &Event, book: &Book) -> Option<String> {
+        if event.what == What::Died {
+            let here = self.phases.keys().filter(|(gateway, _)| *gateway == event.node);
+            self.taken_up.extend(here.cloned());
+            return None;
+        }
+        let entry = book.of(event);
+        match &event.what {
+            What::Phase { id, phase, key, .. } => {
+                let place = (event.node.clone(), id.clone());
+                self.rises(place, phase).or_else(|| gateway_lies(entry?, id, key, phase))
+            }
+            What::Said { key, phase, print, .. } => vehicle_lies(entry?, key, phase, *print),
+            What::Effect { key, print, .. } => denied_before(entry?, event.at, key, *print),
+            _ => None,
+        }
+    }
+}
+
+impl AckTruth {
+    fn rises(&mut self, place: (Name, Name), phase: &str) -> Option<String> {
+        let Some(next) = Phase::from_name(phase) else { return Some(format!("{phase} is no phase")) };
+        let id = place.1.clone();
+        let is_taken_up = self.taken_up.remove(&place);
+        let before = self.phases.insert(place, next)?;
+        let may_repeat = !before.is_terminal() || next == before || next == Phase::Unknown;
+        if is_taken_up && may_repeat {
+            return None;
+        }
+        let rises = match before {
+            Phase::Unknown => next.is_terminal() && next != Phase::Unknown,
+            before => !before.is_terminal() && next > before,
+        };
+        (!rises).then(|| format!("record {id} went from {before} to {next}"))
+    }
+}
+
+/// The gateway's word against the vehicle's journal and effects.
+fn gateway_lies(entry: &Entry, id: &Name, key: &Name, phase: &str) -> Option<String> {
+    if phase == "SUCCEEDED" && !entry.has_succeeded {
+        return Some(format!("{key} is called SUCCEEDED, the vehicle's journal never held that"));
+    }
+    if !denies(phase) {
+        return None;
+    }
+    let own = entry.lives.iter().find(|life| life.id == *id)?;
+    let by_another = |at: u64| entry.lives.iter().any(|life| life.id != *id && life.covers(at));
+    let acted = |(at, print): &(u64, u64)| *print == own.print && own.covers(*at) && !by_another(*at);
+    entry.effects.iter().any(acted).then(|| format!("{key} took effect and is called {phase}"))
+}
+
+fn vehicle_lies(entry: &Entry, key: &Name, phase: &str, print: Option<u64>) -> Option<String> {
+    if phase == "RECEIVED" && entry.durable == OnDisk::Nothing {
+        return Some(format!("{key} is called RECEIVED, the journal does not hold it"));
+    }
+    if phase == "SUCCEEDED" && entry.durable != OnDisk::Ended("SUCCEEDED".into()) {
+        return Some(format!("{key} is called SUCCEEDED, the journal does not hold that"));
+    }
+    if denies(phase) && entry.effects.iter().any(|(_, effect)| Some(*effect) == print) {
+        return Some(format!("{key} took effect, and the vehicle calls it {phase}"));
+    }
+    let (_, before, earlier) = entry.said.as_ref()?;
+    let contradicts = is_end(phase) && &**before != phase && *earlier == print;
+    contradicts.then(|| format!("the vehicle called {key} {before} and now {phase}"))
+}
+
+/// An effect of what was denied, and not asked for again since.
+fn denied_before(entry: &Entry, at: u64, key: &Name, print: u64) -> Option<String> {
+    let lives = || entry.lives.iter().filter(|life| life.print == print && life.covers(at));
+    if let Some((when, phase, said)) = &entry.said
+        && denies(phase)
+        && *said == Some(print)
+        && !lives().any(|life| life.at > *when)
+    {
+        return Some(format!("the vehicle called {key} {phase}, then it took effect"));
+    }
+    let denied = |life: &Life| life.phase.as_ref().is_some_and(|(phase, _)| denies(phase));
+    let all_denied = lives().count() > 0 && lives().all(denied);
+    all_denied.then(|| format!("{key} was called off by its gateway, then it took effect"))
+}

@@ -1,0 +1,150 @@
+//! What the log says of each command so far: what most rules have to know.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::event::{Event, Name, What, is_end};
+
+/// One acceptance of a key by a gateway: from here a command's life counts.
+#[derive(Clone, Debug)]
+pub(super) struct Life {
+    pub(super) gateway: Name,
+    pub(super) id: Name,
+    pub(super) print: u64,
+    pub(super) born: u64,
+    pub(super) ttl: u64,
+    pub(super) at: u64,
+    /// The last phase at the gateway, and when.
+    pub(super) phase: Option<(Name, u64)>,
+    /// It was accepted for the queue on the gateway's disk.
+    pub(super) queued: bool,
+    /// The gateway's process has ended since, and its memory with it; what is queued it takes up again.
+    pub(super) is_lost: bool,
+}
+
+/// What a vehicle's journal holds of a command.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum OnDisk {
+    #[default]
+    Nothing,
+    Intent,
+    Ended(Name),
+}
+
+/// One command key of one vehicle.
+#[derive(Debug, Default)]
+pub(super) struct Entry {
+    pub(super) lives: Vec<Life>,
+    /// When each effect was, with its fingerprint.
+    pub(super) effects: Vec<(u64, u64)>,
+    /// What the vehicle's disk holds of it now.
+    pub(super) durable: OnDisk,
+    /// The last end that the vehicle told, since it last forgot: when, phase, fingerprint.
+    pub(super) said: Option<(u64, Name, Option<u64>)>,
+    /// The first that the vehicle saw of it since it last forgot.
+    pub(super) seen: Option<u64>,
+    /// The journal has held its success.
+    pub(super) has_succeeded: bool,
+    /// All that was said of it.
+    pub(super) events: Vec<Event>,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    entries: BTreeMap<(Name, Name), Entry>,
+    /// Vehicles whose disk has failed under the process that runs.
+    broken: BTreeSet<Name>,
+}
+
+impl Book {
+    /// Takes note of an event. Rules look at the book before that.
+    pub(super) fn note(&mut self, event: &Event) {
+        match &event.what {
+            What::Died => self.died(&event.node),
+            What::DiskFailed => self.disk_failed(&event.node),
+            what => {
+                let Some((vehicle, key)) = what.command(&event.node) else { return };
+                let is_broken = self.broken.contains(vehicle);
+                let entry = self.entries.entry((vehicle.clone(), key.clone())).or_default();
+                entry.events.push(event.clone());
+                entry.note(event, is_broken);
+            }
+        }
+    }
+
+    fn died(&mut self, node: &Name) {
+        self.broken.remove(node);
+        for life in self.entries.values_mut().flat_map(|entry| &mut entry.lives) {
+            life.is_lost |= life.gateway == *node && !life.queued;
+        }
+    }
+
+    /// What such a disk does not hold is forgotten at the next restart.
+    fn disk_failed(&mut self, node: &Name) {
+        self.broken.insert(node.clone());
+        let of_node = self.entries.iter_mut().filter(|((vehicle, _), _)| vehicle == node);
+        for (_, entry) in of_node.filter(|(_, entry)| !matches!(entry.durable, OnDisk::Ended(_))) {
+            entry.said = None;
+        }
+    }
+
+    /// What is known of the command that the event is about.
+    pub(super) fn of(&self, event: &Event) -> Option<&Entry> {
+        let (vehicle, key) = event.what.command(&event.node)?;
+        self.entries.get(&(vehicle.clone(), key.clone()))
+    }
+
+    /// Every command.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&(Name, Name), &Entry)> {
+        self.entries.iter()
+    }
+}
+
+impl Entry {
+    fn note(&mut self, event: &Event, is_broken: bool) {
+        let what = &event.what;
+        if let What::Accepted { id, print, born, ttl, queued, .. } = what {
+            self.lives.push(Life {
+                gateway: event.node.clone(),
+                id: id.clone(),
+                print: *print,
+                born: *born,
+                ttl: *ttl,
+                at: event.at,
+                phase: None,
+                queued: *queued,
+                is_lost: false,
+            });
+        } else if let What::Phase { id, phase, .. } = what {
+            if let Some(life) = self.lives.iter_mut().find(|life| life.id == *id) {
+                life.phase = Some((phase.clone(), event.at));
+            }
+        } else if let What::Seen { .. } = what {
+            self.seen = self.seen.or(Some(event.at));
+        } else if let What::Durable { verdict, .. } = what {
+            self.durable = verdict.clone().map_or(OnDisk::Intent, OnDisk::Ended);
+            self.has_succeeded |= verdict.as_deref() == Some("SUCCEEDED");
+        } else if let What::Forgot { .. } = what {
+            (self.durable, self.said, self.seen) = (OnDisk::Nothing, None, None);
+        } else if let What::Effect { print, .. } = what {
+            self.effects.push((event.at, *print));
+        } else if let What::Said { phase, print, .. } = what
+            && is_end(phase)
+            && (!is_broken || matches!(self.durable, OnDisk::Ended(_)))
+        {
+            self.said = Some((event.at, phase.clone(), *print));
+        }
+    }
+
+    /// Whether some life of this wish was going on at `at`.
+    pub(super) fn lives_at(&self, at: u64, print: u64) -> bool {
+        self.lives.iter().any(|life| life.print == print && life.covers(at))
+    }
+}
+
+impl Life {
+    /// Whether the command may take effect at `at`.
+    pub(super) fn covers(&self, at: u64) -> bool {
+        (self.born..=self.born + self.ttl).contains(&at)
+    }
+}

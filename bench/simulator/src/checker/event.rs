@@ -1,0 +1,346 @@
+//! The log that the checker reads: one event per line, as JSON, in order of time.
+//!
+//! ```text
+//! {"at":5120000,"node":"truck-1","what":{"Effect":{"key":"k7","class":"body","path":"Vehicle.Door","print":81}}}
+//! ```
+//!
+//! `at` is in microseconds of one clock for all nodes: true time in a simulation; in a real run the clock of
+//! the machine that all processes share. `node` is the vehicle's id where the vehicle speaks, and the
+//! gateway's name where a gateway speaks. `what` is one of [`What`].
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// A name or another short text.
+pub type Name = Arc<str>;
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Event {
+    /// When, in microseconds.
+    pub at: u64,
+    /// Where.
+    pub node: Name,
+    /// What.
+    pub what: What,
+}
+
+/// Why a gateway did not take a command, as far as a rule depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Refused {
+    /// The vehicle has no connection.
+    Offline,
+    /// The key belongs to another wish.
+    KeyConflict,
+    /// Too many, or no room.
+    Busy,
+    /// Anything else.
+    Other,
+}
+
+/// What became of a message that a sender gave to a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum LaneFate {
+    /// The peer has it.
+    Acknowledged,
+    /// Its ttl passed.
+    Expired {
+        /// It may have arrived.
+        sent: bool,
+    },
+    /// Its session ended.
+    Lost {
+        /// It may have arrived.
+        sent: bool,
+    },
+}
+
+/// What can happen. Times are in microseconds, `print` is the fingerprint of class, path and value.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum What {
+    /// A gateway took a new command.
+    Accepted {
+        /// For whom.
+        vehicle: Name,
+        /// Under which key.
+        key: Name,
+        /// The record.
+        id: Name,
+        /// Its class.
+        class: Name,
+        /// Its target's path.
+        path: Name,
+        /// Its fingerprint.
+        print: u64,
+        /// When the request began to come in.
+        born: u64,
+        /// How long it lives from there.
+        ttl: u64,
+        /// It waits for a vehicle that is offline.
+        queued: bool,
+    },
+    /// A gateway answered with a record that it had.
+    Repeated {
+        /// For whom.
+        vehicle: Name,
+        /// Under which key.
+        key: Name,
+        /// The record.
+        id: Name,
+        /// The fingerprint of what was asked this time.
+        print: u64,
+    },
+    /// A gateway did not take a command.
+    Refused {
+        /// For whom.
+        vehicle: Name,
+        /// Under which key.
+        key: Name,
+        /// Its class.
+        class: Name,
+        /// Why.
+        why: Refused,
+    },
+    /// A record at a gateway reached a phase.
+    Phase {
+        /// For whom.
+        vehicle: Name,
+        /// Under which key.
+        key: Name,
+        /// The record.
+        id: Name,
+        /// The phase's name.
+        phase: Name,
+    },
+    /// A gateway has a record on its disk.
+    Stored {
+        /// For whom.
+        vehicle: Name,
+        /// The record.
+        id: Name,
+    },
+    /// A copy of a command reached the vehicle's agent.
+    Seen {
+        /// Its key.
+        key: Name,
+        /// Its fingerprint.
+        print: u64,
+    },
+    /// The vehicle's journal holds the command now.
+    Durable {
+        /// Its key.
+        key: Name,
+        /// Its end; `None`: intended.
+        verdict: Option<Name>,
+    },
+    /// The vehicle's journal forgot the command.
+    Forgot {
+        /// Its key.
+        key: Name,
+    },
+    /// The vehicle began to bring about a target.
+    Effect {
+        /// The command's key.
+        key: Name,
+        /// Its class.
+        class: Name,
+        /// Its target's path.
+        path: Name,
+        /// Its fingerprint.
+        print: u64,
+        /// The lease's token; 0: none.
+        #[serde(default)]
+        token: u64,
+        /// Its place in the order of its class; 0: none.
+        #[serde(default)]
+        order: u64,
+    },
+    /// The vehicle's emergency stop was carried out.
+    Stopped,
+    /// The vehicle told an outcome.
+    Said {
+        /// The command's key.
+        key: Name,
+        /// Its class.
+        class: Name,
+        /// The phase's name.
+        phase: Name,
+        /// The reason's name.
+        reason: Option<Name>,
+        /// The fingerprint of the command meant.
+        print: Option<u64>,
+    },
+    /// A process began.
+    Began,
+    /// A process was killed or ended.
+    Died,
+    /// A write to the node's disk failed.
+    DiskFailed,
+    /// The vehicle's journal holds this epoch now.
+    EpochDurable {
+        /// Which.
+        epoch: u64,
+    },
+    /// A session lives, as `node` sees it.
+    Established {
+        /// Whose.
+        vehicle: Name,
+        /// Its epoch.
+        epoch: u64,
+        /// It lived before.
+        resumed: bool,
+    },
+    /// A message was given to a lane.
+    Handed {
+        /// The session's vehicle.
+        vehicle: Name,
+        /// Lane and direction, and the sending process.
+        lane: Name,
+        /// Counts from 1.
+        number: u64,
+        /// When it expires.
+        expires: Option<u64>,
+    },
+    /// The sender learned what became of a message.
+    Settled {
+        /// The session's vehicle.
+        vehicle: Name,
+        /// As above.
+        lane: Name,
+        /// Which.
+        number: u64,
+        /// What became of it.
+        fate: LaneFate,
+    },
+    /// A message came out of a lane.
+    Delivered {
+        /// The session's vehicle.
+        vehicle: Name,
+        /// The session's epoch.
+        epoch: u64,
+        /// As above.
+        lane: Name,
+        /// Which.
+        number: u64,
+    },
+    /// The receiver was told that messages expired.
+    Gap {
+        /// The session's vehicle.
+        vehicle: Name,
+        /// The session's epoch.
+        epoch: u64,
+        /// The lane's class.
+        class: Name,
+        /// How many.
+        frames: u64,
+    },
+    /// A value of a signal is shown.
+    Shown {
+        /// The vehicle.
+        vehicle: Name,
+        /// Of which path.
+        path: Name,
+        /// Counts up at its source.
+        number: u64,
+    },
+    /// An operator took, renewed or lost the lease.
+    Lease {
+        /// For whom.
+        vehicle: Name,
+        /// Its token.
+        token: u64,
+    },
+    /// The vehicle accepted control under a token.
+    Controlled {
+        /// The lease's token.
+        token: u64,
+    },
+    /// The vehicle follows control (`armed`), or is in its safe state.
+    Driving {
+        /// Follows control.
+        armed: bool,
+        /// Its watchdog's limit.
+        limit: u64,
+    },
+    /// Something bounded holds so much.
+    Held {
+        /// What.
+        what: Name,
+        /// How much.
+        count: u64,
+        /// How much it may.
+        limit: u64,
+    },
+    /// A gateway began to drain and has to be done by then.
+    Draining {
+        /// When.
+        until: u64,
+    },
+    /// All faults have stopped.
+    Healed,
+    /// The state of a vehicle long after.
+    Rested {
+        /// Whose.
+        vehicle: Name,
+        /// Sessions that gateways hold for it.
+        sessions: u64,
+        /// Its gateway calls it online.
+        online: bool,
+        /// Outcomes that have not arrived.
+        outcomes: u64,
+        /// The newest value of each signal is shown.
+        is_shown: bool,
+    },
+    /// A command of good ttl given to a healthy world has to have ended like this.
+    Expected {
+        /// For whom.
+        vehicle: Name,
+        /// Under which key.
+        key: Name,
+        /// The phase's name.
+        phase: Name,
+    },
+}
+
+impl What {
+    /// The command that it is about: vehicle and key. `node` is where it happened.
+    pub(super) fn command<'a>(&'a self, node: &'a Name) -> Option<(&'a Name, &'a Name)> {
+        match self {
+            Self::Accepted { vehicle, key, .. }
+            | Self::Repeated { vehicle, key, .. }
+            | Self::Refused { vehicle, key, .. }
+            | Self::Phase { vehicle, key, .. }
+            | Self::Expected { vehicle, key, .. } => Some((vehicle, key)),
+            Self::Seen { key, .. }
+            | Self::Durable { key, .. }
+            | Self::Forgot { key }
+            | Self::Effect { key, .. }
+            | Self::Said { key, .. } => Some((node, key)),
+            Self::Stored { .. }
+            | Self::Stopped
+            | Self::Began
+            | Self::Died
+            | Self::DiskFailed
+            | Self::EpochDurable { .. }
+            | Self::Established { .. }
+            | Self::Handed { .. }
+            | Self::Settled { .. }
+            | Self::Delivered { .. }
+            | Self::Gap { .. }
+            | Self::Shown { .. }
+            | Self::Lease { .. }
+            | Self::Controlled { .. }
+            | Self::Driving { .. }
+            | Self::Held { .. }
+            | Self::Draining { .. }
+            | Self::Healed
+            | Self::Rested { .. } => None,
+        }
+    }
+}
+
+/// True of the names of phases after which nothing more comes.
+pub(super) fn is_end(phase: &str) -> bool {
+    carriageway_proto::Phase::from_name(phase).is_some_and(carriageway_proto::Phase::is_terminal)
+}

@@ -1,0 +1,128 @@
+//! LANE: within a lane messages arrive once and in order for the life of the session; expired ones are told as
+//! a gap, and what certainly never left never arrives.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::book::Book;
+use super::event::{Event, LaneFate, Name, What};
+
+/// What was handed to a connection before it expired arrives before that connection is given up for dead,
+/// and while the receiver's host is suspended nobody gives it up.
+const ON_THE_WAY: u64 = 27_000_000;
+
+/// One lane of one sender. Its numbers rise across sessions.
+#[derive(Debug, Default)]
+struct Sender {
+    expires: BTreeMap<u64, u64>,
+    never_left: BTreeSet<u64>,
+    /// Expired after they had left: a gap must name them, in the session where that was.
+    expired: BTreeSet<u64>,
+    delivered: BTreeSet<u64>,
+    /// The newest handed over, and the newest when a receiver last died: that one may have acknowledged what it
+    /// had no time to deliver.
+    handed: u64,
+    forgiven: u64,
+    /// The session's epoch, its newest delivery, and the gap told in it.
+    newest: (u64, u64),
+    gaps: u64,
+    needed: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    senders: BTreeMap<(Name, Name), Sender>,
+}
+
+impl super::Rule for Lane {
+    fn invariant(&self) -> &'static str {
+        "LANE"
+    }
+
+    fn look(&mut self, event: &Event, _: &Book) -> Option<String> {
+        match &event.what {
+            What::Handed { vehicle, lane, number, expires } => {
+                let sender = self.senders.entry((vehicle.clone(), lane.clone())).or_default();
+                sender.expires.extend(expires.map(|at| (*number, at)));
+                sender.handed = *number;
+                None
+            }
+            What::Settled { vehicle, lane, number, fate } => {
+                let sender = self.senders.entry((vehicle.clone(), lane.clone())).or_default();
+                sender.settled(*number, *fate).map(|why| format!("{lane} of {vehicle}: {why}"))
+            }
+            What::Delivered { vehicle, epoch, lane, number } => {
+                let sender = self.senders.entry((vehicle.clone(), lane.clone())).or_default();
+                sender.delivered(*epoch, *number, event.at).map(|why| format!("{lane} of {vehicle}: {why}"))
+            }
+            What::Gap { vehicle, class, frames, .. } => {
+                let prefix = format!("{class} {}", if *vehicle == event.node { "down" } else { "up" });
+                let of_lane = self
+                    .senders
+                    .iter_mut()
+                    .filter(|((whose, lane), _)| whose == vehicle && lane.starts_with(&prefix));
+                of_lane.for_each(|(_, sender)| sender.gaps += frames);
+                None
+            }
+            What::Died => {
+                self.senders.values_mut().for_each(|sender| sender.forgiven = sender.handed);
+                None
+            }
+            What::Established { vehicle, resumed: false, .. } => {
+                let of_vehicle = self.senders.iter_mut().filter(|((whose, _), _)| whose == vehicle);
+                of_vehicle.for_each(|(_, sender)| sender.start_over());
+                None
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Sender {
+    /// What expired in an earlier session is nobody's gap in this one.
+    fn start_over(&mut self) {
+        self.expired.clear();
+        (self.gaps, self.needed) = (0, 0);
+    }
+
+    fn settled(&mut self, number: u64, fate: LaneFate) -> Option<String> {
+        let arrived = self.delivered.contains(&number);
+        match fate {
+            LaneFate::Acknowledged => (!arrived && number > self.forgiven)
+                .then(|| format!("message {number} was acknowledged and never delivered")),
+            LaneFate::Expired { sent: false } | LaneFate::Lost { sent: false } => {
+                self.never_left.insert(number);
+                arrived.then(|| format!("message {number} arrived and is said never to have left"))
+            }
+            LaneFate::Expired { sent: true } => {
+                if !arrived {
+                    self.expired.insert(number);
+                }
+                None
+            }
+            LaneFate::Lost { sent: true } => None,
+        }
+    }
+
+    fn delivered(&mut self, epoch: u64, number: u64, at: u64) -> Option<String> {
+        let (session, newest) = self.newest;
+        if session == epoch && number <= newest {
+            return Some(format!("message {number} arrived after {newest}"));
+        }
+        self.newest = (epoch, number);
+        if !self.delivered.insert(number) && session == epoch {
+            return Some(format!("message {number} arrived twice"));
+        }
+        if self.never_left.contains(&number) {
+            return Some(format!("message {number} is said never to have left and arrived"));
+        }
+        if self.expires.get(&number).is_some_and(|expires| at > expires + ON_THE_WAY) {
+            return Some(format!("message {number} arrived long after it had expired"));
+        }
+        self.expired.remove(&number);
+        let later = self.expired.split_off(&number);
+        self.needed += std::mem::replace(&mut self.expired, later).len() as u64;
+        (self.gaps < self.needed).then(|| {
+            format!("{} expired before message {number}, {} were told as a gap", self.needed, self.gaps)
+        })
+    }
+}

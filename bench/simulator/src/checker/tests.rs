@@ -1,0 +1,212 @@
+//! Every rule is shown to bite on a log that breaks it, and to hold still on one that does not.
+
+use super::*;
+
+fn at(at: u64, node: &str, what: What) -> Event {
+    Event { at, node: node.into(), what }
+}
+
+fn accepted(now: u64, key: &str, print: u64, ttl: u64) -> Event {
+    let (vehicle, key, id) = ("v".into(), Name::from(key), Name::from(format!("{key}-{now}")));
+    let (class, path) = ("body".into(), "Vehicle.Door".into());
+    at(now, "g", What::Accepted { vehicle, key, id, class, path, print, born: now, ttl, queued: false })
+}
+
+fn seen(now: u64, key: &str, print: u64) -> Event {
+    at(now, "v", What::Seen { key: key.into(), print })
+}
+
+fn durable(now: u64, key: &str, verdict: Option<&str>) -> Event {
+    at(now, "v", What::Durable { key: key.into(), verdict: verdict.map(Name::from) })
+}
+
+fn effect(now: u64, key: &str, print: u64) -> Event {
+    let (class, path) = ("body".into(), "Vehicle.Door".into());
+    at(now, "v", What::Effect { key: key.into(), class, path, print, token: 0, order: 0 })
+}
+
+fn said(now: u64, class: &str, key: &str, phase: &str, reason: Option<&str>) -> Event {
+    let (key, class, phase) = (key.into(), class.into(), phase.into());
+    at(now, "v", What::Said { key, class, phase, reason: reason.map(Name::from), print: Some(7) })
+}
+
+fn phase(now: u64, key: &str, of: u64, phase: &str) -> Event {
+    let id = Name::from(format!("{key}-{of}"));
+    at(now, "g", What::Phase { vehicle: "v".into(), key: key.into(), id, phase: phase.into() })
+}
+
+fn ordered(now: u64, key: &str, token: u64, order: u64) -> [Event; 3] {
+    let mut acts = effect(now, key, 7);
+    if let What::Effect { token: own, order: place, .. } = &mut acts.what {
+        (*own, *place) = (token, order);
+    }
+    [accepted(now, key, 7, 9), durable(now, key, None), acts]
+}
+
+fn rules() -> Rules {
+    Rules { rates: [("body".into(), (1, 2))].into(), duplicate_windows: [("body".into(), 500)].into() }
+}
+
+/// Which invariants the log breaks, after a trip through its written form.
+fn broken(events: impl IntoIterator<Item = Event>) -> Vec<&'static str> {
+    let lines: Vec<_> = events.into_iter().map(|event| serde_json::to_string(&event).unwrap()).collect();
+    let violations = check(&lines.join("\n"), &rules()).unwrap();
+    violations.iter().map(|violation| violation.invariant).collect()
+}
+
+fn good() -> Vec<Event> {
+    vec![
+        accepted(0, "k", 7, 100),
+        phase(1, "k", 0, "QUEUED"),
+        seen(10, "k", 7),
+        durable(20, "k", None),
+        said(20, "body", "k", "RECEIVED", None),
+        effect(21, "k", 7),
+        durable(30, "k", Some("SUCCEEDED")),
+        said(30, "body", "k", "SUCCEEDED", None),
+        phase(40, "k", 0, "SUCCEEDED"),
+        at(200, "v", What::Forgot { key: "k".into() }),
+    ]
+}
+
+#[test]
+fn a_good_log_is_good() {
+    assert_eq!(broken(good()), [""; 0]);
+    assert!(check("{", &rules()).is_err(), "what is no log is said so");
+}
+
+#[test]
+fn late_unasked_and_repeated_effects_are_found() {
+    let mut late = good();
+    late[5].at = 101;
+    late[6].at = 102;
+    assert_eq!(broken(late), ["FRESH"]);
+    assert_eq!(broken([effect(5, "x", 1)]), ["FRESH"]);
+    let twice =
+        good().into_iter().chain([accepted(300, "k", 7, 900), durable(301, "k", None), effect(900, "k", 7)]);
+    assert_eq!(broken(twice), ["ONCE"]);
+    let mut early = good();
+    early.swap(3, 5);
+    assert!(broken(early).contains(&"ONCE"));
+}
+
+#[test]
+fn lies_are_found() {
+    let without = |index: usize| {
+        let mut log = good();
+        log.remove(index);
+        broken(log)
+    };
+    assert_eq!(without(6), ["ACK-TRUTH", "ACK-TRUTH"], "SUCCEEDED without the journal, from both");
+    let denied = good().into_iter().take(8).chain([phase(40, "k", 0, "EXPIRED")]);
+    assert_eq!(broken(denied), ["ACK-TRUTH"]);
+    let falls = good().into_iter().chain([phase(50, "k", 0, "UNKNOWN")]);
+    assert_eq!(broken(falls), ["ACK-TRUTH"]);
+    let mut refused = good();
+    refused.insert(4, said(20, "body", "k", "REJECTED", None));
+    assert!(broken(refused).contains(&"ACK-TRUTH"), "acted after it was refused");
+}
+
+#[test]
+fn keys_and_entries_are_kept() {
+    let other = Event { at: 5, ..accepted(0, "k", 8, 100) };
+    assert_eq!(broken([accepted(0, "k", 7, 100), other, phase(6, "k", 0, "EXPIRED")]), ["KEY"]);
+    let mut young = good();
+    young[9].at = 99;
+    assert_eq!(broken(young), ["DEDUP-BOUND"]);
+    let copy = [seen(50, "k", 8), said(50, "body", "k", "SUCCEEDED", None)];
+    assert_eq!(broken(good().into_iter().take(9).chain(copy)), ["KEY"]);
+}
+
+#[test]
+fn order_fence_rate_and_debounce_are_found() {
+    let far = 10_000_000;
+    let both = |first: (u64, u64), second: (u64, u64)| {
+        let leases = (1..3).map(|token| at(0, "g", What::Lease { vehicle: "v".into(), token }));
+        let acts = ordered(1, "a", first.0, first.1).into_iter().chain(ordered(far, "b", second.0, second.1));
+        let ends = [phase(far + 1, "a", 1, "UNKNOWN"), phase(far + 1, "b", far, "UNKNOWN")];
+        broken(leases.chain(acts).chain(ends))
+    };
+    assert_eq!(both((1, 5), (1, 6)), [""; 0]);
+    assert_eq!(both((1, 5), (1, 4)), ["ORDER"]);
+    assert_eq!(both((2, 5), (1, 6)), ["ORDER"], "which FENCE finds, too");
+    assert_eq!(both((3, 5), (3, 6)), ["FENCE", "FENCE"], "never granted");
+    let quick = (0..3).flat_map(|n| ordered(n * 600, &format!("k{n}"), 0, 0));
+    assert_eq!(broken(quick), ["RATE"]);
+    assert_eq!(broken((0..2).flat_map(|n| ordered(n * 400, &format!("k{n}"), 0, 0))), ["DEBOUNCE"]);
+}
+
+#[test]
+fn stops_and_watchdogs_are_kept() {
+    let stop = [said(0, "safety", "s", "REJECTED", Some("BUSY"))];
+    assert_eq!(broken(stop), ["ESTOP"]);
+    let latched = |first: What| {
+        let stopped = [durable(0, "s", Some("SUCCEEDED")), said(1, "safety", "s", "SUCCEEDED", None)];
+        broken(stopped.into_iter().chain([
+            at(2, "v", What::Died),
+            at(3, "v", What::Began),
+            at(4, "v", first),
+        ]))
+    };
+    assert_eq!(latched(What::Stopped), [""; 0]);
+    assert_eq!(latched(What::Seen { key: "k".into(), print: 1 }), ["ESTOP"]);
+    let armed = at(0, "v", What::Driving { armed: true, limit: 500_000 });
+    let fed = at(400_000, "v", What::Controlled { token: 0 });
+    let later = |at| Event { at, node: "v".into(), what: What::Stopped };
+    assert_eq!(broken([armed.clone(), fed.clone(), later(920_000)]), [""; 0]);
+    assert_eq!(broken([armed, fed, later(920_001)]), ["WATCHDOG"]);
+}
+
+#[test]
+fn lanes_signals_and_epochs_rise() {
+    let arrives = |epoch, number| {
+        at(9, "g", What::Delivered { vehicle: "v".into(), epoch, lane: "bulk up 1".into(), number })
+    };
+    assert_eq!(broken([arrives(1, 1), arrives(1, 3), arrives(2, 4)]), [""; 0]);
+    assert_eq!(broken([arrives(1, 1), arrives(1, 1)]), ["LANE"]);
+    let settled = |number, fate| {
+        at(10, "v", What::Settled { vehicle: "v".into(), lane: "bulk up 1".into(), number, fate })
+    };
+    assert_eq!(broken([arrives(1, 1), settled(1, LaneFate::Lost { sent: false })]), ["LANE"]);
+    assert_eq!(broken([settled(1, LaneFate::Acknowledged)]), ["LANE"]);
+    let gap = at(10, "g", What::Gap { vehicle: "v".into(), epoch: 1, class: "bulk".into(), frames: 1 });
+    let expired = settled(1, LaneFate::Expired { sent: true });
+    assert_eq!(broken([expired.clone(), gap, arrives(1, 2)]), [""; 0]);
+    assert_eq!(broken([expired, arrives(1, 2)]), ["LANE"]);
+    let shown =
+        |number| at(1, "g", What::Shown { vehicle: "v".into(), path: "Vehicle.Speed".into(), number });
+    assert_eq!(broken([shown(1), shown(3), shown(2)]), ["LATEST"]);
+    let lives = |epoch, resumed| at(1, "v", What::Established { vehicle: "v".into(), epoch, resumed });
+    assert_eq!(broken([lives(1, false), lives(1, true), lives(2, false)]), [""; 0]);
+    assert_eq!(broken([lives(2, false), lives(2, false)]), ["OWNER"]);
+    let kept = [at(1, "v", What::EpochDurable { epoch: 5 }), at(1, "v", What::Died), lives(5, false)];
+    assert_eq!(broken(kept), ["OWNER"]);
+}
+
+#[test]
+fn offline_durable_bound_drain_and_the_end_are_checked() {
+    let (vehicle, key, class) = (Name::from("v"), Name::from("k"), Name::from("body"));
+    let refused = What::Refused { vehicle: vehicle.clone(), key, class, why: Refused::Offline };
+    assert_eq!(broken([at(0, "g", refused), durable(1, "k", None), effect(2, "k", 1)]), ["OFFLINE"]);
+    let mut queued = accepted(0, "k", 7, 100);
+    if let What::Accepted { queued, .. } = &mut queued.what {
+        *queued = true;
+    }
+    let stored = at(0, "g", What::Stored { vehicle: vehicle.clone(), id: "k-0".into() });
+    assert_eq!(broken([stored, queued.clone()]), [""; 0]);
+    assert_eq!(broken([queued]), ["DURABLE"]);
+    assert_eq!(broken([at(0, "g", What::Held { what: "x".into(), count: 2, limit: 1 })]), ["BOUND"]);
+    let draining = at(0, "g", What::Draining { until: 10 });
+    assert_eq!(
+        broken([draining, at(11, "g", What::Held { what: "x".into(), count: 0, limit: 1 })]),
+        ["DRAIN"]
+    );
+    let ends = at(99_000_000, "g", What::Healed);
+    assert_eq!(broken([accepted(0, "k", 7, 100), ends]), ["LIVENESS"]);
+    let rested = |sessions| {
+        let (online, outcomes, is_shown) = (true, 0, true);
+        at(1, "g", What::Rested { vehicle: vehicle.clone(), sessions, online, outcomes, is_shown })
+    };
+    assert_eq!(broken([rested(1)]), [""; 0]);
+    assert_eq!(broken([rested(2)]), ["LIVENESS"]);
+}

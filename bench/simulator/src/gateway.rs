@@ -1,0 +1,205 @@
+//! A gateway: its host, and the process with the cores that run in production.
+
+mod process;
+
+use bytes::Bytes;
+use carriageway_gateway::core::commands::Write;
+use carriageway_proto::Moment;
+use carriageway_transport::core::connection::{Channel, ConnectionId, Ended};
+use carriageway_transport::core::session;
+
+use crate::air::{Air, Died, Fuse};
+use crate::checker::{Name, What};
+use crate::host::Host;
+use crate::network::Side;
+use crate::plan::{Click, SECOND};
+use crate::queue::Task;
+use crate::store::{Put, Store};
+use process::{Process, Vehicles};
+
+/// A drain may take so long: as in production.
+const DRAIN: u64 = 5 * SECOND;
+
+/// One gateway.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    pub(crate) index: usize,
+    pub(crate) name: Name,
+    pub(crate) host: Host,
+    pub(crate) fuse: Fuse,
+    /// Counts its processes.
+    pub(crate) run: u32,
+    /// How long it stays down after its kill.
+    pub(crate) after_kill: u64,
+    store: Store,
+    vehicles: Vehicles,
+    process: Option<Process>,
+    wake_at: u64,
+}
+
+impl Gateway {
+    pub(crate) fn new(index: usize, vehicles: Vehicles, air: &mut Air) -> Self {
+        Self {
+            index,
+            name: format!("gateway-{index}").into(),
+            host: Host::new(air.plan.mix.gateway_ppm[index], &mut air.chance),
+            fuse: Fuse::default(),
+            run: 0,
+            after_kill: 0,
+            store: Store::default(),
+            vehicles,
+            process: None,
+            wake_at: u64::MAX,
+        }
+    }
+
+    pub(crate) fn start(&mut self, air: &mut Air) {
+        if self.process.is_some() {
+            return;
+        }
+        self.run += 1;
+        air.tell(&self.name, What::Began);
+        self.process = Some(Process::new(self, air));
+        self.act(air, |_, _, _| Ok(()));
+    }
+
+    fn act(
+        &mut self,
+        air: &mut Air,
+        does: impl FnOnce(&mut Process, &mut Self, &mut Air) -> Result<(), Died>,
+    ) {
+        let Some(mut process) = self.process.take() else { return };
+        match does(&mut process, self, air).and_then(|()| process.pump(self, air)) {
+            Ok(()) if process.has_drained() => self.die(air, SECOND),
+            Ok(()) => {
+                let wake_at = process.wakes_at(self, air);
+                self.process = Some(process);
+                if wake_at < self.wake_at || self.wake_at <= air.now {
+                    self.wake_at = wake_at;
+                    air.queue.push(wake_at, Task::WakeGateway(self.index));
+                }
+            }
+            Err(Died) => self.killed(air),
+        }
+    }
+
+    pub(crate) fn killed(&mut self, air: &mut Air) {
+        let down = self.after_kill;
+        self.die(air, down);
+    }
+
+    fn die(&mut self, air: &mut Air, down: u64) {
+        self.process = None;
+        self.fuse.put_out();
+        let put = self.store.crash(&mut air.chance);
+        self.tell_stored(air, &put);
+        air.tell(&self.name, What::Died);
+        for connection in air.network.open_at(Side::Gateway, self.index) {
+            let (network, mut weather) = air.net();
+            network.abandon(&mut weather, connection, Side::Gateway);
+        }
+        air.queue.push(air.now + down, Task::StartGateway(self.index));
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Reads its clock, as it does all the time.
+    pub(crate) fn look(&mut self, air: &mut Air) {
+        self.act(air, |_, _, _| Ok(()));
+    }
+
+    pub(crate) fn wake(&mut self, air: &mut Air) {
+        if air.now < self.wake_at {
+            return;
+        }
+        self.wake_at = u64::MAX;
+        self.act(air, |process, gateway, air| {
+            process.tick(gateway, air);
+            Ok(())
+        });
+    }
+
+    pub(crate) fn frame(&mut self, air: &mut Air, connection: u32, channel: Channel, bytes: Bytes) {
+        self.act(air, |process, gateway, air| process.frame(gateway, air, connection, channel, bytes));
+    }
+
+    pub(crate) fn room(&mut self, air: &mut Air, connection: u32, channel: Channel) {
+        let input = session::Input::Room(ConnectionId(connection), channel);
+        self.act(air, |process, gateway, air| {
+            process.session_input(gateway, air, connection, input);
+            Ok(())
+        });
+    }
+
+    pub(crate) fn closed(&mut self, air: &mut Air, connection: u32, ended: Ended) {
+        let input = session::Input::Ended(ConnectionId(connection), ended);
+        self.act(air, |process, gateway, air| {
+            process.session_input(gateway, air, connection, input);
+            Ok(())
+        });
+    }
+
+    /// An operator's request is all here.
+    pub(crate) fn click(&mut self, air: &mut Air, click: &Click, arrived: (u64, Moment)) {
+        self.act(air, |process, gateway, air| process.click(gateway, air, click, arrived));
+    }
+
+    /// The disk is done with a write of the process `run`.
+    pub(crate) fn stored(&mut self, air: &mut Air, run: u32) {
+        if run != self.run {
+            return;
+        }
+        let Some((write, put)) = self.store.finish() else { return };
+        self.tell_stored(air, &put);
+        self.act(air, |process, gateway, air| {
+            process.persisted(gateway, air, write);
+            Ok(())
+        });
+    }
+
+    fn tell_stored(&self, air: &mut Air, put: &[Put]) {
+        for (vehicle, id) in put {
+            let vehicle = vehicle.as_str().into();
+            air.tell(&self.name, What::Stored { vehicle, id: id.to_string().into() });
+        }
+    }
+
+    /// Hands a write to the disk.
+    fn write(&mut self, air: &mut Air, write: Write) {
+        self.store.begin(self.host.boot(), write);
+        let most = air.plan.mix.sync;
+        let at = air.now + air.chance.between(most / 4 + 1, most);
+        air.queue.push(at, Task::Stored { gateway: self.index, run: self.run });
+    }
+
+    /// Starts to drain.
+    pub(crate) fn drain(&mut self, air: &mut Air) {
+        if self.process.is_none() {
+            return;
+        }
+        let until = air.now + DRAIN;
+        air.tell(&self.name, What::Draining { until: until + SECOND });
+        air.queue.push(until, Task::Deadline { gateway: self.index, run: self.run });
+        self.act(air, |process, _, _| {
+            process.start_draining();
+            Ok(())
+        });
+    }
+
+    /// The drain's time is up.
+    pub(crate) fn deadline(&mut self, air: &mut Air, run: u32) {
+        if run == self.run && self.process.is_some() {
+            self.die(air, SECOND);
+        }
+    }
+
+    /// Sessions held for a vehicle, whether it is called online, and the newest value shown of its signals.
+    pub(crate) fn view(&self, air: &Air, vehicle: usize) -> (u64, bool, u64) {
+        let now = self.host.read(air.now);
+        self.process
+            .as_ref()
+            .map_or((0, false, 0), |process| process.view(now, &self.vehicles[vehicle].0, vehicle))
+    }
+}

@@ -1,0 +1,442 @@
+//! A gateway's process: registry, command records and sessions, and the glue between them, as in its hub.
+
+mod operators;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use carriageway_gateway::core::board::{Board, Update};
+use carriageway_gateway::core::commands::{self, CommandId, Commands, Delivery};
+use carriageway_gateway::core::registry::{self, Admission, Presence, Registry};
+use carriageway_proto::frame::Goodbye;
+use carriageway_proto::{
+    Class, ClassMap, CloseCode, Epoch, Frame, Message, Moment, PolicyTable, SessionId, Value, VehicleId,
+};
+use carriageway_transport::core::connection::{Channel, ConnectionId, Ended};
+use carriageway_transport::core::lane::{Fate, Ticket};
+use carriageway_transport::core::session::{self, Happening};
+use carriageway_transport::core::{Greeting, Session};
+
+use super::Gateway;
+use crate::air::{Air, Died};
+use crate::checker::{Name, What};
+use crate::network::Side;
+use crate::probes::{self, Probes};
+
+use operators::Known;
+
+/// Presence is read this often.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Command deadlines are kept to this.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Whom the vehicles are, and what the log calls them.
+pub(crate) type Vehicles = Rc<[(VehicleId, Name)]>;
+
+/// A session, its vehicle and its last word.
+#[derive(Debug)]
+struct Live {
+    id: SessionId,
+    vehicle: usize,
+    epoch: Epoch,
+    session: Session,
+    probes: Probes,
+    wait: Option<Moment>,
+    over: bool,
+    /// How many commands of each class it was given: their order.
+    given: ClassMap<u64>,
+}
+
+#[derive(Debug)]
+pub(super) struct Process {
+    registry: Registry,
+    commands: Commands,
+    policies: PolicyTable,
+    boards: Vec<Board>,
+    /// All sessions that have not finished, newest last.
+    sessions: Vec<Live>,
+    /// By connection, its session.
+    carried: BTreeMap<u32, SessionId>,
+    tickets: BTreeMap<(SessionId, Ticket), CommandId>,
+    known: BTreeMap<CommandId, Known>,
+    under_way: BTreeMap<(usize, Class), u64>,
+    /// Sessions that something happened to since they were last driven.
+    touched: BTreeSet<SessionId>,
+    sweep_at: Moment,
+    draining: bool,
+}
+
+impl Process {
+    pub(super) fn new(gateway: &Gateway, air: &Air) -> Self {
+        let resume_window = Duration::from_micros(air.plan.mix.resume_window);
+        let limits = registry::Limits { resume_window, ..registry::Limits::default() };
+        let policies = PolicyTable::defaults();
+        let now = gateway.host.read(air.now);
+        let mut commands = Commands::new(commands::Limits::default(), policies);
+        let restored = gateway.store.load(gateway.host.boot());
+        let known = restored.iter().map(|one| Known::restored(gateway, &one.kept.record)).collect();
+        commands.restore(now, restored);
+        Self {
+            registry: Registry::new(limits),
+            commands,
+            policies,
+            boards: gateway.vehicles.iter().map(|_| Board::new(512)).collect(),
+            sessions: Vec::new(),
+            carried: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            known,
+            under_way: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            sweep_at: now,
+            draining: false,
+        }
+    }
+
+    pub(super) fn start_draining(&mut self) {
+        self.draining = true;
+        self.sweep_at = Moment::ZERO;
+    }
+
+    pub(super) fn has_drained(&self) -> bool {
+        self.draining && self.sessions.is_empty()
+    }
+
+    pub(super) fn wakes_at(&self, gateway: &Gateway, air: &Air) -> u64 {
+        let sessions = self.sessions.iter().flat_map(|live| [live.wait, Some(live.probes.wakes_at())]);
+        // Deadlines of commands are kept to a tick.
+        let commands = self.commands.wakes_at().map(|at| at + TICK / 2);
+        let due = sessions.chain([commands, Some(self.sweep_at)]).flatten();
+        due.map(|at| gateway.host.when(at, air.now)).min().map_or(u64::MAX, |at| at.max(air.now + 1))
+    }
+
+    /// Time has passed.
+    pub(super) fn tick(&mut self, gateway: &mut Gateway, air: &mut Air) {
+        let now = gateway.host.read(air.now);
+        for live in &mut self.sessions {
+            let is_due = live.wait.is_some_and(|at| at <= now);
+            if is_due {
+                live.session.handle(now, session::Input::Tick);
+                self.touched.insert(live.id);
+            }
+            if live.probes.wakes_at() <= now && !live.over {
+                let vehicle = &gateway.vehicles[live.vehicle].1;
+                live.probes.send(now, &mut live.session, air, (&gateway.name, vehicle), &gateway.host);
+                self.touched.insert(live.id);
+            }
+        }
+        if self.commands.wakes_at().is_some_and(|at| at <= now) {
+            self.commands.handle(now, commands::Input::Tick);
+        }
+        if now >= self.sweep_at {
+            self.sweep_at = now + SWEEP;
+            self.sweep(gateway, now);
+        }
+    }
+
+    fn sweep(&mut self, gateway: &Gateway, now: Moment) {
+        for vehicle in 0..gateway.vehicles.len() {
+            self.observe(gateway, now, vehicle);
+        }
+        self.registry.handle(now, registry::Input::Tick);
+        self.look_for_the_awaited(gateway, now);
+        if self.draining {
+            for live in self.sessions.iter_mut().filter(|live| !live.over) {
+                if self.commands.under_way_of(&gateway.vehicles[live.vehicle].0) == 0 {
+                    let wait = Some(Duration::from_secs(1));
+                    live.session.close(CloseCode::Restarting, "the gateway restarts", wait);
+                    self.touched.insert(live.id);
+                }
+            }
+        }
+    }
+
+    fn observe(&mut self, gateway: &Gateway, now: Moment, vehicle: usize) {
+        let id = &gateway.vehicles[vehicle].0;
+        let current = self.registry.session(id);
+        let Some(live) = self.sessions.iter().rfind(|live| live.vehicle == vehicle && !live.over) else {
+            return;
+        };
+        if current != Some(live.id) {
+            return;
+        }
+        let silent = live.session.silent_for(now);
+        let (connected, heard) = (silent.is_some(), silent.map(|silent| now - silent));
+        let input = registry::Input::Observed { vehicle: id.clone(), session: live.id, connected, heard };
+        self.registry.handle(now, input);
+    }
+
+    pub(super) fn frame(
+        &mut self,
+        gateway: &mut Gateway,
+        air: &mut Air,
+        connection: u32,
+        channel: Channel,
+        bytes: Bytes,
+    ) -> Result<(), Died> {
+        if self.carried.contains_key(&connection) {
+            let input = session::Input::Frame(ConnectionId(connection), channel, bytes);
+            self.session_input(gateway, air, connection, input);
+            return Ok(());
+        }
+        // In the lobby: nothing but a hello on the session's lane counts, as in production.
+        match Frame::decode(bytes) {
+            Ok((clock, Frame::Hello(hello))) if channel != Channel::Datagram => {
+                let arrived = gateway.host.read(air.now);
+                self.admit(gateway, air, connection, Greeting { hello, clock, arrived })
+            }
+            Ok(_) | Err(_) if channel == Channel::Datagram => Ok(()),
+            Ok(_) | Err(_) => {
+                let (network, mut weather) = air.net();
+                let reason = "a frame before the hello";
+                network.close(
+                    &mut weather,
+                    (connection, Side::Gateway),
+                    CloseCode::ProtocolViolation,
+                    reason,
+                );
+                Ok(())
+            }
+        }
+    }
+
+    fn admit(
+        &mut self,
+        gateway: &mut Gateway,
+        air: &mut Air,
+        connection: u32,
+        greeting: Greeting,
+    ) -> Result<(), Died> {
+        gateway.fuse.step()?;
+        let (now, vehicle) = (gateway.host.read(air.now), air.network.of(connection).vehicle);
+        let id = gateway.vehicles[vehicle].0.clone();
+        if self.draining {
+            refuse(gateway, air, connection, CloseCode::Restarting);
+            return Ok(());
+        }
+        let hello = &greeting.hello;
+        let request =
+            registry::Request { version: hello.version, session: hello.session, epoch: hello.epoch };
+        let fresh = SessionId::from_bytes(air.chance.bytes());
+        let (session, epoch) = match self.registry.admit(now, &id, request, fresh) {
+            Admission::Resume(session) => (session, None),
+            Admission::New { session, epoch, takes_over } => {
+                let older = self.sessions.iter_mut().filter(|live| Some(live.id) == takes_over);
+                for older in older {
+                    older.session.close(CloseCode::TakenOver, "a newer session was opened", None);
+                    self.touched.insert(older.id);
+                }
+                (session, Some(epoch))
+            }
+            Admission::Refuse(code) => {
+                refuse(gateway, air, connection, code);
+                return Ok(());
+            }
+        };
+        if let Some(epoch) = epoch {
+            let core = Session::accepting(session::Config::default(), gateway.host.boot(), session, epoch);
+            let sender = format!("{}.{}.{epoch}", gateway.index, gateway.run);
+            let probes = Probes::new("down", sender, now);
+            self.sessions.push(Live {
+                id: session,
+                vehicle,
+                epoch,
+                session: core,
+                probes,
+                wait: None,
+                over: false,
+                given: ClassMap::default(),
+            });
+        }
+        self.carried.insert(connection, session);
+        let capabilities = air.network.capabilities(connection);
+        let input = session::Input::Greeted { connection: ConnectionId(connection), capabilities, greeting };
+        self.session_input(gateway, air, connection, input);
+        for channel in air.network.channels(connection) {
+            let input = session::Input::Room(ConnectionId(connection), channel);
+            self.session_input(gateway, air, connection, input);
+        }
+        Ok(())
+    }
+
+    pub(super) fn session_input(
+        &mut self,
+        gateway: &mut Gateway,
+        air: &mut Air,
+        connection: u32,
+        input: session::Input,
+    ) {
+        let Some(id) = self.carried.get(&connection).copied() else { return };
+        let Some(live) = self.sessions.iter_mut().find(|live| live.id == id) else { return };
+        live.session.handle(gateway.host.read(air.now), input);
+        self.touched.insert(id);
+    }
+
+    /// Does all that the cores want done.
+    pub(super) fn pump(&mut self, gateway: &mut Gateway, air: &mut Air) -> Result<(), Died> {
+        loop {
+            while let Some(id) = self.touched.pop_first() {
+                self.drive(gateway, air, id)?;
+            }
+            self.tell(gateway, air)?;
+            if self.touched.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn drive(&mut self, gateway: &mut Gateway, air: &mut Air, id: SessionId) -> Result<(), Died> {
+        while let Some(index) = self.sessions.iter().position(|live| live.id == id) {
+            let now = gateway.host.read(air.now);
+            let live = &mut self.sessions[index];
+            match live.session.poll(now) {
+                session::Output::Transmit(to, channel, frame) => {
+                    gateway.fuse.step()?;
+                    let (network, mut weather) = air.net();
+                    if network.is_open(to.0, Side::Gateway)
+                        && network.send(&mut weather, (to.0, Side::Gateway), channel, frame)
+                    {
+                        live.session.handle(now, session::Input::Room(to, channel));
+                    }
+                }
+                session::Output::Close(to, code, reason) => {
+                    gateway.fuse.step()?;
+                    let (network, mut weather) = air.net();
+                    network.close(&mut weather, (to.0, Side::Gateway), code, &reason);
+                    live.session.handle(now, session::Input::Ended(to, Ended::ByUs));
+                    self.carried.remove(&to.0);
+                }
+                session::Output::Happened(happening) => {
+                    gateway.fuse.step()?;
+                    self.happened(gateway, air, index, happening);
+                }
+                session::Output::Wait(until) => {
+                    live.wait = until;
+                    if live.session.is_finished() {
+                        self.sessions.remove(index);
+                    }
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn happened(&mut self, gateway: &Gateway, air: &mut Air, index: usize, happening: Happening) {
+        let now = gateway.host.read(air.now);
+        let live = &mut self.sessions[index];
+        let (vehicle, epoch) = (live.vehicle, live.epoch);
+        let (id, name) = &gateway.vehicles[vehicle];
+        match happening {
+            Happening::Established { resumed, .. } => {
+                let what = What::Established { vehicle: name.clone(), epoch: epoch.number(), resumed };
+                air.tell(&gateway.name, what);
+                self.observe(gateway, now, vehicle);
+                self.look_for_the_awaited(gateway, now);
+            }
+            Happening::Message { class, payload } if probes::carries(class) => {
+                probes::delivered(air, &gateway.name, (name, epoch.number()), (class, "up"), &payload);
+            }
+            Happening::Message { payload, .. } => {
+                if let Ok(Message::Outcome(outcome)) = Message::decode(payload) {
+                    self.commands.handle(now, commands::Input::Outcome(id.clone(), outcome));
+                    while self.commands.poll_heard().is_some() {}
+                }
+            }
+            Happening::Gap { class, frames } => {
+                let (vehicle, class) = (name.clone(), class.name().into());
+                air.tell(&gateway.name, What::Gap { vehicle, epoch: epoch.number(), class, frames });
+            }
+            Happening::Signals(updates) => {
+                let update = |update: session::SignalUpdate| Update {
+                    path: update.path,
+                    value: update.value,
+                    age: update.age,
+                };
+                let board = &mut self.boards[vehicle];
+                let before = board.version();
+                board.apply(now, epoch, updates.into_iter().map(update));
+                for shown in board.since(before) {
+                    let Value::Int(number) = shown.value else { continue };
+                    let (path, number) = (shown.path.as_str().into(), number.unsigned_abs());
+                    air.tell(&gateway.name, What::Shown { vehicle: name.clone(), path, number });
+                }
+            }
+            Happening::Settled { ticket, fate } => {
+                if live.probes.settled(air, (&gateway.name, name), ticket, fate) {
+                    return;
+                }
+                let place = (live.id, ticket);
+                if let Some(command) = self.tickets.remove(&place) {
+                    self.commands.handle(now, commands::Input::Delivery(command, delivery(fate)));
+                }
+            }
+            Happening::Ended(_) => self.ended(gateway, now, index),
+            Happening::Moved { .. } | Happening::Control(_) => {}
+        }
+    }
+
+    fn ended(&mut self, gateway: &Gateway, now: Moment, index: usize) {
+        let live = &mut self.sessions[index];
+        live.over = true;
+        let (session, vehicle) = (live.id, gateway.vehicles[live.vehicle].0.clone());
+        let unsettled: Vec<_> = self
+            .tickets
+            .range((session, Ticket(0))..=(session, Ticket(u64::MAX)))
+            .map(|(place, id)| (*place, *id))
+            .collect();
+        for (place, id) in unsettled {
+            self.tickets.remove(&place);
+            self.commands.handle(now, commands::Input::Delivery(id, Delivery::LostSent));
+        }
+        self.registry.handle(now, registry::Input::Ended { vehicle, session });
+    }
+
+    /// Tells what the cores have to tell.
+    fn tell(&mut self, gateway: &mut Gateway, air: &mut Air) -> Result<(), Died> {
+        while let Some(output) = self.registry.poll() {
+            gateway.fuse.step()?;
+            if let registry::Output::End { session, code, .. } = output
+                && let Some(live) = self.sessions.iter_mut().find(|live| live.id == session)
+            {
+                live.session.close(code, "no connection came back in time", None);
+                self.touched.insert(session);
+            }
+        }
+        self.drain_commands(gateway, air)
+    }
+
+    pub(super) fn view(&self, now: Moment, id: &VehicleId, vehicle: usize) -> (u64, bool, u64) {
+        let view = self.registry.view(now, id);
+        let sessions = self.sessions.iter().filter(|live| live.vehicle == vehicle && !live.over).count();
+        let online = view.is_some_and(|view| view.presence == Presence::Online);
+        let shown = self.boards[vehicle].since(0).filter_map(|shown| match shown.value {
+            Value::Int(number) => Some(number.unsigned_abs()),
+            Value::Bool(_) | Value::Float(_) | Value::Text(_) => None,
+        });
+        (sessions as u64, online, shown.min().unwrap_or(0))
+    }
+}
+
+/// Turns a connection away.
+fn refuse(gateway: &Gateway, air: &mut Air, connection: u32, code: CloseCode) {
+    let goodbye = Goodbye { code, reason: String::new(), retry_after_ms: 1_000 };
+    let frame = Frame::Goodbye(goodbye).encode(gateway.host.read(air.now));
+    let is_quic = air.network.channels(connection).len() > 1;
+    let channel = if is_quic { Channel::Lane(Class::Session) } else { Channel::Shared };
+    let (network, mut weather) = air.net();
+    network.send(&mut weather, (connection, Side::Gateway), channel, frame);
+    network.close(&mut weather, (connection, Side::Gateway), code, "");
+}
+
+fn delivery(fate: Fate) -> Delivery {
+    match fate {
+        Fate::Acknowledged => Delivery::Acknowledged,
+        Fate::Expired { sent: false } => Delivery::ExpiredUnsent,
+        Fate::Expired { sent: true } => Delivery::ExpiredSent,
+        Fate::Lost { sent: false } => Delivery::LostUnsent,
+        Fate::Lost { sent: true } => Delivery::LostSent,
+    }
+}

@@ -1,0 +1,309 @@
+//! The operators' side of a gateway: commands in, phases out.
+
+use std::time::Duration;
+
+use carriageway_agent::core::vehicle::EMERGENCY_STOP;
+use carriageway_gateway::core::commands::{
+    self, Change, CommandId, NotSent, OnOffline, Output, Reach, Record, Refusal, Request, Submitted, WriteId,
+};
+use carriageway_proto::{Cancel, Class, Command, Message, Moment, Phase, SignalPath, Value};
+
+use super::{Gateway, Process};
+use crate::air::{Air, Died};
+use crate::checker::{Name, Refused, What};
+use crate::plan::Click;
+
+/// What the glue remembers of a record.
+#[derive(Debug)]
+pub(super) struct Known {
+    name: Name,
+    key: Name,
+    vehicle: usize,
+    class: Class,
+    /// It was to wait for the vehicle, and is accepted once it is on the disk.
+    is_queued: bool,
+    /// It is one of those under way.
+    is_counted: bool,
+    /// Its acceptance, until it is told.
+    birth: Option<Box<What>>,
+}
+
+impl Known {
+    fn new(
+        click: &Click,
+        id: CommandId,
+        vehicle: Name,
+        (path, print, born, ttl): (Name, u64, u64, Duration),
+        is_queued: bool,
+    ) -> Self {
+        let (name, key) = (Name::from(id.to_string()), Name::from(format!("k{}", click.key)));
+        let birth = What::Accepted {
+            vehicle,
+            key: key.clone(),
+            id: name.clone(),
+            class: click.class.name().into(),
+            path,
+            print,
+            born,
+            ttl: u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX),
+            queued: is_queued,
+        };
+        let (vehicle, class) = (click.vehicle, click.class);
+        // What waits on the disk has a limit of its own.
+        let is_counted = !click.queue;
+        Self { name, key, vehicle, class, is_queued, is_counted, birth: Some(Box::new(birth)) }
+    }
+
+    /// Of a record that a process before this one left on the disk.
+    pub(super) fn restored(gateway: &Gateway, record: &Record) -> (CommandId, Self) {
+        let request = &record.request;
+        let vehicle = gateway.vehicles.iter().position(|(id, _)| *id == request.vehicle);
+        let known = Self {
+            name: record.id.to_string().into(),
+            key: request.key.as_str().into(),
+            vehicle: vehicle.expect("every vehicle is known here"),
+            class: request.class,
+            is_queued: false,
+            is_counted: false,
+            birth: None,
+        };
+        (record.id, known)
+    }
+
+    fn told(&self, gateway: &Gateway, phase: Phase) -> What {
+        What::Phase {
+            vehicle: gateway.vehicles[self.vehicle].1.clone(),
+            key: self.key.clone(),
+            id: self.name.clone(),
+            phase: phase.name().into(),
+        }
+    }
+}
+
+/// What a click is after.
+fn target(click: &Click) -> (SignalPath, Value) {
+    let path = match click.class {
+        Class::Safety => return (EMERGENCY_STOP.parse().expect("a VSS path"), Value::Bool(true)),
+        Class::Comfort => format!("Vehicle.Cabin.Seat{}.Heating", click.path),
+        Class::Diagnostics => format!("Vehicle.OBD.Log{}", click.path),
+        Class::Session | Class::Drive | Class::Body | Class::Config | Class::Bulk => {
+            format!("Vehicle.Cabin.Door{}.Window", click.path)
+        }
+    };
+    (path.parse().expect("a VSS path"), Value::Int(click.value))
+}
+
+impl Process {
+    /// A request is all here: it is decided on, and handed to the vehicle's session.
+    pub(crate) fn click(
+        &mut self,
+        gateway: &mut Gateway,
+        air: &mut Air,
+        click: &Click,
+        arrived: (u64, Moment),
+    ) -> Result<(), Died> {
+        gateway.fuse.step()?;
+        let now = gateway.host.read(air.now);
+        self.observe(gateway, now, click.vehicle);
+        let (vehicle, name) = gateway.vehicles[click.vehicle].clone();
+        let (path, value) = target(click);
+        let request = Request {
+            vehicle,
+            key: format!("k{}", click.key).parse().expect("visible characters"),
+            class: click.class,
+            path,
+            value,
+            ttl: click.ttl.map(Duration::from_micros),
+            operator: format!("operator-{}", click.operator),
+            on_offline: if click.queue { OnOffline::Queue } else { OnOffline::Fail },
+        };
+        let key = Name::from(request.key.as_str());
+        let class = Name::from(click.class.name());
+        let refused =
+            |why| What::Refused { vehicle: name.clone(), key: key.clone(), class: class.clone(), why };
+        if self.draining {
+            air.tell(&gateway.name, refused(Refused::Other));
+            return Ok(());
+        }
+        let print = request.fingerprint().get();
+        let reach = self.reach(now, click.vehicle);
+        let fresh = CommandId::from_bytes(air.chance.bytes());
+        let path = Name::from(request.path.as_str());
+        let submitted = self.commands.submit(now, arrived.1, fresh, request, reach);
+        match submitted {
+            Submitted::Accepted { id, ttl } => {
+                let birth = (path, print, arrived.0, ttl);
+                let is_queued = self.commands.record(id).is_some_and(Record::is_pending);
+                self.known.insert(id, Known::new(click, id, name.clone(), birth, is_queued));
+                self.drain_commands(gateway, air)?;
+                match self.commands.record(id).map(Record::is_pending) {
+                    Some(false) => self.announce(gateway, air, id),
+                    Some(true) => {}
+                    None => {
+                        self.known.remove(&id);
+                        air.tell(&gateway.name, refused(Refused::Other));
+                    }
+                }
+            }
+            Submitted::Expired(id) => {
+                let ttl = self.commands.record(id).map_or(Duration::ZERO, |record| record.ttl);
+                let birth = (path, print, arrived.0, ttl);
+                self.known.insert(id, Known::new(click, id, name, birth, false));
+                self.announce(gateway, air, id);
+            }
+            Submitted::Repeated(id) => {
+                let Some(known) = self.known.get(&id) else { return Ok(()) };
+                let what = What::Repeated { vehicle: name, key, id: known.name.clone(), print };
+                air.tell(&gateway.name, what);
+            }
+            Submitted::Refused(refusal) => air.tell(&gateway.name, refused(word(refusal))),
+        }
+        Ok(())
+    }
+
+    /// The session that a command goes by, where the vehicle has a connection and its clock is known.
+    fn way(&self, now: Moment, vehicle: usize) -> Option<usize> {
+        let live = |live: &super::Live| {
+            live.vehicle == vehicle && !live.over && live.session.silent_for(now).is_some()
+        };
+        let way = self.sessions.iter().rposition(live)?;
+        self.sessions[way].session.peer_clock(now).map(|_| way)
+    }
+
+    fn reach(&self, now: Moment, vehicle: usize) -> Reach {
+        if self.way(now, vehicle).is_some() { Reach::Connected } else { Reach::Offline }
+    }
+
+    /// Tells the commands whether the vehicles that some of them wait for can be reached.
+    pub(super) fn look_for_the_awaited(&mut self, gateway: &Gateway, now: Moment) {
+        let awaited: Vec<_> = self.commands.awaited().cloned().collect();
+        for id in awaited {
+            let vehicle = gateway.vehicles.iter().position(|(other, _)| *other == id);
+            let reach = self.reach(now, vehicle.expect("every vehicle is known here"));
+            self.commands.handle(now, commands::Input::Reach(id, reach));
+        }
+    }
+
+    /// The disk has what it was given.
+    pub(crate) fn persisted(&mut self, gateway: &Gateway, air: &Air, write: WriteId) {
+        self.commands.handle(gateway.host.read(air.now), commands::Input::Persisted(write));
+    }
+
+    /// Says that a command was accepted, once.
+    fn announce(&mut self, gateway: &Gateway, air: &mut Air, id: CommandId) {
+        let Some(known) = self.known.get_mut(&id) else { return };
+        let Some(birth) = known.birth.take() else { return };
+        if known.is_counted {
+            let class = known.class;
+            let count = self.under_way.entry((known.vehicle, class)).or_default();
+            *count += 1;
+            let limit = u64::from(self.policies[class].in_flight);
+            if *count > limit / 2 && class != Class::Safety {
+                let what = format!("commands of class {class} to {}", gateway.vehicles[known.vehicle].1);
+                air.tell(&gateway.name, What::Held { what: what.into(), count: *count, limit });
+            }
+        }
+        air.tell(&gateway.name, *birth);
+    }
+
+    /// Hands the command to the session. What is left of its ttl counts from now, by the floor under the
+    /// vehicle's clock.
+    fn hand_over(&mut self, gateway: &Gateway, air: &mut Air, id: CommandId) -> Result<(), NotSent> {
+        let now = gateway.host.read(air.now);
+        let record = self.commands.record(id).expect("what is to go has a record");
+        let vehicle = self.known[&id].vehicle;
+        let way = self.way(now, vehicle).ok_or(NotSent::Unreachable)?;
+        let live = &mut self.sessions[way];
+        let (class, ends) = (record.request.class, record.lives_until());
+        live.given[class] += 1;
+        let command = Command {
+            key: record.request.key.clone(),
+            class,
+            path: record.request.path.clone(),
+            value: record.request.value.clone(),
+            stamp: live.session.peer_clock(now).ok_or(NotSent::Unreachable)?,
+            ttl: ends.since(now),
+            operator: record.request.operator.clone(),
+            token: None,
+            order: live.epoch.number() << 32 | live.given[class],
+        };
+        let payload = Message::Command(command.clone()).encode();
+        let ticket = live.session.send(class, payload, Some(ends)).map_err(|_| NotSent::LaneFull)?;
+        air.note_copy(vehicle, command);
+        self.tickets.insert((live.id, ticket), id);
+        self.touched.insert(live.id);
+        Ok(())
+    }
+
+    /// Asks the vehicle to withdraw a command, on the command's own lane. Without a way it is asked again
+    /// once there is one.
+    fn ask_to_cancel(&mut self, now: Moment, id: CommandId) {
+        let Some((record, known)) = self.commands.record(id).zip(self.known.get(&id)) else { return };
+        let Some(way) = self.way(now, known.vehicle) else { return };
+        let (request, ends) = (&record.request, record.lives_until());
+        let (key, class) = (request.key.clone(), request.class);
+        let cancel = Cancel { key, class, fingerprint: Some(request.fingerprint()) };
+        let live = &mut self.sessions[way];
+        // A full lane: the operator sees that it is not withdrawn.
+        let _sent = live.session.send(class, Message::Cancel(cancel).encode(), Some(ends));
+        self.touched.insert(live.id);
+    }
+
+    /// Does what the command service wants done, and tells what it has to tell.
+    pub(super) fn drain_commands(&mut self, gateway: &mut Gateway, air: &mut Air) -> Result<(), Died> {
+        while let Some(output) = self.commands.poll() {
+            gateway.fuse.step()?;
+            let now = gateway.host.read(air.now);
+            match output {
+                Output::Changed(change) => self.changed(gateway, air, change),
+                Output::Dispatch(id) => {
+                    let input = match self.hand_over(gateway, air, id) {
+                        Ok(()) => commands::Input::Sent(id),
+                        Err(why) => commands::Input::NotSent(id, why),
+                    };
+                    self.commands.handle(now, input);
+                }
+                Output::Cancel(id) => self.ask_to_cancel(now, id),
+                Output::Durable(id) => {
+                    if self.known.get(&id).is_some_and(|known| known.is_queued) {
+                        self.announce(gateway, air, id);
+                    }
+                }
+                Output::Persist(write) => gateway.write(air, write),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the phase that a record has reached. One whose link takes nothing leaves no trace beyond CREATED.
+    fn changed(&mut self, gateway: &Gateway, air: &mut Air, change: Change) {
+        if change.phase != Phase::Created {
+            self.announce(gateway, air, change.id);
+        }
+        let Some(known) = self.known.get_mut(&change.id).filter(|known| known.birth.is_none()) else {
+            return;
+        };
+        let what = known.told(gateway, change.phase);
+        if change.phase.is_terminal() && std::mem::take(&mut known.is_counted) {
+            let count = self.under_way.entry((known.vehicle, known.class)).or_default();
+            *count = count.saturating_sub(1);
+        }
+        air.tell(&gateway.name, what);
+    }
+}
+
+fn word(refusal: Refusal) -> Refused {
+    match refusal {
+        Refusal::Offline => Refused::Offline,
+        Refusal::KeyConflict(_) => Refused::KeyConflict,
+        Refusal::RateLimited(_)
+        | Refusal::OperatorRate(_)
+        | Refusal::InFlight { .. }
+        | Refusal::QueueFull { .. }
+        | Refusal::DiskBroken
+        | Refusal::Full => Refused::Busy,
+        Refusal::NoCommandClass | Refusal::NotQueueable | Refusal::Ttl { .. } | Refusal::TtlMissing => {
+            Refused::Other
+        }
+    }
+}

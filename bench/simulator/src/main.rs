@@ -1,0 +1,231 @@
+//! Runs seeds of the simulation and says what they broke; see `carriageway-simulate --help`.
+#![expect(clippy::print_stdout, reason = "a command-line tool answers on its standard output")]
+
+use std::ops::Range;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use carriageway_simulator::checker::{self, Rules};
+use carriageway_simulator::plan::Size;
+use carriageway_simulator::run::{self, Report};
+use carriageway_simulator::shrink::{self, Kept};
+use clap::{Args, Parser, Subcommand};
+
+/// Simulates vehicles, gateways and operators with every fault there is, and checks the invariants at every step.
+#[derive(Debug, Parser)]
+#[command(name = "carriageway-simulate", version)]
+struct Cli {
+    #[command(subcommand)]
+    task: Option<Task>,
+    #[command(flatten)]
+    seeds: Seeds,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Hunts deliberate bugs in the cores and prints, as a table in Markdown, which invariant found each
+    #[cfg(feature = "sabotage")]
+    Bugs {
+        /// Most seeds for one bug
+        #[arg(long, default_value_t = 10_000)]
+        most: u64,
+        /// Only bugs whose names hold this
+        #[arg(long, default_value = "")]
+        only: String,
+    },
+    /// Checks a log of a real run: JSON lines, as `--trace` prints them
+    Check {
+        /// The file
+        log: std::path::PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Seeds {
+    /// This one seed
+    #[arg(long, conflicts_with = "seeds")]
+    seed: Option<u64>,
+    /// These seeds, the last not included
+    #[arg(long, value_name = "FROM..TO", value_parser = range)]
+    seeds: Option<Range<u64>>,
+    /// Goes on until so many commands were given, in all
+    #[arg(long, default_value_t = 0)]
+    commands: u64,
+    /// Goes on until so many vehicle-hours have passed, in all
+    #[arg(long, default_value_t = 0.0)]
+    hours: f64,
+    /// Seeds at once
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
+    /// Prints everything that happens, with `--seed`
+    #[arg(long, requires = "seed")]
+    trace: bool,
+    /// Keeps these faults of the seed only, by number
+    #[arg(long, value_delimiter = ',', requires = "seed")]
+    keep_faults: Option<Vec<usize>>,
+    /// Keeps these clicks of the seed only, by number
+    #[arg(long, value_delimiter = ',', requires = "seed")]
+    keep_clicks: Option<Vec<usize>>,
+}
+
+fn range(text: &str) -> Result<Range<u64>, String> {
+    let number = |part: &str| part.parse().map_err(|_| format!("{part:?} is not a number; say 0..100"));
+    let (from, to) = text.split_once("..").ok_or("say 0..100")?;
+    Ok(number(from)?..number(to)?)
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let is_good = match &cli.task {
+        #[cfg(feature = "sabotage")]
+        Some(Task::Bugs { most, only }) => bugs(*most, only),
+        Some(Task::Check { log }) => check(log),
+        None => match cli.seeds.seed {
+            Some(seed) => one(seed, &cli.seeds),
+            None => many(&cli.seeds),
+        },
+    };
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn check(log: &std::path::Path) -> bool {
+    let text = match std::fs::read_to_string(log) {
+        Ok(text) => text,
+        Err(error) => {
+            println!("cannot read {}: {error}", log.display());
+            return false;
+        }
+    };
+    match checker::check(&text, &Rules::default()) {
+        Ok(violations) => {
+            for violation in &violations {
+                println!("{violation}");
+            }
+            println!("{} violations", violations.len());
+            violations.is_empty()
+        }
+        Err(why) => {
+            println!("{}, {why}", log.display());
+            false
+        }
+    }
+}
+
+/// One seed, in full.
+fn one(seed: u64, seeds: &Seeds) -> bool {
+    let size = Size::default();
+    let mut kept = Kept::all(seed, size);
+    kept.faults = seeds.keep_faults.clone().unwrap_or(kept.faults);
+    kept.clicks = seeds.keep_clicks.clone().unwrap_or(kept.clicks);
+    let report = run::replay(seed, size, &kept);
+    print!("{}", report.plan);
+    if seeds.trace {
+        for event in &report.log {
+            println!("{}", serde_json::to_string(event).expect("an event has a form in JSON"));
+        }
+    }
+    println!("{} events, {} effects, hash {:016x}", report.events, report.effects, report.hash);
+    if let Some(violation) = &report.violation {
+        println!("{violation}");
+    }
+    report.violation.is_none()
+}
+
+/// What many seeds came to.
+#[derive(Debug, Default)]
+struct Sum {
+    seeds: u64,
+    commands: u64,
+    effects: u64,
+    hours: f64,
+    events: u64,
+    bad: u64,
+}
+
+/// How many violations are shrunk and told in full.
+const TOLD: u64 = 3;
+
+#[expect(clippy::disallowed_methods, reason = "the speed of the simulation itself is in wall time")]
+fn many(seeds: &Seeds) -> bool {
+    let goes_on = seeds.commands > 0 || seeds.hours > 0.0;
+    let range = seeds.seeds.clone().unwrap_or(if goes_on { 0..u64::MAX } else { 0..100 });
+    let (next, enough) = (AtomicU64::new(range.start), AtomicBool::new(false));
+    let (sum, began) = (Mutex::new(Sum::default()), Instant::now());
+    std::thread::scope(|scope| {
+        for _ in 0..seeds.jobs.max(1) {
+            scope.spawn(|| {
+                while !enough.load(Ordering::Relaxed) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= range.end {
+                        return;
+                    }
+                    let report = run::run(seed, Size::default());
+                    let mut sum = sum.lock().expect("no thread panics while it holds it");
+                    add(&mut sum, &report);
+                    if sum.seeds.is_multiple_of(500) {
+                        tell(&sum, began.elapsed().as_secs_f64(), seeds.jobs);
+                    }
+                    let is_done = sum.commands >= seeds.commands && sum.hours >= seeds.hours;
+                    enough.fetch_or(goes_on && is_done, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let sum = sum.into_inner().expect("no thread panicked");
+    tell(&sum, began.elapsed().as_secs_f64(), seeds.jobs);
+    sum.bad == 0
+}
+
+fn add(sum: &mut Sum, report: &Report) {
+    sum.seeds += 1;
+    sum.commands += report.commands;
+    sum.effects += report.effects;
+    sum.hours += report.vehicle_hours;
+    sum.events += report.events;
+    let Some(violation) = &report.violation else { return };
+    sum.bad += 1;
+    println!("seed {}: {}: {}", report.seed, violation.invariant, violation.what);
+    if sum.bad <= TOLD
+        && let Some((kept, least)) = shrink::shrink(report.seed, Size::default())
+    {
+        let list = |places: &[usize]| places.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+        print!("the least that still does it: {}", least.plan);
+        println!("{}", least.violation.expect("the shrinker keeps it"));
+        println!(
+            "replay: carriageway-simulate --seed {} --keep-faults {} --keep-clicks {} --trace",
+            report.seed,
+            list(&kept.faults),
+            list(&kept.clicks)
+        );
+    }
+}
+
+fn tell(sum: &Sum, seconds: f64, jobs: usize) {
+    println!(
+        "{} seeds, {} commands, {} effects, {:.0} vehicle-hours, {} events in {seconds:.0} s: {:.0} commands/s per \
+         core, {:.1} vehicle-hours/s; {} violations",
+        sum.seeds,
+        sum.commands,
+        sum.effects,
+        sum.hours,
+        sum.events,
+        sum.commands as f64 / seconds / jobs.max(1) as f64,
+        sum.hours / seconds,
+        sum.bad
+    );
+}
+
+#[cfg(feature = "sabotage")]
+fn bugs(most: u64, only: &str) -> bool {
+    use carriageway_proto::sabotage::Sabotage;
+    println!("| deliberate bug | found by | seeds |\n|---|---|---|");
+    let mut all_found = true;
+    for bug in Sabotage::ALL.iter().filter(|bug| format!("{bug:?}").contains(only)) {
+        let found = carriageway_simulator::bugs::hunt(*bug, Size::default(), most);
+        println!("{found}");
+        all_found &= found.by.is_some();
+    }
+    all_found
+}

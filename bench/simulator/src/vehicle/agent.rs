@@ -1,0 +1,391 @@
+//! The agent's process: the cores that run in production, and the glue between them, as in the agent's shell.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use carriageway_agent::core::executor::{Executor, Input, Limits, Output};
+use carriageway_agent::core::outbox::Outbox;
+use carriageway_agent::core::vehicle::{Applied, Refusal};
+use carriageway_proto::message::{BadMessage, fingerprint};
+use carriageway_proto::{Class, Command, Epoch, Message, Moment, PolicyTable, Token, Value};
+use carriageway_transport::core::Session;
+use carriageway_transport::core::connection::{ConnectionId, Ended};
+use carriageway_transport::core::keeper::{self, Allowed, Choice, Keeper};
+use carriageway_transport::core::lane::{Fate, Ticket};
+use carriageway_transport::core::session::{self, Happening};
+
+use super::{SESSION, Vehicle};
+use crate::air::{Air, Died};
+use crate::checker::What;
+use crate::disk::Change;
+use crate::network::Side;
+use crate::plan::SECOND;
+use crate::probes::{self, Probes};
+use crate::queue::Task;
+
+/// Between two looks at the vehicle's signals.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// A dial is given up after so long.
+const DIAL: u64 = 5 * SECOND;
+
+/// The paths of the vehicle's signals.
+pub(crate) const SIGNALS: [&str; 2] = ["Vehicle.Speed", "Vehicle.Heading"];
+
+#[derive(Debug)]
+pub(super) struct Agent {
+    session: Session,
+    keeper: Keeper,
+    executor: Executor,
+    outbox: Outbox<Ticket>,
+    connected: BTreeMap<Choice, u32>,
+    probes: Probes,
+    look_at: Moment,
+    session_wait: Option<Moment>,
+    executor_wait: Option<Moment>,
+    keeper_wait: Option<Moment>,
+    epoch: Epoch,
+    limits: Limits,
+    over: bool,
+}
+
+/// The policy of a vehicle in this world.
+pub(crate) fn policies(rate: (u32, u32)) -> PolicyTable {
+    let mut table = PolicyTable::defaults();
+    for class in [Class::Body, Class::Comfort, Class::Diagnostics] {
+        table[class].rate_per_second = Some(rate.0);
+        table[class].burst = rate.1;
+    }
+    table
+}
+
+impl Agent {
+    /// What a new process begins with: nothing but its disk.
+    pub(super) fn start(vehicle: &Vehicle, air: &mut Air) -> Self {
+        let (stamp, now) = (vehicle.host.stamp(air.now), vehicle.host.read(air.now));
+        let limits = Limits::default();
+        let policies = policies(air.plan.mix.rate);
+        let session = Session::connecting(session::Config::default(), stamp.boot, vehicle.disk.epoch);
+        let allowed = match air.plan.mix.transports {
+            0 => Allowed::QuicOnly,
+            1 => Allowed::WebSocketOnly,
+            _ => Allowed::Both,
+        };
+        let config = keeper::Config { allowed, ..keeper::Config::default() };
+        Self {
+            keeper: Keeper::new(config, session.connectivity(now), air.chance.below(u64::MAX)),
+            session,
+            executor: Executor::recover(stamp, policies, limits, vehicle.disk.load()),
+            outbox: Outbox::default(),
+            connected: BTreeMap::new(),
+            probes: Probes::new("up", format!("{}.{}", vehicle.index, vehicle.run), now),
+            look_at: now,
+            session_wait: None,
+            executor_wait: None,
+            keeper_wait: None,
+            epoch: vehicle.disk.epoch,
+            limits,
+            over: false,
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.executor.is_broken()
+    }
+
+    pub(super) fn unsent(&self) -> u64 {
+        self.outbox.len() as u64
+    }
+
+    pub(super) fn connected(&mut self, choice: Choice, connection: u32) {
+        self.connected.insert(choice, connection);
+    }
+
+    pub(super) fn session_input(&mut self, vehicle: &mut Vehicle, air: &mut Air, input: session::Input) {
+        self.session.handle(vehicle.host.read(air.now), input);
+    }
+
+    pub(super) fn keeper_input(&mut self, vehicle: &Vehicle, air: &Air, input: keeper::Input) {
+        self.keeper.handle(vehicle.host.read(air.now), input);
+    }
+
+    pub(super) fn executor_input(&mut self, vehicle: &mut Vehicle, air: &mut Air, input: Input) {
+        self.executor.handle(vehicle.host.read(air.now), input);
+    }
+
+    /// Time has passed.
+    pub(super) fn tick(&mut self, vehicle: &mut Vehicle, air: &mut Air) {
+        let now = vehicle.host.read(air.now);
+        self.session.handle(now, session::Input::Tick);
+        while let Some(ended) = vehicle.body.progress(air.now) {
+            let input = Input::Finished { actuation: ended.actuation, result: ended.result };
+            self.executor.handle(now, input);
+        }
+        if now >= self.look_at {
+            self.look_at = now + LOOK;
+            vehicle.signal += 1;
+            for path in SIGNALS {
+                let path = path.parse().expect("a VSS path");
+                self.session.signal(path, Value::Int(vehicle.signal.cast_signed()), now);
+            }
+            let (count, limit) =
+                (self.executor.remembered() as u64, (self.limits.admitted + self.limits.refused) as u64);
+            air.tell(&vehicle.name, What::Held { what: "records".into(), count, limit: limit * 6 + 1 });
+        }
+        self.probes.send(now, &mut self.session, air, (&vehicle.name, &vehicle.name), &vehicle.host);
+    }
+
+    /// Does all that the cores want done.
+    pub(super) fn pump(&mut self, vehicle: &mut Vehicle, air: &mut Air) -> Result<(), Died> {
+        loop {
+            self.drain_session(vehicle, air)?;
+            self.drain_executor(vehicle, air)?;
+            let told = self.tell(vehicle)?;
+            let dialed = self.keep_connected(vehicle, air)?;
+            if !told && !dialed {
+                break;
+            }
+        }
+        vehicle.sync(air);
+        Ok(())
+    }
+
+    /// The next true time at which something is due.
+    pub(super) fn wakes_at(&self, vehicle: &Vehicle, air: &Air) -> u64 {
+        let local = [
+            self.session_wait,
+            self.executor_wait,
+            self.keeper_wait,
+            Some(self.look_at),
+            Some(self.probes.wakes_at()),
+        ];
+        let due = local.into_iter().flatten().map(|at| vehicle.host.when(at, air.now)).min();
+        due.into_iter().chain(vehicle.body.wakes_at()).min().map_or(u64::MAX, |at| at.max(air.now + 1))
+    }
+
+    fn drain_session(&mut self, vehicle: &mut Vehicle, air: &mut Air) -> Result<(), Died> {
+        loop {
+            let now = vehicle.host.read(air.now);
+            match self.session.poll(now) {
+                session::Output::Transmit(id, channel, frame) => {
+                    vehicle.fuse.step()?;
+                    let (network, mut weather) = air.net();
+                    if network.is_open(id.0, Side::Vehicle)
+                        && network.send(&mut weather, (id.0, Side::Vehicle), channel, frame)
+                    {
+                        self.session.handle(now, session::Input::Room(id, channel));
+                    }
+                }
+                session::Output::Close(id, code, reason) => {
+                    vehicle.fuse.step()?;
+                    let (network, mut weather) = air.net();
+                    network.close(&mut weather, (id.0, Side::Vehicle), code, &reason);
+                    self.session.handle(now, session::Input::Ended(id, Ended::ByUs));
+                }
+                session::Output::Happened(happening) => {
+                    vehicle.fuse.step()?;
+                    self.happened(vehicle, air, happening);
+                    self.drain_executor(vehicle, air)?;
+                }
+                session::Output::Wait(until) => {
+                    self.session_wait = until;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn happened(&mut self, vehicle: &mut Vehicle, air: &mut Air, happening: Happening) {
+        match happening {
+            Happening::Established { epoch, resumed, .. } => {
+                let what =
+                    What::Established { vehicle: vehicle.name.clone(), epoch: epoch.number(), resumed };
+                air.tell(&vehicle.name, what);
+                self.epoch = epoch;
+                if !resumed {
+                    vehicle.write(air, (Some(SESSION), Change::Epoch(epoch)));
+                }
+            }
+            Happening::Message { class, payload } if probes::carries(class) => {
+                probes::delivered(
+                    air,
+                    &vehicle.name,
+                    (&vehicle.name, self.epoch.number()),
+                    (class, "down"),
+                    &payload,
+                );
+            }
+            Happening::Message { class, payload } => self.message(vehicle, air, class, payload),
+            Happening::Gap { class, frames } => {
+                let (whose, epoch) = (vehicle.name.clone(), self.epoch.number());
+                air.tell(
+                    &vehicle.name,
+                    What::Gap { vehicle: whose, epoch, class: class.name().into(), frames },
+                );
+            }
+            Happening::Settled { ticket, fate } => {
+                if self.probes.settled(air, (&vehicle.name, &vehicle.name), ticket, fate) {
+                    return;
+                }
+                if fate != Fate::Acknowledged {
+                    self.outbox.lost(&ticket);
+                } else if let Some(key) = self.outbox.arrived(&ticket) {
+                    self.executor.handle(vehicle.host.read(air.now), Input::Arrived(key));
+                }
+            }
+            Happening::Ended(_) => self.over = true,
+            Happening::Moved { .. } | Happening::Signals(_) | Happening::Control(_) => {}
+        }
+    }
+
+    fn message(&mut self, vehicle: &mut Vehicle, air: &mut Air, lane: Class, payload: Bytes) {
+        match Message::decode(payload) {
+            Ok(Message::Command(command)) => self.command(vehicle, air, command),
+            Err(BadMessage::Command { key, reason, detail }) => {
+                let input = Input::Unreadable { lane, key, refusal: Refusal { reason, detail } };
+                self.executor_input(vehicle, air, input);
+            }
+            Ok(Message::Cancel(cancel)) => {
+                self.executor_input(vehicle, air, Input::Cancel { lane, cancel });
+            }
+            Ok(_) | Err(BadMessage::Unreadable(_)) => {}
+        }
+    }
+
+    /// A copy of a command is here, over the session or by another way.
+    pub(super) fn command(&mut self, vehicle: &mut Vehicle, air: &mut Air, command: Command) {
+        let print = command.fingerprint().get();
+        air.tell(&vehicle.name, What::Seen { key: command.key.as_str().into(), print });
+        let input = Input::Command { lane: command.class, command };
+        self.executor_input(vehicle, air, input);
+    }
+
+    fn drain_executor(&mut self, vehicle: &mut Vehicle, air: &mut Air) -> Result<(), Died> {
+        loop {
+            let now = vehicle.host.read(air.now);
+            match self.executor.poll(now) {
+                Output::Wait(until) => {
+                    self.executor_wait = until;
+                    return Ok(());
+                }
+                Output::Stop(actuation) => {
+                    vehicle.fuse.step()?;
+                    air.tell(&vehicle.name, What::Stopped);
+                    vehicle.body.stop(air.now, actuation);
+                }
+                Output::Apply { actuation, target } => {
+                    vehicle.fuse.step()?;
+                    let Air { plan, chance, .. } = air;
+                    let applied = vehicle.body.apply(air.now, actuation, &target, (&plan.mix, chance));
+                    if !matches!(applied, Applied::Refused(_)) {
+                        let print = fingerprint(target.class, &target.path, &target.value).get();
+                        let command = self.executor.acting(actuation).expect("it has just been handed over");
+                        let key = command.key.as_str().into();
+                        let (token, order) = (command.token.map_or(0, Token::number), command.order);
+                        let (class, path) = (target.class.name().into(), target.path.as_str().into());
+                        air.tell(&vehicle.name, What::Effect { key, class, path, print, token, order });
+                    }
+                    vehicle.fuse.step()?;
+                    self.executor.handle(now, Input::Applied { actuation, applied });
+                }
+                Output::Write { id, record } => {
+                    vehicle.fuse.step()?;
+                    vehicle.write(air, (Some(id), Change::Put(record)));
+                }
+                Output::Tell { class, outcome } => {
+                    vehicle.fuse.step()?;
+                    let what = What::Said {
+                        key: outcome.key.as_str().into(),
+                        class: class.name().into(),
+                        phase: outcome.phase.name().into(),
+                        reason: outcome.reason.map(|reason| reason.name().into()),
+                        print: outcome.fingerprint.map(std::num::NonZeroU64::get),
+                    };
+                    air.tell(&vehicle.name, what);
+                    self.outbox.push(class, outcome);
+                }
+                // No operator takes a lease in this world: nobody re-arms, and nothing asks for a release.
+                Output::Released(_) => {}
+                Output::Forget(key) => {
+                    air.tell(&vehicle.name, What::Forgot { key: key.as_str().into() });
+                    vehicle.write(air, (None, Change::Forget(key)));
+                }
+            }
+        }
+    }
+
+    /// Sends what is to be told. True where anything went.
+    fn tell(&mut self, vehicle: &mut Vehicle) -> Result<bool, Died> {
+        let mut any = false;
+        for class in Class::ALL {
+            while let Some(outcome) = self.outbox.next(class) {
+                vehicle.fuse.step()?;
+                let payload = Message::Outcome(outcome.clone()).encode();
+                let Ok(ticket) = self.session.send(class, payload, None) else { break };
+                self.outbox.sent(class, ticket);
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+
+    /// Does what the keeper wants. True where the session was given something.
+    fn keep_connected(&mut self, vehicle: &mut Vehicle, air: &mut Air) -> Result<bool, Died> {
+        let now = vehicle.host.read(air.now);
+        self.keeper.handle(now, keeper::Input::Connectivity(self.session.connectivity(now)));
+        loop {
+            match self.keeper.poll(now) {
+                keeper::Output::Dial(choice) => {
+                    vehicle.fuse.step()?;
+                    dial(vehicle, air, choice);
+                }
+                keeper::Output::Adopt(choice, why) => {
+                    vehicle.fuse.step()?;
+                    if let Some(connection) = self.connected.remove(&choice) {
+                        self.adopt(vehicle, air, connection, why);
+                        return Ok(true);
+                    }
+                }
+                keeper::Output::Discard(choice) => {
+                    if let Some(connection) = self.connected.remove(&choice) {
+                        let (network, mut weather) = air.net();
+                        network.abandon(&mut weather, connection, Side::Vehicle);
+                    }
+                }
+                keeper::Output::Wait(until) => {
+                    self.keeper_wait = until;
+                    return Ok(false);
+                }
+                keeper::Output::Stop(_) => {
+                    self.over = true;
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    pub(super) fn adopt(&mut self, vehicle: &Vehicle, air: &Air, connection: u32, why: String) {
+        let (id, now) = (ConnectionId(connection), vehicle.host.read(air.now));
+        let capabilities = air.network.capabilities(connection);
+        self.session.handle(now, session::Input::Opened { connection: id, capabilities, why });
+        for channel in air.network.channels(connection) {
+            self.session.handle(now, session::Input::Room(id, channel));
+        }
+    }
+}
+
+/// A handshake of one round trip, or silence.
+fn dial(vehicle: &Vehicle, air: &mut Air, choice: Choice) {
+    let (gateway, run, start) = (air.routes[vehicle.index], vehicle.run, air.now);
+    let (_, mut weather) = air.net();
+    weather.now = weather.reliably(vehicle.index, gateway, Side::Vehicle);
+    let at = weather.reliably(vehicle.index, gateway, Side::Gateway);
+    let is_up = at < start + DIAL;
+    let task = Task::Dialed { vehicle: vehicle.index, run, choice, gateway, is_up };
+    air.queue.push(at.min(start + DIAL), task);
+}

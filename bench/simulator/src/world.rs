@@ -1,0 +1,325 @@
+//! The world: nodes, the network between them, and what goes wrong.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use carriageway_proto::{Class, PolicyTable};
+
+use crate::air::{Air, Log};
+use crate::chance::Chance;
+use crate::checker::{Name, Rules, What};
+use crate::gateway::Gateway;
+use crate::network::{Network, Side};
+use crate::plan::{Click, Fault, Plan, REST, SECOND};
+use crate::queue::{Queue, Task};
+use crate::vehicle::Vehicle;
+
+/// A world that is underway.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) air: Air,
+    vehicles: Vec<Vehicle>,
+    gateways: Vec<Gateway>,
+    /// The clicks of the plan, and one for each vehicle once the world is healthy.
+    clicks: Vec<Click>,
+}
+
+/// A command given to a healthy world lives so long: ten round trips and a second, and more.
+const FINAL_TTL: u64 = 10 * SECOND;
+
+impl World {
+    pub(crate) fn new(plan: Plan, keep: bool) -> Self {
+        let mix = &plan.mix;
+        let ordinary = ["body", "comfort", "diagnostics"].map(|class| (Name::from(class), mix.rate));
+        let window = |class: Class| {
+            let window = PolicyTable::defaults()[class].duplicate_window;
+            (Name::from(class.name()), u64::try_from(window.as_micros()).unwrap_or(u64::MAX))
+        };
+        let duplicate_windows = Class::ALL.into_iter().map(window).collect();
+        let rules = Rules { rates: ordinary.into(), duplicate_windows };
+        let clicks = all_clicks(&plan);
+        let (vehicles, gateways) = (mix.vehicles, mix.gateways);
+        let air = Air {
+            now: 0,
+            chance: Chance::new(plan.seed, 2),
+            queue: Queue::default(),
+            network: Network::default(),
+            log: Log::new(&rules, keep),
+            copies: vec![VecDeque::new(); vehicles],
+            routes: (0..vehicles).map(|vehicle| vehicle % gateways).collect(),
+            plan,
+        };
+        let mut world = Self { air, vehicles: Vec::new(), gateways: Vec::new(), clicks };
+        world.people(vehicles, gateways);
+        world
+    }
+
+    fn people(&mut self, vehicles: usize, gateways: usize) {
+        let air = &mut self.air;
+        self.vehicles = (0..vehicles).map(|index| Vehicle::new(index, air)).collect();
+        let names: Rc<[_]> = self.vehicles.iter().map(|one| (one.id.clone(), one.name.clone())).collect();
+        self.gateways = (0..gateways).map(|index| Gateway::new(index, Rc::clone(&names), air)).collect();
+        (0..gateways).for_each(|index| air.queue.push(0, Task::StartGateway(index)));
+        (0..vehicles).for_each(|index| air.queue.push(1_000, Task::StartVehicle(index)));
+        for (index, click) in self.clicks.iter().enumerate() {
+            air.queue.push(click.at, Task::Click(index));
+        }
+        for (index, fault) in air.plan.faults.iter().enumerate() {
+            air.queue.push(fault.begins(), Task::Fault(index));
+            if let Fault::Handover { opens: later, .. } | Fault::BadDisk { restart: later, .. } = fault {
+                air.queue.push(*later, Task::Follow(index));
+            }
+        }
+        let healed = air.plan.mix.horizon;
+        air.queue.push(healed, Task::Healed);
+        air.queue.push(healed + REST, Task::Judge);
+    }
+
+    /// Runs to the end, or to the first violation.
+    pub(crate) fn run(&mut self) {
+        while self.air.log.violation.is_none()
+            && let Some((at, task)) = self.air.queue.pop()
+        {
+            self.air.now = at;
+            let is_last = matches!(task, Task::Judge);
+            self.happen(task);
+            if is_last {
+                self.air.log.finish(at);
+                return;
+            }
+        }
+    }
+
+    /// Until when the node that a task is for sleeps.
+    fn sleeps_until(&self, task: &Task) -> Option<u64> {
+        let at_connection = |connection: u32, side: Side| {
+            let connection = self.air.network.of(connection);
+            match side {
+                Side::Vehicle => self.vehicles[connection.vehicle].host.suspended_until,
+                Side::Gateway => self.gateways[connection.gateway].host.suspended_until,
+            }
+        };
+        let until = match task {
+            Task::Frame { connection, to: side, .. }
+            | Task::Room { connection, side, .. }
+            | Task::Closed { connection, to: side, .. } => at_connection(*connection, *side),
+            Task::Dialed { vehicle, .. }
+            | Task::Synced { vehicle, .. }
+            | Task::WakeVehicle(vehicle)
+            | Task::StartVehicle(vehicle) => self.vehicles[*vehicle].host.suspended_until,
+            Task::WakeGateway(gateway)
+            | Task::StartGateway(gateway)
+            | Task::Deadline { gateway, .. }
+            | Task::Stored { gateway, .. }
+            | Task::Submit { gateway, .. } => self.gateways[*gateway].host.suspended_until,
+            Task::Click(_)
+            | Task::Dark(_)
+            | Task::Fault(_)
+            | Task::Follow(_)
+            | Task::Healed
+            | Task::Judge => 0,
+        };
+        (until > self.air.now).then_some(until)
+    }
+
+    fn happen(&mut self, task: Task) {
+        if let Some(until) = self.sleeps_until(&task) {
+            return self.air.queue.push(until, task);
+        }
+        let Self { air, vehicles, gateways, .. } = self;
+        match task {
+            Task::Frame { connection, to, channel, bytes } => {
+                let (network, mut weather) = air.net();
+                if !network.arrive(&mut weather, connection, to, channel) {
+                    return;
+                }
+                let of = air.network.of(connection);
+                match to {
+                    Side::Vehicle => vehicles[of.vehicle].frame(air, connection, channel, bytes),
+                    Side::Gateway => gateways[of.gateway].frame(air, connection, channel, bytes),
+                }
+            }
+            Task::Room { connection, side, channel } => {
+                let of = air.network.of(connection);
+                match side {
+                    _ if !air.network.is_open(connection, side) => {}
+                    Side::Vehicle => vehicles[of.vehicle].room(air, connection, channel),
+                    Side::Gateway => gateways[of.gateway].room(air, connection, channel),
+                }
+            }
+            Task::Closed { connection, to, ended } => {
+                if !air.network.closed(connection, to) {
+                    return;
+                }
+                let of = air.network.of(connection);
+                match to {
+                    Side::Vehicle => vehicles[of.vehicle].closed(air, connection, ended),
+                    Side::Gateway => gateways[of.gateway].closed(air, connection, ended),
+                }
+            }
+            Task::Dialed { vehicle, run, choice, gateway, is_up } => {
+                let is_quic = choice == carriageway_transport::core::keeper::Choice::Quic;
+                let is_up = is_up && gateways[gateway].is_up();
+                let connection = is_up.then(|| air.network.connect(vehicle, gateway, is_quic));
+                vehicles[vehicle].dialed(air, run, choice, connection);
+            }
+            Task::Synced { vehicle, run } => vehicles[vehicle].synced(air, run),
+            Task::Stored { gateway, run } => gateways[gateway].stored(air, run),
+            Task::WakeVehicle(vehicle) => vehicles[vehicle].wake(air),
+            Task::WakeGateway(gateway) => gateways[gateway].wake(air),
+            Task::StartVehicle(vehicle) => vehicles[vehicle].start(air),
+            Task::StartGateway(gateway) => gateways[gateway].start(air),
+            Task::Click(click) => self.click(click),
+            Task::Submit { click, gateway, run, arrived } => {
+                if gateways[gateway].run == run {
+                    gateways[gateway].click(air, &self.clicks[click], arrived);
+                }
+            }
+            Task::Dark(connections) => air.network.darken(&connections),
+            Task::Fault(index) => self.fault(index),
+            Task::Follow(index) => self.follow(index),
+            Task::Deadline { gateway, run } => gateways[gateway].deadline(air, run),
+            Task::Healed => self.heal(),
+            Task::Judge => self.judge(),
+        }
+    }
+
+    fn click(&mut self, index: usize) {
+        let click = &self.clicks[index];
+        let mut gateway = click.gateway.unwrap_or(self.air.routes[click.vehicle]);
+        if self.air.is_healthy() {
+            let holds = |gate: &&Gateway| gate.view(&self.air, click.vehicle).0 > 0;
+            gateway = self.gateways.iter().find(holds).map_or(gateway, |gate| gate.index);
+        }
+        let gate = &self.gateways[gateway];
+        // While its host sleeps nobody reads the request.
+        if gate.host.suspended_until > self.air.now {
+            return self.air.queue.push(gate.host.suspended_until, Task::Click(index));
+        }
+        let (run, arrived) = (gate.run, (self.air.now, gate.host.read(self.air.now)));
+        self.air.queue.push(self.air.now + click.slow, Task::Submit { click: index, gateway, run, arrived });
+    }
+
+    fn fault(&mut self, index: usize) {
+        let Self { air, vehicles, gateways, .. } = self;
+        match air.plan.faults[index] {
+            Fault::Handover { vehicle, dark, opens } => {
+                let old = air.network.open_at(Side::Vehicle, vehicle);
+                air.queue.push(dark, Task::Dark(old));
+                if opens < dark {
+                    self.open_path(vehicle);
+                }
+            }
+            Fault::KillVehicle { vehicle, actions, down, reboot, .. } => {
+                vehicles[vehicle].after_kill = (down, reboot);
+                vehicles[vehicle].fuse.light(actions);
+            }
+            Fault::KillGateway { gateway, actions, down, .. } => {
+                gateways[gateway].after_kill = down;
+                gateways[gateway].fuse.light(actions);
+            }
+            Fault::Drain { gateway, .. } => gateways[gateway].drain(air),
+            Fault::SuspendVehicle { vehicle, span } => vehicles[vehicle].host.suspend(air.now, span.1),
+            Fault::SuspendGateway { gateway, span } => gateways[gateway].host.suspend(air.now, span.1),
+            Fault::VehicleClockBack { vehicle, by, .. } => {
+                // An agent reads its clock twenty times a second; a smaller jump nobody could notice.
+                if vehicles[vehicle].host.suspended_until <= air.now {
+                    vehicles[vehicle].look(air);
+                    vehicles[vehicle].host.jump_back(air.now, by);
+                    vehicles[vehicle].look(air);
+                }
+            }
+            Fault::GatewayClockBack { gateway, by, .. } => {
+                gateways[gateway].host.jump_back(air.now, by);
+                gateways[gateway].look(air);
+            }
+            Fault::BadDisk { vehicle, .. } => vehicles[vehicle].disk.is_bad = true,
+            Fault::Reroute { vehicle, gateway, .. } => air.routes[vehicle] = gateway,
+            Fault::Replay { vehicle, age, .. } => {
+                let copies = &air.copies[vehicle];
+                let copy = copies.len().checked_sub(age + 1).map(|index| copies[index].clone());
+                if let Some(copy) = copy {
+                    vehicles[vehicle].replay(air, copy);
+                }
+            }
+            Fault::Partition { .. } | Fault::Lossy { .. } | Fault::Slow { .. } | Fault::SlowDisk { .. } => {}
+        }
+    }
+
+    /// The second half of a fault; of a handover, whichever half is later.
+    fn follow(&mut self, index: usize) {
+        match self.air.plan.faults[index] {
+            Fault::Handover { vehicle, dark, opens } if opens >= dark => self.open_path(vehicle),
+            Fault::BadDisk { vehicle, .. } if self.vehicles[vehicle].is_broken() => {
+                self.vehicles[vehicle].killed(&mut self.air);
+            }
+            _ => {}
+        }
+    }
+
+    fn open_path(&mut self, vehicle: usize) {
+        let gateway = self.air.routes[vehicle];
+        if self.gateways[gateway].is_up() && self.vehicles[vehicle].is_up() {
+            let is_quic = self.air.plan.mix.transports != 1;
+            let connection = self.air.network.connect(vehicle, gateway, is_quic);
+            self.vehicles[vehicle].hand_over(&mut self.air, connection);
+        }
+    }
+
+    /// The faults are over. What a person would have to mend is mended.
+    fn heal(&mut self) {
+        let Self { air, vehicles, gateways, .. } = self;
+        for vehicle in vehicles.iter_mut() {
+            vehicle.fuse.put_out();
+            vehicle.host.suspended_until = 0;
+            if vehicle.is_broken() || vehicle.disk.is_bad || vehicle.host.has_jumped {
+                vehicle.killed(air);
+            }
+        }
+        for gateway in gateways.iter_mut() {
+            gateway.fuse.put_out();
+            gateway.host.suspended_until = 0;
+        }
+        air.tell(&"world".into(), What::Healed);
+    }
+
+    fn judge(&mut self) {
+        let Self { air, vehicles, gateways, clicks } = self;
+        for vehicle in vehicles.iter() {
+            let views: Vec<_> = gateways.iter().map(|gateway| gateway.view(air, vehicle.index)).collect();
+            let held = views.iter().find(|(sessions, _, _)| *sessions > 0).copied().unwrap_or_default();
+            let what = What::Rested {
+                vehicle: vehicle.name.clone(),
+                sessions: views.iter().map(|(sessions, _, _)| sessions).sum(),
+                online: held.1,
+                outcomes: vehicle.unsent(),
+                // Signals are not sent again, and a few in a row may be lost.
+                is_shown: held.2 + 8 >= vehicle.signal,
+            };
+            air.tell(&"world".into(), what);
+        }
+        let healed = air.plan.mix.horizon;
+        for click in clicks.iter().filter(|click| click.at >= healed) {
+            let vehicle = vehicles[click.vehicle].name.clone();
+            let (key, phase) = (format!("k{}", click.key).into(), "SUCCEEDED".into());
+            air.tell(&"world".into(), What::Expected { vehicle, key, phase });
+        }
+    }
+}
+
+fn all_clicks(plan: &Plan) -> Vec<Click> {
+    let last = |vehicle: usize| Click {
+        at: plan.mix.horizon + REST - 2 * FINAL_TTL - 20 * SECOND,
+        operator: 0,
+        vehicle,
+        gateway: None,
+        key: 1_000_000 + vehicle as u64,
+        class: Class::Config,
+        path: 9,
+        value: 1_000_000 + (vehicle as u64).cast_signed(),
+        ttl: Some(FINAL_TTL),
+        queue: false,
+        slow: 0,
+    };
+    plan.clicks.iter().cloned().chain((0..plan.mix.vehicles).map(last)).collect()
+}

@@ -1,0 +1,144 @@
+//! Deliberate bugs, to see whether the simulator's checker finds them.
+//!
+//! Without the feature `sabotage`, which only the simulator ever enables, [`on`] is a constant `false` and no
+//! trace of any bug is left in a build. With it, at most one bug is on at a time, for the thread that set it.
+
+/// One deliberate bug. The name says what is done wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// The vehicle counts the ttl from the receipt of a command.
+    TtlFromReceipt,
+    /// The gateway counts the ttl from when all of a request was there, not from when it began to come in.
+    TtlFromAcceptance,
+    /// Freshness is judged at admission only, not again when the journal has answered.
+    AgeNotJudgedAgain,
+    /// A clock that went backwards goes unnoticed.
+    BackwardClockUnnoticed,
+    /// A stamp of another boot is compared all the same.
+    BootNotCompared,
+    /// The floor under the peer's clock runs at twice the time.
+    FloorTooFast,
+    /// The clock stands still while the host is suspended, as `Instant` does.
+    ClockStopsInSuspend,
+    /// What the journal remembers is not taken up after a restart.
+    DedupNotPersisted,
+    /// The vehicle acts while its intent is being written.
+    IntentNotAwaited,
+    /// What was intended before a crash is done again.
+    UnknownRetried,
+    /// What was intended before a crash is called expired.
+    UnknownCalledExpired,
+    /// A refusal is told but not remembered.
+    RefusalForgotten,
+    /// An entry goes as soon as its outcome has arrived.
+    YoungEviction,
+    /// RECEIVED is told before the intent is durable.
+    AckBeforeDurable,
+    /// An end is told before it is durable.
+    VerdictBeforeDurable,
+    /// The vehicle answers a copy with another payload as a repeat.
+    ConflictUnnoticedByVehicle,
+    /// The gateway answers another payload under a known key as a repeat.
+    ConflictUnnoticedByGateway,
+    /// The gateway takes an outcome for another wish under the same key.
+    OutcomeOfAnotherWish,
+    /// A record at the gateway goes back to a lower phase.
+    PhasesFall,
+    /// UNKNOWN is taken again and again.
+    UnknownTwice,
+    /// A message that was sent and expired counts as never sent.
+    ExpiredCalledUnsent,
+    /// A message that was sent and lost with its session counts as never sent.
+    LostCalledUnsent,
+    /// The receiver of a lane takes the newest frame twice.
+    SequenceNotStrict,
+    /// A frame is sent again after its ttl.
+    ResendAfterTtl,
+    /// Expired frames are skipped without a word.
+    GapNotTold,
+    /// An older value of a signal passes after a newer one.
+    OlderSignalPasses,
+    /// A new session's epoch does not regard the epoch that the vehicle claims.
+    EpochNotCompared,
+    /// The end of an older session counts as the end of the vehicle's newest.
+    PresenceWithoutSession,
+    /// A session without a connection is kept for ever.
+    ZombieKept,
+    /// Rate limits refill twice as fast.
+    RateRefilledTwice,
+    /// An emergency stop waits its turn like any other command.
+    StopWaitsForRoom,
+    /// A vehicle that was stopped in an emergency is not stopped again after a restart.
+    LatchNotRecovered,
+    /// As many commands as come may be under way.
+    InFlightUnbounded,
+}
+
+impl Sabotage {
+    /// Every one.
+    pub const ALL: &'static [Self] = &[
+        Self::TtlFromReceipt,
+        Self::TtlFromAcceptance,
+        Self::AgeNotJudgedAgain,
+        Self::BackwardClockUnnoticed,
+        Self::BootNotCompared,
+        Self::FloorTooFast,
+        Self::ClockStopsInSuspend,
+        Self::DedupNotPersisted,
+        Self::IntentNotAwaited,
+        Self::UnknownRetried,
+        Self::UnknownCalledExpired,
+        Self::RefusalForgotten,
+        Self::YoungEviction,
+        Self::AckBeforeDurable,
+        Self::VerdictBeforeDurable,
+        Self::ConflictUnnoticedByVehicle,
+        Self::ConflictUnnoticedByGateway,
+        Self::OutcomeOfAnotherWish,
+        Self::PhasesFall,
+        Self::UnknownTwice,
+        Self::ExpiredCalledUnsent,
+        Self::LostCalledUnsent,
+        Self::SequenceNotStrict,
+        Self::ResendAfterTtl,
+        Self::GapNotTold,
+        Self::OlderSignalPasses,
+        Self::EpochNotCompared,
+        Self::PresenceWithoutSession,
+        Self::ZombieKept,
+        Self::RateRefilledTwice,
+        Self::StopWaitsForRoom,
+        Self::LatchNotRecovered,
+        Self::InFlightUnbounded,
+    ];
+}
+
+/// Whether this bug is on. Never, without the feature.
+#[cfg(not(feature = "sabotage"))]
+pub const fn on(_bug: Sabotage) -> bool {
+    false
+}
+
+#[cfg(feature = "sabotage")]
+mod switch {
+    use std::cell::Cell;
+
+    use super::Sabotage;
+
+    thread_local! {
+        static ON: Cell<Option<Sabotage>> = const { Cell::new(None) };
+    }
+
+    /// Whether this bug is on.
+    pub fn on(bug: Sabotage) -> bool {
+        ON.get() == Some(bug)
+    }
+
+    /// Puts one bug on for this thread, or none.
+    pub fn set(bug: Option<Sabotage>) {
+        ON.set(bug);
+    }
+}
+
+#[cfg(feature = "sabotage")]
+pub use switch::{on, set};
