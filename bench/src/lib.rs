@@ -4,6 +4,14 @@
 //! it was measured on, with which seed, and whether the emulator kept its promises meanwhile.
 
 pub mod fleet;
+pub mod journal;
 pub mod lanes;
 pub mod stage;
 pub mod stats;
+pub mod torture;
+
+/// A line of progress.
+#[expect(clippy::print_stderr, reason = "progress belongs on stderr, and a benchmark has no log of its own")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}

@@ -23,6 +23,7 @@ use clap::Args;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
+use crate::say;
 use crate::stage::Stage;
 use crate::stats::Summary;
 use process::{Child, Usage};
@@ -212,10 +213,4 @@ async fn scrape(port: u16) -> Result<Vec<String>> {
     let wanted =
         |line: &&str| !line.starts_with('#') && (line.contains("handshakes") || line.contains("hellos"));
     Ok(text.lines().filter(wanted).map(str::to_owned).collect())
-}
-
-/// A line of progress.
-#[expect(clippy::print_stderr, reason = "progress belongs on stderr, and a benchmark has no log of its own")]
-fn say(text: &str) {
-    eprintln!("{text}");
 }

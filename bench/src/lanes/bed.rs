@@ -41,7 +41,7 @@ impl Bed {
         match Testbed::start(testbed::Config::new(link.clone()).seed(point.seed)) {
             Ok(bed) => Ok(Self::Testbed(bed)),
             Err(StartError::Permission { .. } | StartError::NoTun) => {
-                super::say(
+                crate::say(
                     "NO TESTBED HERE: a relay stands in, and WebSocket's figures are not those of TCP on this link",
                 );
                 Ok(Self::Loopback { link: Box::new(link), seed: point.seed, relay: None })

@@ -22,6 +22,7 @@ use rand_core::{Rng as _, SeedableRng as _};
 use rand_pcg::Pcg32;
 use serde::Serialize;
 
+use crate::say;
 use crate::stage::Stage;
 use cell::{Cell, Measured};
 use report::Report;
@@ -237,12 +238,6 @@ fn finish(report: &Report, options: &Options, out: &mut dyn Write) -> Result<()>
         fs::write(&file, &json).with_context(|| format!("cannot write {}", file.display()))?;
     }
     write!(out, "{}", report.table()).context("cannot write the table")
-}
-
-/// A line of progress.
-#[expect(clippy::print_stderr, reason = "progress belongs on stderr, and a benchmark has no log of its own")]
-fn say(text: &str) {
-    eprintln!("{text}");
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod hostile;
 mod process;
 mod raw;
 mod tidy;
+mod torture;
 mod udp_blocked;
 mod unknown_and_offline;
 mod vehicle_killed;

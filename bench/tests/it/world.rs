@@ -18,7 +18,9 @@ use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
-use crate::evidence::{self, Entry};
+use carriageway_bench::journal::{self, Entry};
+
+use crate::evidence;
 use crate::process::{Process, free_port};
 use crate::wait::{PATIENCE, pass, until};
 
@@ -174,7 +176,7 @@ impl World {
     /// The journal of a vehicle that does not run.
     pub(crate) fn journal(&self, id: &str) -> BTreeMap<String, Entry> {
         assert!(self.vehicles[id].process.is_none(), "its journal is its own while it runs");
-        evidence::journal(&self.dir.path().join(format!("{id}.db")), id)
+        journal::read(&self.dir.path().join(format!("{id}.db")), id).unwrap()
     }
 
     fn log(&self, name: &str) -> PathBuf {
