@@ -43,7 +43,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("transport", &["proto"]),
     ("agent", &["proto", "transport"]),
     ("gateway", &["proto", "transport"]),
-    ("bench", &["proto", "transport", "agent", "gateway", "netem"]),
+    ("bench", &["proto", "transport", "agent", "gateway", "netem", "simulator"]),
     ("bench/simulator", &["proto", "transport", "agent", "gateway"]),
 ];
 

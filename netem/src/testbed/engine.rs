@@ -175,8 +175,9 @@ impl Engine {
         let mut events = Vec::new();
         loop {
             let due = self.dues.iter().copied().min().filter(|due| *due != Moment::NEVER);
-            self.poller.wait(due, &mut events)?;
+            // Before the wait: whoever is stopped or preempted on the way back from it has looked long ago.
             let look = clock::now();
+            self.poller.wait(due, &mut events)?;
             // A full batch says nothing about the devices that are not in it.
             let complete = events.len() < BATCH;
             for (source, _) in events.drain(..) {

@@ -24,9 +24,9 @@ pub const LATENESS_P99_LIMIT: Duration = Duration::from_millis(1);
 pub const LATENESS_WORST_LIMIT: Duration = Duration::from_millis(10);
 /// Longest that 99 in 100 packets may have waited in a device before they were read. The bound cannot be tighter than the beat
 /// that makes an idle emulator look.
-pub const INGEST_P99_LIMIT: Duration = pulse::PERIOD.saturating_add(LATENESS_P99_LIMIT);
+pub const INGEST_P99_LIMIT: Duration = pulse::PERIOD.saturating_mul(2).saturating_add(LATENESS_P99_LIMIT);
 /// Longest that any packet may have.
-pub const INGEST_WORST_LIMIT: Duration = pulse::PERIOD.saturating_add(LATENESS_WORST_LIMIT);
+pub const INGEST_WORST_LIMIT: Duration = pulse::PERIOD.saturating_mul(2).saturating_add(LATENESS_WORST_LIMIT);
 /// Largest lateness of 99 in 100 of the canary's wakes: beyond half of a period of 50 Hz, ordinary endpoints no longer keep time,
 /// however exact the emulator is.
 pub const CANARY_P99_LIMIT: Duration = Duration::from_millis(10);
