@@ -97,7 +97,7 @@ impl Store for Sqlite {
         let damaged = |why| JournalError::Damaged { path: self.path.clone(), vehicle: vehicle.clone(), why };
         let records = rows.into_iter().map(RawRecord::check).collect::<Result<_, _>>().map_err(&damaged)?;
         let desired = desired::check(desired).map_err(damaged)?;
-        Ok(Loaded { records, epoch, token, desired })
+        Ok(Loaded { records, epoch, desired, token })
     }
 
     fn commit(&mut self, changes: &[(VehicleId, Change)]) -> Result<(), JournalError> {
