@@ -137,7 +137,7 @@ impl Process {
         match submitted {
             Submitted::Accepted { id, ttl } => {
                 let birth = (path, print, arrived.0, ttl);
-                let is_queued = self.commands.record(id).is_some_and(Record::is_pending);
+                let is_queued = click.queue && reach == Reach::Offline;
                 self.known.insert(id, Known::new(click, id, name.clone(), birth, is_queued));
                 self.drain_commands(gateway, air)?;
                 match self.commands.record(id).map(Record::is_pending) {
