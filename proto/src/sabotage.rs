@@ -72,6 +72,12 @@ pub enum Sabotage {
     LatchNotRecovered,
     /// As many commands as come may be under way.
     InFlightUnbounded,
+    /// A command that waits for its vehicle is accepted before it is on the disk.
+    QueueNotAwaited,
+    /// The vehicle acts upon an older command after a newer one.
+    OrderNotKept,
+    /// The vehicle does again what another command has just brought about.
+    DuplicatesActed,
 }
 
 impl Sabotage {
@@ -110,6 +116,9 @@ impl Sabotage {
         Self::StopWaitsForRoom,
         Self::LatchNotRecovered,
         Self::InFlightUnbounded,
+        Self::QueueNotAwaited,
+        Self::OrderNotKept,
+        Self::DuplicatesActed,
     ];
 }
 

@@ -32,6 +32,8 @@ pub(crate) struct Gateway {
     /// How long it stays down after its kill.
     pub(crate) after_kill: u64,
     store: Store,
+    /// The end of its drain, if it drains.
+    drains_until: Option<u64>,
     vehicles: Vehicles,
     process: Option<Process>,
     wake_at: u64,
@@ -47,6 +49,7 @@ impl Gateway {
             run: 0,
             after_kill: 0,
             store: Store::default(),
+            drains_until: None,
             vehicles,
             process: None,
             wake_at: u64::MAX,
@@ -90,6 +93,7 @@ impl Gateway {
 
     fn die(&mut self, air: &mut Air, down: u64) {
         self.process = None;
+        self.drains_until = None;
         self.fuse.put_out();
         let put = self.store.crash(&mut air.chance);
         self.tell_stored(air, &put);
@@ -179,13 +183,22 @@ impl Gateway {
         if self.process.is_none() {
             return;
         }
-        let until = air.now + DRAIN;
+        let until = (air.now + DRAIN).max(self.host.suspended_until);
+        self.drains_until = Some(until);
         air.tell(&self.name, What::Draining { until: until + SECOND });
         air.queue.push(until, Task::Deadline { gateway: self.index, run: self.run });
         self.act(air, |process, _, _| {
             process.start_draining();
             Ok(())
         });
+    }
+
+    /// Its host sleeps until `until`: where it drains it can end after that only.
+    pub(crate) fn suspend(&mut self, air: &mut Air, until: u64) {
+        self.host.suspend(air.now, until);
+        if let Some(drains_until) = self.drains_until {
+            air.tell(&self.name, What::Draining { until: drains_until.max(until) + SECOND });
+        }
     }
 
     /// The drain's time is up.

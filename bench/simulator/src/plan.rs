@@ -236,6 +236,8 @@ pub(crate) struct Click {
     pub(crate) path: u8,
     pub(crate) value: i64,
     pub(crate) ttl: Option<u64>,
+    /// It withdraws what has this key, instead of asking for anything.
+    pub(crate) cancel: bool,
     /// It waits for a vehicle that is offline.
     pub(crate) queue: bool,
     /// From the first byte of the request to its last.
@@ -389,12 +391,17 @@ fn draw_clicks(chance: &mut Chance, mix: &Mix, count: u64) -> Vec<Click> {
         for _ in 0..burst {
             number += 1;
             let at = first.at + chance.below(2 * SECOND);
-            clicks.push(Click { at, key: number, value: number.cast_signed(), ..first.clone() });
+            let value = if chance.percent(50) { first.value } else { number.cast_signed() };
+            clicks.push(Click { at, key: number, value, ..first.clone() });
         }
         if chance.percent(25) {
             let at = first.at + chance.between(50 * MS, 20 * SECOND);
             let gateway = Some(chance.index(mix.gateways));
             clicks.push(Click { at, gateway, ..first.clone() });
+        }
+        if chance.percent(10) {
+            let at = first.at + first.slow + chance.below(SECOND);
+            clicks.push(Click { at, cancel: true, slow: 0, ..first.clone() });
         }
         if chance.percent(3) && first.class != Class::Safety {
             number += 1;
@@ -423,6 +430,7 @@ fn draw_click(chance: &mut Chance, mix: &Mix, number: &mut u64, has_stops: bool)
         path: chance.below(3) as u8,
         value: number.cast_signed(),
         ttl: chance.pick(&[None, Some(300 * MS), Some(SECOND), Some(2 * SECOND), Some(5 * SECOND)]),
+        cancel: false,
         queue: class != Class::Safety && chance.percent(25),
         slow,
     }

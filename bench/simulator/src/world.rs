@@ -220,7 +220,7 @@ impl World {
             }
             Fault::Drain { gateway, .. } => gateways[gateway].drain(air),
             Fault::SuspendVehicle { vehicle, span } => vehicles[vehicle].host.suspend(air.now, span.1),
-            Fault::SuspendGateway { gateway, span } => gateways[gateway].host.suspend(air.now, span.1),
+            Fault::SuspendGateway { gateway, span } => gateways[gateway].suspend(air, span.1),
             Fault::VehicleClockBack { vehicle, by, .. } => {
                 // An agent reads its clock twenty times a second; a smaller jump nobody could notice.
                 if vehicles[vehicle].host.suspended_until <= air.now {
@@ -318,6 +318,7 @@ fn all_clicks(plan: &Plan) -> Vec<Click> {
         path: 9,
         value: 1_000_000 + (vehicle as u64).cast_signed(),
         ttl: Some(FINAL_TTL),
+        cancel: false,
         queue: false,
         slow: 0,
     };

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{BootId, Class, Command, CommandKey, Moment, Phase, SignalPath, Value};
 
 use super::Record;
@@ -58,7 +59,7 @@ impl Effects {
         let same = effect.class == command.class && effect.value == command.value;
         // A clock that went backwards says nothing about how long ago it was.
         let just_now = now >= effect.at && now.since(effect.at) < window;
-        (same && just_now).then_some(&effect.key)
+        (same && just_now && !sabotage::on(Sabotage::DuplicatesActed)).then_some(&effect.key)
     }
 
     /// The vehicle takes `command` at `now`.

@@ -1,6 +1,7 @@
 //! ORDER: within a class, effects happen in the order that the gateway gave; an older command that arrives
 //! later has none.
 
+use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{Class, ClassMap, Command, CommandKey, Reason, Token};
 
 use super::Verdict;
@@ -33,7 +34,7 @@ impl Marks {
     /// age: the gateway that gave it twice is at fault, and the second does not act.
     pub(super) fn refuses(&self, command: &Command) -> Option<Verdict> {
         let (place, mark) = (place(command)?, self.0[command.class].as_ref()?);
-        if place > mark.place {
+        if place > mark.place || sabotage::on(Sabotage::OrderNotKept) {
             return None;
         }
         let key = &mark.key;

@@ -185,7 +185,9 @@ impl Commands {
         self.places += 1;
         record.place = self.places;
         // Nobody is told of what is not accepted yet.
-        record.is_untold = record.request.on_offline == OnOffline::Queue && reach == Reach::Offline;
+        record.is_untold = record.request.on_offline == OnOffline::Queue
+            && reach == Reach::Offline
+            && !sabotage::on(Sabotage::QueueNotAwaited);
         let (id, is_untold) = (record.id, record.is_untold);
         self.adopt(now, record, reach);
         self.touch(id);

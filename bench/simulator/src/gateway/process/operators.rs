@@ -105,6 +105,10 @@ impl Process {
         gateway.fuse.step()?;
         let now = gateway.host.read(air.now);
         self.observe(gateway, now, click.vehicle);
+        if click.cancel {
+            self.withdraw(gateway, now, click);
+            return Ok(());
+        }
         let (vehicle, name) = gateway.vehicles[click.vehicle].clone();
         let (path, value) = target(click);
         let request = Request {
@@ -133,7 +137,7 @@ impl Process {
         match submitted {
             Submitted::Accepted { id, ttl } => {
                 let birth = (path, print, arrived.0, ttl);
-                let is_queued = self.commands.record(id).is_some_and(Record::is_pending);
+                let is_queued = click.queue && reach == Reach::Offline;
                 self.known.insert(id, Known::new(click, id, name.clone(), birth, is_queued));
                 self.drain_commands(gateway, air)?;
                 match self.commands.record(id).map(Record::is_pending) {
@@ -159,6 +163,15 @@ impl Process {
             Submitted::Refused(refusal) => air.tell(&gateway.name, refused(word(refusal))),
         }
         Ok(())
+    }
+
+    /// An operator changes their mind. The phases tell what comes of it.
+    fn withdraw(&mut self, gateway: &Gateway, now: Moment, click: &Click) {
+        let key = format!("k{}", click.key).parse().expect("visible characters");
+        let record = self.commands.record_of(&gateway.vehicles[click.vehicle].0, &key);
+        if let Some(id) = record.map(|record| record.id) {
+            let _told_by_its_phases = self.commands.cancel(now, id);
+        }
     }
 
     /// The session that a command goes by, where the vehicle has a connection and its clock is known.
