@@ -87,6 +87,8 @@ pub(crate) async fn submit(
         ttl: body.ttl,
         operator: caller.0.name,
         on_offline: body.on_offline,
+        // The hub knows who holds the lease.
+        may_drive: false,
     };
     let vehicle = request.vehicle.clone();
     let (id, replayed) = match api.hub().submit(arrived, request) {
@@ -274,12 +276,6 @@ fn refusal(refused: &Submission, vehicle: &VehicleId) -> Problem {
     match refused {
         Submission::Refused(refusal) => command_refusal(*refusal, vehicle),
         Submission::UnknownVehicle => unknown_vehicle(vehicle),
-        Submission::NoLease => Problem::new(
-            StatusCode::CONFLICT,
-            "no-lease",
-            "The lease is not held",
-            format!("a drive command needs the lease of {vehicle}; take it first; certainly not executed"),
-        ),
         Submission::LaneFull => Problem::unavailable(
             "lane-full",
             format!("too much of this class waits for {vehicle}; certainly not executed"),
@@ -333,6 +329,12 @@ fn command_refusal(refusal: Refusal, vehicle: &VehicleId) -> Problem {
             let detail = "you send too many commands; this one was not sent".to_owned();
             too_many("operator-rate-limited", detail, wait)
         }
+        Refusal::NoLease => Problem::new(
+            StatusCode::CONFLICT,
+            "no-lease",
+            "The lease is not held",
+            format!("a drive command needs the lease of {vehicle}; take it first; certainly not executed"),
+        ),
         Refusal::NotQueueable => Problem::invalid(
             "not-queueable",
             "commands of this class are never kept for later; send it without `on_offline` while the vehicle is connected",

@@ -28,8 +28,6 @@ pub enum Submission {
     Refused(Refusal),
     /// No such vehicle has ever been here.
     UnknownVehicle,
-    /// A drive command, and its operator does not hold the vehicle's lease (FENCE).
-    NoLease,
     /// The class's lane to the vehicle takes no more just now.
     LaneFull,
     /// The gateway is on its way out, and this is no emergency stop that could still get through.
@@ -76,11 +74,8 @@ impl Hub {
         if !is_known {
             return Submission::UnknownVehicle;
         }
-        let is_repeat = state.commands.record_of(&vehicle, &request.key).is_some();
-        let holds = || state.leases.token_of(now, &vehicle, &request.operator).is_some();
-        if request.class == Class::Drive && !is_repeat && !holds() {
-            return Submission::NoLease;
-        }
+        let may_drive = state.leases.token_of(now, &vehicle, &request.operator).is_some();
+        let request = Request { may_drive, ..request };
         // Read after the vehicle's clock was: what is left of the ttl is never overstated.
         let now = self.now();
         let fresh = CommandId::from_bytes(self.chance());
@@ -254,7 +249,6 @@ fn refusal_name(submission: &Submission) -> Option<&'static str> {
     Some(match submission {
         Submission::Accepted(_) | Submission::Repeated(_) => return None,
         Submission::UnknownVehicle => "vehicle_unknown",
-        Submission::NoLease => "no_lease",
         Submission::LaneFull => "lane_full",
         Submission::Draining => "draining",
         Submission::Refused(Refusal::Offline) => "vehicle_offline",
@@ -264,6 +258,7 @@ fn refusal_name(submission: &Submission) -> Option<&'static str> {
         Submission::Refused(Refusal::RateLimited(_)) => "rate_limited",
         Submission::Refused(Refusal::OperatorRate(_)) => "operator_rate",
         Submission::Refused(Refusal::InFlight { .. }) => "in_flight",
+        Submission::Refused(Refusal::NoLease) => "no_lease",
         Submission::Refused(Refusal::NotQueueable) => "not_queueable",
         Submission::Refused(Refusal::QueueFull { .. }) => "queue_full",
         Submission::Refused(Refusal::DiskBroken) => "store_broken",

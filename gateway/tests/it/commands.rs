@@ -111,7 +111,7 @@ async fn what_makes_no_sense_is_refused_by_name() {
         (json!({ "class": "body", "path": "a b", "value": 1 }), "invalid-path", "path"),
         (json!({ "class": "body", "path": WINDOW, "value": [1] }), "invalid-value", "value"),
         (json!({ "class": "body", "path": WINDOW, "value": 1, "ttl_ms": 0 }), "invalid-ttl", "ttl_ms"),
-        (json!({ "class": "body", "path": WINDOW, "value": 1, "ttl_ms": 60_000 }), "invalid-ttl", "50000"),
+        (json!({ "class": "drive", "path": WINDOW, "value": 1, "ttl_ms": 60_000 }), "invalid-ttl", "5000"),
     ] {
         let refused = gateway.order("truck", "k", &body).await;
         assert_eq!(refused.problem(), (422, slug), "{body}");

@@ -127,8 +127,8 @@ async fn what_must_not_wait_is_refused_and_so_is_an_unknown_vehicle() {
     let gateway = Gateway::start().await;
     assert_eq!(send(&gateway, "k", &queued(1)).await.problem(), (404, "vehicle-unknown"));
     let _vehicle = gateway.away("truck", Habit::Obey).await;
-    let stop = json!({ "class": "safety", "path": "Vehicle.Stop", "value": true, "on_offline": "queue" });
-    assert_eq!(send(&gateway, "k", &stop).await.problem(), (422, "not-queueable"));
+    let gear = json!({ "class": "drive", "path": "Vehicle.Gear", "value": 1, "on_offline": "queue" });
+    assert_eq!(send(&gateway, "k", &gear).await.problem(), (422, "not-queueable"));
     let odd = json!({ "class": "body", "path": WINDOW, "value": 1, "on_offline": "maybe" });
     assert_eq!(send(&gateway, "k", &odd).await.problem(), (422, "invalid-on-offline"));
 }

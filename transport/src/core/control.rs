@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use carriageway_proto::{ControlFrame, Moment};
 
-/// Control older than this is not sent any more: the vehicle would refuse it (INVARIANTS' age limit).
+/// Control older than this is not sent any more: a vehicle refuses it by its own age limit's default.
 const AGE_LIMIT: Duration = Duration::from_millis(250);
 
 /// Holds the newest control until each connection has had it.

@@ -75,6 +75,9 @@ impl Commands {
             OnOffline::Queue if self.is_disk_broken() => return Err(Refusal::DiskBroken),
             OnOffline::Fail | OnOffline::Queue => {}
         }
+        if request.class == Class::Drive && !request.may_drive {
+            return Err(Refusal::NoLease);
+        }
         if request.class == Class::Safety {
             self.make_room(now, &request.vehicle);
         }

@@ -143,6 +143,8 @@ pub enum Refusal {
         /// How many.
         limit: u32,
     },
+    /// A drive command, and the operator does not hold the vehicle's lease.
+    NoLease,
     /// Commands of this class do not wait for a vehicle.
     NotQueueable,
     /// As many of this class wait for this vehicle as may.

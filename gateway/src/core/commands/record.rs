@@ -68,6 +68,8 @@ pub struct Request {
     pub operator: String,
     /// What to do while the vehicle is not connected.
     pub on_offline: OnOffline,
+    /// The operator holds the vehicle's lease now: commands of class drive need it (FENCE).
+    pub may_drive: bool,
 }
 
 /// What becomes of a command to a vehicle that is not connected.

@@ -120,6 +120,8 @@ impl Process {
             ttl: click.ttl.map(Duration::from_micros),
             operator: format!("operator-{}", click.operator),
             on_offline: if click.queue { OnOffline::Queue } else { OnOffline::Fail },
+            // These worlds have no leases, and no drive commands for it.
+            may_drive: false,
         };
         let key = Name::from(request.key.as_str());
         let class = Name::from(click.class.name());
@@ -315,8 +317,10 @@ fn word(refusal: Refusal) -> Refused {
         | Refusal::QueueFull { .. }
         | Refusal::DiskBroken
         | Refusal::Full => Refused::Busy,
-        Refusal::NoCommandClass | Refusal::NotQueueable | Refusal::Ttl { .. } | Refusal::TtlMissing => {
-            Refused::Other
-        }
+        Refusal::NoCommandClass
+        | Refusal::NoLease
+        | Refusal::NotQueueable
+        | Refusal::Ttl { .. }
+        | Refusal::TtlMissing => Refused::Other,
     }
 }

@@ -30,6 +30,7 @@ fn window(key: &str, position: i64) -> Request {
         ttl: None,
         operator: "ops".into(),
         on_offline: OnOffline::Fail,
+        may_drive: true,
     }
 }
 

@@ -164,6 +164,21 @@ fn a_drive_command_has_no_window_but_waits_for_the_one_in_flight() {
     assert_eq!(desk.dispatched, [id(1), id(2)]);
 }
 
+/// FENCE: looked at behind what makes no sense and what is known already.
+#[test]
+fn a_drive_command_needs_the_lease_and_nothing_else_does() {
+    let mut desk = Desk::new();
+    let gear = Request { class: Class::Drive, may_drive: false, ..window("a", 1) };
+    assert_eq!(desk.submit(0, 1, gear.clone()), Submitted::Refused(Refusal::NoLease));
+    let endless = Request { ttl: Some(Duration::from_mins(1)), ..gear.clone() };
+    assert!(matches!(desk.submit(0, 2, endless), Submitted::Refused(Refusal::Ttl { .. })));
+    desk.submit(0, 3, Request { may_drive: true, ..gear.clone() });
+    assert_eq!(desk.submit(1, 4, gear), Submitted::Repeated(id(3)), "the lease has gone since");
+    desk.submit(1, 5, Request { may_drive: false, ..other("b") });
+    desk.submit(1, 6, Request { may_drive: false, ..stop("s") });
+    assert_eq!(desk.dispatched, [id(3), id(5), id(6)]);
+}
+
 #[test]
 fn an_operator_has_a_rate_of_its_own_over_all_vehicles() {
     let mut desk = Desk::with(Limits { operator_rate: 10, operator_burst: 2, ..Limits::default() });
