@@ -3,6 +3,7 @@
 //! [`stats`] is pure. The rest drives processes, namespaces and clocks, and says beside each number what
 //! it was measured on, with which seed, and whether the emulator kept its promises meanwhile.
 
+pub mod cores;
 pub mod fleet;
 pub mod journal;
 pub mod lanes;

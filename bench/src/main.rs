@@ -3,7 +3,7 @@
 use std::io::{Write as _, stderr, stdout};
 use std::process::ExitCode;
 
-use carriageway_bench::{fleet, lanes, torture};
+use carriageway_bench::{cores, fleet, lanes, torture};
 use clap::{Parser, Subcommand};
 
 /// Measures Carriageway: the real gateway and the real agent, not models of them.
@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 ///
 ///   carriageway-bench lanes --quick      what a saturating upload does to commands and signals (as root)
 ///   carriageway-bench fleet --vehicles 100    connect time, memory and CPU of a gateway with a fleet
+///   carriageway-bench cores              what a command costs in the cores, in microseconds
 ///   carriageway-bench torture --kills 20      kills real processes at random and checks every invariant
 ///
 /// Progress goes to stderr, tables to stdout, everything as JSON to --json FILE. Build with --release: a debug
@@ -27,6 +28,7 @@ struct Cli {
 enum Command {
     Lanes(lanes::Options),
     Fleet(fleet::Options),
+    Cores(cores::Options),
     Torture(torture::Options),
     #[command(hide = true)]
     FleetGateway(fleet::gateway::Options),
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Lanes(options) => lanes::run(&options, out),
         Command::Fleet(options) => fleet::run(&options, out),
+        Command::Cores(options) => cores::run(&options, out),
         Command::Torture(options) => torture::run(&options, out),
         Command::FleetGateway(options) => fleet::gateway::run(&options, out),
         Command::FleetVehicles(options) => fleet::vehicles::run(&options, out),

@@ -17,14 +17,7 @@ use rand_core::{Rng as _, SeedableRng as _};
 use rand_pcg::Pcg32;
 use tokio::task::JoinSet;
 
-use super::sides::PROBE;
-
-/// Body targets that hold at once, so that a command's time is the link's and not an actuator's.
-const LIGHTS: [&str; 3] = [
-    "Vehicle.Body.Lights.Beam.Low.IsOn",
-    "Vehicle.Body.Lights.Beam.High.IsOn",
-    "Vehicle.Body.Lights.Hazard.IsSignaling",
-];
+use super::sides::{PROBE, lamp};
 
 /// Seconds that a request waits for the outcome: more than a body command lives.
 const WAIT: u32 = 10;
@@ -179,14 +172,13 @@ impl Operator {
 
     /// The phase that the command ended in, or the status that came instead.
     async fn send(&self, number: usize) -> reqwest::Result<String> {
-        let (path, on) = (LIGHTS[number % LIGHTS.len()], (number / LIGHTS.len()).is_multiple_of(2));
         let answer = self
             .http
             .post(format!("{}/v1/vehicles/{}/commands", self.gateway, self.vehicle))
             .bearer_auth(&self.token)
             .header("Idempotency-Key", format!("bench-{number}"))
             .header("Prefer", format!("wait={WAIT}"))
-            .json(&serde_json::json!({ "class": "body", "path": path, "value": on }))
+            .json(&serde_json::json!({ "class": "body", "path": lamp(number), "value": true }))
             .send()
             .await?;
         let status = answer.status().as_u16();
