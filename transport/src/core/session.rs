@@ -4,6 +4,8 @@
 //! [`Output::Wait`]. The two sides differ only in who says hello, who drives the heartbeat and who
 //! ends connections that are no longer needed; everything else is symmetric.
 
+mod io;
+mod life;
 mod receive;
 mod status;
 #[cfg(test)]
@@ -16,18 +18,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use carriageway_proto::frame::{Goodbye, Received};
 use carriageway_proto::{
-    BootId, Class, ClassMap, CloseCode, ControlFrame, Epoch, MAX_FRAME, Moment, PolicyTable, SessionId,
-    SignalPath, Stamp, VERSION, Value,
+    BootId, Class, ClassMap, CloseCode, ControlFrame, Epoch, MAX_FRAME, Moment, SessionId, SignalPath, Stamp,
+    VERSION, Value,
 };
 
-use super::bulk_window::{self, BulkWindow};
-use super::connection::{Capabilities, Channel, ConnectionId, Ended, Transport};
+use super::bulk_window::BulkWindow;
+use super::connection::{ConnectionId, Ended};
 use super::control;
 use super::floor::Floor;
 use super::lane::{Fate, Inbox, Outbox, Ticket};
-use super::peer::{Greeting, Peer, Stage};
-use super::pulse::{self, Health, Pulse, Role};
+use super::peer::{Peer, Stage};
+use super::pulse::{Health, Role};
 use super::signals::{Conflator, Latest};
+pub use io::{Carrier, Config, Connectivity, Happening, Input, Output, SendError, SignalUpdate};
 pub use status::{ConnectionStatus, Drop, Status};
 
 /// Largest payload on a lane, in bytes: what a frame leaves after its own fields.
@@ -36,190 +39,6 @@ pub const MAX_PAYLOAD: usize = MAX_FRAME - 64;
 /// Largest payload on the bulk lane, in bytes: what may stand before an urgent frame on a shared
 /// stream.
 pub const MAX_BULK_PAYLOAD: usize = 4 * 1_024;
-
-/// The knobs of a session.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Queue limits and priorities per class.
-    pub policies: PolicyTable,
-    /// Liveness.
-    pub pulse: pulse::Config,
-    /// The bulk lane's window.
-    pub bulk: bulk_window::Config,
-    /// Most signal paths per direction.
-    pub max_signal_paths: usize,
-    /// Least time between two signal frames on a connection.
-    pub signal_interval: Duration,
-    /// Time for the peer to answer a hello.
-    pub greeting_deadline: Duration,
-    /// Most connections at once; a further one replaces the oldest.
-    pub max_connections: usize,
-    /// Name and version of this software, for people.
-    pub software: String,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            policies: PolicyTable::defaults(),
-            pulse: pulse::Config::default(),
-            bulk: bulk_window::Config::default(),
-            // A rich vehicle publishes under two hundred.
-            max_signal_paths: 512,
-            // 200 frames/s: a flood of signals must not starve a lane behind them.
-            signal_interval: Duration::from_millis(5),
-            greeting_deadline: Duration::from_secs(5),
-            max_connections: 4,
-            software: concat!("carriageway/", env!("CARGO_PKG_VERSION")).into(),
-        }
-    }
-}
-
-/// What goes into a session.
-#[derive(Debug)]
-pub enum Input {
-    /// Connecting side: a connection is up.
-    Opened {
-        /// Never used before in this session.
-        connection: ConnectionId,
-        /// What it can do.
-        capabilities: Capabilities,
-        /// Why this transport, for people.
-        why: String,
-    },
-    /// Accepting side: a connection whose hello was read.
-    Greeted {
-        /// Never used before in this session.
-        connection: ConnectionId,
-        /// What it can do.
-        capabilities: Capabilities,
-        /// Its hello.
-        greeting: Greeting,
-    },
-    /// A channel takes another frame.
-    Room(ConnectionId, Channel),
-    /// A frame came in.
-    Frame(ConnectionId, Channel, Bytes),
-    /// A connection is over.
-    Ended(ConnectionId, Ended),
-    /// Time has passed.
-    Tick,
-}
-
-/// What comes out of a session.
-#[derive(Debug, PartialEq)]
-pub enum Output {
-    /// Hand this frame to the connection.
-    Transmit(ConnectionId, Channel, Bytes),
-    /// Close the connection.
-    Close(ConnectionId, CloseCode, String),
-    /// Tell the application.
-    Happened(Happening),
-    /// Nothing more before this moment, or before the next input.
-    Wait(Option<Moment>),
-}
-
-/// What the application is told.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Happening {
-    /// The session lives: first of all, after every resume, and after every new session.
-    Established {
-        /// Its id.
-        session: SessionId,
-        /// Its epoch; keep the highest.
-        epoch: Epoch,
-        /// False: the lanes started over.
-        resumed: bool,
-    },
-    /// The lanes ride on another connection now.
-    Moved {
-        /// Its protocol.
-        transport: Transport,
-        /// Why this transport.
-        why: String,
-    },
-    /// A message, in order and exactly once per lane.
-    Message {
-        /// Its lane.
-        class: Class,
-        /// An encoded [`carriageway_proto::Message`].
-        payload: Bytes,
-    },
-    /// Messages that outlived their ttl at the sender.
-    Gap {
-        /// Their lane.
-        class: Class,
-        /// How many.
-        frames: u64,
-    },
-    /// Newer values.
-    Signals(Vec<SignalUpdate>),
-    /// Control, as it came: a copy or an older one may follow it, on another connection.
-    Control(ControlFrame),
-    /// What became of a message that was sent.
-    Settled {
-        /// The message.
-        ticket: Ticket,
-        /// What became of it.
-        fate: Fate,
-    },
-    /// Last: the session is over.
-    Ended(Ended),
-}
-
-/// A newer value of a signal.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SignalUpdate {
-    /// What the value is of.
-    pub path: SignalPath,
-    /// The value.
-    pub value: Value,
-    /// When it was taken, by the peer's clock.
-    pub sampled: Moment,
-    /// How old it was on arrival: an estimate, from the floor under the peer's clock and half the
-    /// quickest round trip.
-    pub age: Duration,
-}
-
-/// Why a message was not taken in. Each gives it back.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SendError {
-    /// The lane's queue is full; try again when something has been settled.
-    #[error("the lane is full")]
-    Full(Bytes),
-    /// Beyond [`MAX_PAYLOAD`], or [`MAX_BULK_PAYLOAD`] on the bulk lane.
-    #[error("the message is too large for its lane")]
-    TooLarge(Bytes),
-    /// The session is over.
-    #[error("the session has ended")]
-    Ended(Bytes),
-}
-
-/// Whether and where the session is carried.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Connectivity {
-    /// The connection that carries it.
-    pub carrier: Option<Carrier>,
-    /// How many connections ended before they carried anything.
-    pub turned_away: u64,
-    /// Why the last connection ended.
-    pub last_end: Option<Ended>,
-    /// The peer asked for at least this wait before the next connection.
-    pub retry_after: Option<Duration>,
-    /// The session is over, and why.
-    pub over: Option<Ended>,
-}
-
-/// The connection that carries a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Carrier {
-    /// Which.
-    pub connection: ConnectionId,
-    /// Its protocol.
-    pub transport: Transport,
-    /// True where it has fallen silent.
-    pub is_suspect: bool,
-}
 
 /// Counters of what a session did beside the ordinary.
 #[derive(Clone, Copy, Debug, Default)]
@@ -445,137 +264,6 @@ impl Session {
             && self.peers.is_empty()
             && self.happened.is_empty()
             && self.closes.is_empty()
-    }
-
-    fn opened(&mut self, connection: ConnectionId, capabilities: Capabilities, why: String, now: Moment) {
-        self.give_up_greeting(now);
-        let stage = if matches!(self.life, Life::Over(_)) {
-            Stage::Leaving(Goodbye { code: CloseCode::Normal, reason: String::new(), retry_after_ms: 0 })
-        } else {
-            Stage::Hello
-        };
-        let pulse = Pulse::new(self.config.pulse, self.role, now);
-        self.peers.push(Peer::new(connection, capabilities, stage, why, pulse, now));
-    }
-
-    /// One hello at a time: the answer to an older one would be of a session that the next replaces.
-    fn give_up_greeting(&mut self, now: Moment) {
-        for peer in &mut self.peers {
-            if matches!(peer.stage, Stage::Hello | Stage::Greeted { .. }) {
-                if matches!(peer.stage, Stage::Greeted { .. }) {
-                    self.stray_hello = Some(now);
-                }
-                peer.stage = Stage::Closed;
-                self.closes.push_back((
-                    peer.id,
-                    CloseCode::Replaced,
-                    "another connection was quicker".into(),
-                ));
-            }
-        }
-    }
-
-    fn greeted(
-        &mut self,
-        connection: ConnectionId,
-        capabilities: Capabilities,
-        greeting: &Greeting,
-        now: Moment,
-    ) {
-        let hello = &greeting.hello;
-        let stamp = Stamp { boot: hello.stamp.boot, clock: greeting.clock.max(hello.stamp.clock) };
-        match &mut self.floor {
-            Some(floor) if floor.at(now).boot == stamp.boot => floor.observe(stamp.clock, greeting.arrived),
-            Some(_) | None => self.floor = Some(Floor::new(stamp, greeting.arrived)),
-        }
-        let Life::Alive(id) = self.life else {
-            self.closes.push_back((connection, CloseCode::GoingAway, "the session has ended".into()));
-            return;
-        };
-        let resumed = hello.session == Some(id);
-        let mut pulse = Pulse::new(self.config.pulse, self.role, now);
-        pulse.heard(now);
-        let why = hello.reason.clone();
-        let stage = Stage::Welcome { resumed };
-        let mut peer = Peer::new(connection, capabilities, stage, why, pulse, now);
-        if resumed {
-            self.counters.resumes += 1;
-            if !self.acknowledged(&hello.received, None, now) {
-                self.closes.push_back((connection, CloseCode::ProtocolViolation, BAD_ACK.into()));
-                peer.stage = Stage::Closed;
-            }
-        }
-        self.peers.push(peer);
-        self.make_way();
-    }
-
-    /// Holds the number of connections below its limit: the oldest gives way.
-    fn make_way(&mut self) {
-        let alive = self.peers.iter().filter(|peer| !peer.is_closed()).count();
-        if alive > self.config.max_connections
-            && let Some(oldest) = self.peers.iter_mut().find(|peer| !peer.is_closed())
-        {
-            oldest.stage = Stage::Closed;
-            self.closes.push_back((
-                oldest.id,
-                CloseCode::Replaced,
-                "a newer connection took its place".into(),
-            ));
-        }
-    }
-
-    fn ended(&mut self, connection: ConnectionId, ended: Ended, now: Moment) {
-        let Some(index) = self.peers.iter().position(|peer| peer.id == connection) else { return };
-        let must_stop = match &ended {
-            Ended::ByPeer { code, .. } => self.is_told_to_stop(connection, *code, now),
-            Ended::ByUs | Ended::Failed(_) => false,
-        };
-        let peer = self.peers.remove(index);
-        if matches!(peer.stage, Stage::Greeted { .. }) {
-            self.stray_hello = Some(now);
-        }
-        // One that was given up here before says nothing about its successor.
-        if !peer.was_ready && !peer.is_closed() {
-            self.turned_away += 1;
-        }
-        self.last_end = Some(ended.clone());
-        if must_stop {
-            self.over(ended);
-        }
-    }
-
-    /// Whether a close code of the peer's ends the session and not just its connection. Not where we
-    /// gave the connection up before, nor where another one carries the session. And a connection that
-    /// was never welcomed may have been taken over by our own next one, whose welcome is on its way; as
-    /// may a welcomed one by an older hello of ours that came late.
-    fn is_told_to_stop(&self, connection: ConnectionId, code: CloseCode, now: Moment) -> bool {
-        let by_ourselves = self.stray_hello.is_some_and(|at| now.since(at) < STRAY_HELLO);
-        let is_served = self.peers.iter().any(|peer| peer.id != connection && peer.is_ready());
-        let may_speak = |peer: &Peer| {
-            let taken_over_by_us = code == CloseCode::TakenOver && (by_ourselves || !peer.was_ready);
-            peer.id == connection && !peer.is_closed() && !taken_over_by_us
-        };
-        !code.reconnects() && !is_served && self.peers.iter().any(may_speak)
-    }
-
-    /// The end of the session; its connections may still be saying goodbye.
-    fn over(&mut self, ended: Ended) {
-        if matches!(self.life, Life::Over(_)) {
-            return;
-        }
-        let happened = &mut self.happened;
-        let mut settled = |ticket, fate| happened.push_back(Happening::Settled { ticket, fate });
-        for (_, outbox) in self.outboxes.iter_mut() {
-            outbox.end(&mut settled);
-        }
-        self.life = Life::Over(ended.clone());
-        self.happened.push_back(Happening::Ended(ended));
-        for peer in &mut self.peers {
-            if !matches!(peer.stage, Stage::Leaving(_) | Stage::Closed) {
-                peer.stage = Stage::Closed;
-                self.closes.push_back((peer.id, CloseCode::Normal, String::new()));
-            }
-        }
     }
 
     fn look_at_the_time(&mut self, now: Moment) {
