@@ -168,6 +168,19 @@ fn imported<'a>(line: &'a str, section: &str) -> Option<&'a str> {
 }
 
 /// Fails with every complaint at once.
+/// Paths in backticks that begin in one of our folders and are not there. What has a wildcard or a placeholder is no path.
+fn dead_paths(text: &str) -> Vec<String> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    let is_path = |word: &&str| {
+        let ours = word.split_once('/').is_some_and(|(first, _)| {
+            MAY_IMPORT.iter().any(|(name, _)| *name == first) || ["dashboard", "docs"].contains(&first)
+        });
+        ours && word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c))
+    };
+    let is_dead = |word: &&str| !root().join(word).exists();
+    quoted.filter(is_path).filter(is_dead).map(|word| format!("{word} is not there")).collect()
+}
+
 fn assert_none(complaints: &[String]) {
     assert!(complaints.is_empty(), "{} complaints:\n{}", complaints.len(), complaints.join("\n"));
 }
@@ -191,6 +204,17 @@ fn no_file_is_too_long() {
     assert_none(&complaints(&ours, |text| too_long(text).into_iter().collect()));
     assert!(too_long(&"\n".repeat(LONGEST_FILE)).is_none());
     assert!(too_long(&"\n".repeat(LONGEST_FILE + 1)).is_some());
+}
+
+#[test]
+fn documents_name_what_is_there() {
+    let documents = files(&root(), &[".md"]);
+    assert!(documents.len() > 5, "the tree is read: {}", documents.len());
+    assert_none(&complaints(&documents, dead_paths));
+    assert_eq!(
+        dead_paths("see `proto/nowhere.rs`, `proto/src` and `proto/*`"),
+        ["proto/nowhere.rs is not there"]
+    );
 }
 
 #[test]
