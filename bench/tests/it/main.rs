@@ -20,5 +20,6 @@ mod udp_blocked;
 mod unknown_and_offline;
 mod vehicle_killed;
 mod wait;
+mod watchdog;
 mod window_opens;
 mod world;
