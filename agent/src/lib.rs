@@ -102,8 +102,6 @@ pub mod core;
 #[cfg(feature = "shell")]
 pub mod agent;
 #[cfg(feature = "shell")]
-pub mod cuts;
-#[cfg(feature = "shell")]
 pub mod daemon;
 #[cfg(feature = "shell")]
 pub mod journal;
