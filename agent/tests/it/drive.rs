@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use carriageway_agent::agent::End;
 use carriageway_agent::core::drive::Refused;
 use carriageway_agent::core::vehicle::EMERGENCY_STOP;
 use carriageway_agent::journal::{Journal, Keeper, Loaded, Sqlite};
@@ -250,6 +251,16 @@ async fn no_drive_command_acts_once_its_lease_was_given_back() {
     safe_by(&mut world, SafeCause::LeaseEnded).await;
     let refused = shift(&mut world, "after", DRIVE_GEAR, Some(1)).await;
     assert_eq!(refused, (Phase::Rejected, Some(Reason::NoLease)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_whose_clock_went_backwards_stops_its_vehicle_and_ends() {
+    let (mut world, mut operator) = armed().await;
+    operator.hold(&mut world, throttle(1.0), SPEED, |speed| speed > 10.0).await;
+    world.clock.set_back(Duration::from_secs(1));
+    let last = |state: &DriveState| state.cause == Some(SafeCause::ControlLost) && state.nonce.is_none();
+    drive_state(&mut world, last).await;
+    assert_eq!(world.ended().await, End::ClockWentBack);
 }
 
 // In real time: the journal's thread does not know of tokio's.
