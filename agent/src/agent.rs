@@ -68,6 +68,9 @@ pub enum End {
     },
     /// The session is over for good: the gateway refused this vehicle.
     Refused(Ended),
+    /// The boot clock went backwards, which it never should: no age can be told by it any more (FRESH). The vehicle is in its
+    /// safe state where it was driven. A new agent can tell ages again.
+    ClockWentBack,
 }
 
 /// One vehicle's agent. See the crate's documentation for how to build one.
@@ -135,15 +138,21 @@ impl<V: Vehicle> Agent<V> {
 
     /// Works until `stop` is ready or the session is over for good. After `stop` it lets what is under way
     /// come to an end, within five seconds, and says goodbye; meanwhile new commands are refused, and an
-    /// emergency stop is carried out.
+    /// emergency stop is carried out. It also ends by itself where the boot clock goes backwards.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> End {
         tokio::pin!(stop);
         let mut stopping: Option<Moment> = None;
+        let mut is_lost = false;
         let mut look_at = self.clock.now();
         let mut asked_at = look_at;
         loop {
             self.act();
             let now = self.clock.now();
+            if self.driving.has_lost_its_clock() && !is_lost {
+                error!("the boot clock went backwards: no age can be told any more, the agent ends");
+                is_lost = true;
+                stopping = Some(self.begin_to_stop(now));
+            }
             if stopping.is_some_and(|deadline| self.is_idle() || now >= deadline) {
                 return self.farewell().await;
             }
@@ -157,12 +166,7 @@ impl<V: Vehicle> Agent<V> {
                 wake = self.next(wake_at) => wake,
             };
             match wake {
-                Wake::Stop => {
-                    stopping = Some(now + DRAIN);
-                    self.executor.handle(now, Input::Stopping);
-                    self.state.handle(now, reconciler::Input::Stopping);
-                    self.driving.handle(now, drive::Input::Stopping);
-                }
+                Wake::Stop => stopping = Some(self.begin_to_stop(now)),
                 Wake::Tick => {
                     self.drive_on(); // before the vehicle is asked for anything
                     let now = self.clock.now();
@@ -187,6 +191,14 @@ impl<V: Vehicle> Agent<V> {
         }
     }
 
+    /// Nothing new is begun from here on. Until when what is under way may last.
+    fn begin_to_stop(&mut self, now: Moment) -> Moment {
+        self.executor.handle(now, Input::Stopping);
+        self.state.handle(now, reconciler::Input::Stopping);
+        self.driving.handle(now, drive::Input::Stopping);
+        now + DRAIN
+    }
+
     async fn next(&mut self, tick: Moment) -> Wake {
         let Self { happenings, journal, clock, uploads, bulk, .. } = self;
         let may_start = bulk.upload.is_none() && !uploads.is_closed();
@@ -194,7 +206,7 @@ impl<V: Vehicle> Agent<V> {
         // In this order: a flood of messages must not keep the vehicle from being looked at.
         tokio::select! {
             biased;
-            () = clock.sleep_until(tick) => Wake::Tick,
+            () = clock.sleep_until_or_back(tick) => Wake::Tick,
             (id, outcome) = journal.written() => Wake::Written(id, outcome),
             happening = happenings.recv() => Wake::Happening(happening),
             upload = uploads.recv(), if may_start => Wake::Upload(upload),
@@ -428,7 +440,8 @@ impl<V: Vehicle> Agent<V> {
                 Wake::Stop | Wake::Upload(_) | Wake::Piece(_) => {}
             }
         }
-        End::Stopped { clean: self.executor.is_idle() && self.state.is_idle() }
+        let clean = self.executor.is_idle() && self.state.is_idle();
+        if self.driving.has_lost_its_clock() { End::ClockWentBack } else { End::Stopped { clean } }
     }
 
     fn over(&mut self, ended: Ended, stopping: bool) -> End {
@@ -436,6 +449,9 @@ impl<V: Vehicle> Agent<V> {
         self.act(); // nobody is left who could drive it
         let Counts { acted, refused, .. } = self.executor.counts();
         info!(acted, refused, "session over: {ended}");
+        if self.driving.has_lost_its_clock() {
+            return End::ClockWentBack;
+        }
         if stopping { End::Stopped { clean: self.is_idle() } } else { End::Refused(ended) }
     }
 }

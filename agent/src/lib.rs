@@ -92,6 +92,12 @@
 //! under a lease, and the highest lease token, so that no older holder comes back.
 //! [`Journal::volatile`](journal::Journal::volatile) keeps nothing and is for simulations.
 //!
+//! # The clock
+//!
+//! Every age is judged by the host's boot clock. Where that goes backwards, which it never should, nobody can tell an age any
+//! more: the vehicle stops if it is driven, and the agent ends with [`agent::End::ClockWentBack`]. A new agent, on
+//! the same journal, can tell ages again; the daemon ends with an error, for its supervisor to start it anew.
+//!
 //! # Driving from afar
 //!
 //! A vehicle that can be driven implements [`Drivable`] and returns itself from
@@ -101,8 +107,6 @@ pub mod core;
 
 #[cfg(feature = "shell")]
 pub mod agent;
-#[cfg(feature = "shell")]
-pub mod cuts;
 #[cfg(feature = "shell")]
 pub mod daemon;
 #[cfg(feature = "shell")]

@@ -7,9 +7,11 @@ pub mod cores;
 pub mod fleet;
 pub mod journal;
 pub mod lanes;
+mod local;
 pub mod stage;
 pub mod stats;
 pub mod torture;
+pub mod watchdog;
 
 /// A line of progress.
 #[expect(clippy::print_stderr, reason = "progress belongs on stderr, and a benchmark has no log of its own")]

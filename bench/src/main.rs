@@ -3,7 +3,7 @@
 use std::io::{Write as _, stderr, stdout};
 use std::process::ExitCode;
 
-use carriageway_bench::{cores, fleet, lanes, torture};
+use carriageway_bench::{cores, fleet, lanes, torture, watchdog};
 use clap::{Parser, Subcommand};
 
 /// Measures Carriageway: the real gateway and the real agent, not models of them.
@@ -14,6 +14,7 @@ use clap::{Parser, Subcommand};
 ///   carriageway-bench fleet --vehicles 100    connect time, memory and CPU of a gateway with a fleet
 ///   carriageway-bench cores              what a command costs in the cores, in microseconds
 ///   carriageway-bench torture --kills 20      kills real processes at random and checks every invariant
+///   carriageway-bench watchdog --cuts 100     cuts the link under driven vehicles: how soon do they stop?
 ///
 /// Progress goes to stderr, tables to stdout, everything as JSON to --json FILE. Build with --release: a debug
 /// build measures the compiler. Other work on the machine widens every tail; see bench/README.md.
@@ -30,6 +31,7 @@ enum Command {
     Fleet(fleet::Options),
     Cores(cores::Options),
     Torture(torture::Options),
+    Watchdog(watchdog::Options),
     #[command(hide = true)]
     FleetGateway(fleet::gateway::Options),
     #[command(hide = true)]
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::Fleet(options) => fleet::run(&options, out),
         Command::Cores(options) => cores::run(&options, out),
         Command::Torture(options) => torture::run(&options, out),
+        Command::Watchdog(options) => watchdog::run(&options, out),
         Command::FleetGateway(options) => fleet::gateway::run(&options, out),
         Command::FleetVehicles(options) => fleet::vehicles::run(&options, out),
     };

@@ -4,6 +4,8 @@
 //! `Instant` do not. It is comparable between processes of one boot, which the boot id names.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use carriageway_proto::{BootId, Moment, Stamp};
@@ -26,8 +28,9 @@ pub struct BootClock {
 #[derive(Clone, Debug)]
 enum Source {
     Kernel,
-    /// tokio's time, which tests can pause: what it showed at the start, and the moment that stands for it.
-    Tokio(tokio::time::Instant, Moment),
+    /// tokio's time, which tests can pause: what it showed at the start, the moment that stands for it, and how
+    /// many microseconds the clock has been set back since.
+    Tokio(tokio::time::Instant, Moment, Arc<AtomicU64>),
 }
 
 /// Why the clock cannot be used.
@@ -52,14 +55,28 @@ impl BootClock {
     /// A clock that shows `start` now and follows tokio's time, which tests pause and advance. It
     /// must be made within a runtime.
     pub fn following_tokio(boot: BootId, start: Moment) -> Self {
-        Self { boot, source: Source::Tokio(tokio_now(), start) }
+        Self { boot, source: Source::Tokio(tokio_now(), start, Arc::default()) }
+    }
+
+    /// Sets this clock and its clones back, as no boot clock ever should be: for tests of what follows from it. It
+    /// must be one that follows tokio.
+    pub fn set_back(&self, by: Duration) {
+        match &self.source {
+            Source::Tokio(_, _, behind) => {
+                behind.fetch_add(carriageway_proto::time::micros(by), Ordering::Relaxed);
+            }
+            Source::Kernel => unreachable!("nobody sets the kernel's boot clock"),
+        }
     }
 
     /// Time since the host's boot, suspends included, in whole microseconds.
     pub fn now(&self) -> Moment {
         match &self.source {
             Source::Kernel => kernel_now(),
-            Source::Tokio(origin, start) => *start + tokio_now().saturating_duration_since(*origin),
+            Source::Tokio(origin, start, behind) => {
+                let behind = Duration::from_micros(behind.load(Ordering::Relaxed));
+                *start + tokio_now().saturating_duration_since(*origin) - behind
+            }
         }
     }
 
@@ -82,6 +99,24 @@ impl BootClock {
                 return;
             }
             tokio::time::sleep(left.min(SLICE)).await;
+        }
+    }
+
+    /// Like [`Self::sleep_until`], but returns also where the clock went backwards meanwhile: whoever waits for a
+    /// moment would wait the longer for it by as much.
+    pub async fn sleep_until_or_back(&self, moment: Moment) {
+        let mut latest = self.now();
+        loop {
+            let left = latest.until(moment);
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left.min(SLICE)).await;
+            let now = self.now();
+            if now < latest {
+                return;
+            }
+            latest = now;
         }
     }
 }
@@ -142,5 +177,20 @@ mod tests {
         clock.sleep_until(due).await;
         assert!(clock.now() >= due && due + Duration::from_millis(2) >= clock.now());
         clock.sleep_until(Moment::ZERO).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_back_shows_it_in_every_clone_and_ends_a_sleep() {
+        let clock = BootClock::following_tokio(BootId::from_bytes([1; 16]), Moment::from_micros(10_000_000));
+        let clone = clock.clone();
+        clone.set_back(Duration::from_millis(3));
+        assert_eq!(clock.now(), Moment::from_micros(9_997_000));
+        let due = clock.now() + Duration::from_secs(1);
+        clock.sleep_until_or_back(due).await;
+        assert!(clock.now() >= due, "it had gone back before");
+        let due = clock.now() + Duration::from_mins(1);
+        let set_back = async { clone.set_back(Duration::from_secs(5)) };
+        tokio::join!(clock.sleep_until_or_back(due), set_back);
+        assert!(clock.now() < due, "nobody waits the longer for it");
     }
 }

@@ -61,6 +61,11 @@ impl Driving {
         self.drive.drive_state()
     }
 
+    /// Driving is asked in every turn, so it is the first that sees it.
+    pub(super) fn has_lost_its_clock(&self) -> bool {
+        self.drive.has_lost_its_clock()
+    }
+
     pub(super) fn counts(&self) -> Counts {
         self.drive.counts()
     }

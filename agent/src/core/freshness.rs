@@ -80,6 +80,11 @@ impl Judge {
         is_later
     }
 
+    /// The clock went backwards under this judge: it can tell no age any more, and only a new agent can.
+    pub fn has_lost_its_clock(&self) -> bool {
+        self.trust == Trust::None
+    }
+
     /// An upper bound of the true age of what was stamped with a floor under this clock.
     pub fn age(&self, mut stamp: Stamp, now: Moment) -> Result<Duration, Unknowable> {
         if sabotage::on(Sabotage::BootNotCompared) {
@@ -141,8 +146,9 @@ mod tests {
         assert_eq!(while_none_ran.age(stamp(2, 5_001), now), Err(Unknowable::OtherBoot));
         assert_eq!(while_none_ran.age(stamp(1, 9_001), now), Err(Unknowable::Ahead));
         let mut under_it = Judge::new(boot, Moment::ZERO, Moment::from_micros(5_000));
+        assert!(!under_it.has_lost_its_clock() && !while_none_ran.has_lost_its_clock());
         assert!(!under_it.note(Moment::from_micros(3_000)));
-        assert!(under_it.note(now));
+        assert!(under_it.note(now) && under_it.has_lost_its_clock(), "no later reading mends it");
         assert_eq!(under_it.age(stamp(1, 8_000), now), Err(Unknowable::WentBack), "its floor is ahead");
     }
 

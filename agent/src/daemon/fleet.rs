@@ -75,6 +75,12 @@ pub enum AgentError {
         /// Its word.
         ended: Ended,
     },
+    /// The host's fault.
+    #[error(
+        "this host's boot clock went backwards, which it never should, so no command's age can be told any more: start \
+         the agent again (a supervisor does, such as systemd with Restart=on-failure) and see to the host's clock"
+    )]
+    ClockWentBack,
 }
 
 fn what_next(ended: &Ended) -> &'static str {
@@ -175,6 +181,7 @@ impl Fleet {
         match end {
             End::Stopped { clean } => Ok(clean),
             End::Refused(ended) => Err(AgentError::Refused { ended }),
+            End::ClockWentBack => Err(AgentError::ClockWentBack),
         }
     }
 

@@ -2,17 +2,15 @@
 
 use std::time::Duration;
 
-use carriageway_agent::agent::Config;
+use carriageway_agent::agent::End;
 use carriageway_agent::core::drive::Refused;
 use carriageway_agent::core::vehicle::EMERGENCY_STOP;
-use carriageway_agent::cuts;
 use carriageway_agent::journal::{Journal, Keeper, Loaded, Sqlite};
 use carriageway_proto::control::ROAD_VEHICLE;
 use carriageway_proto::{
     Class, Command, ControlFrame, ControlState, Controls, DrivePhase, DriveState, Lease, Message, Phase,
-    Rearm, SafeCause, Token, Value,
+    Rearm, Reason, SafeCause, Token, Value,
 };
-use carriageway_transport::clock::BootClock;
 use carriageway_transport::link::Happening;
 
 use crate::agent::reopened;
@@ -20,6 +18,12 @@ use crate::world::{World, clock};
 
 const SPEED: &str = "Vehicle.Speed";
 const THROTTLE: &str = "Vehicle.Chassis.Accelerator.PedalPosition";
+const GEAR: &str = "Vehicle.Powertrain.Transmission.SelectedGear";
+
+/// Gears by VSS.
+const NEUTRAL_GEAR: i64 = 0;
+const PARK: i64 = 126;
+const DRIVE_GEAR: i64 = 127;
 
 fn token(number: u64) -> Token {
     Token::granted(number).unwrap()
@@ -205,11 +209,58 @@ async fn a_stopping_agent_leaves_its_vehicle_in_the_safe_state() {
     assert_eq!(last.nonce, None, "nobody can re-arm it any more");
 }
 
-// In real time: what is measured is measured there.
-#[tokio::test]
-async fn every_cut_of_the_link_halts_the_vehicle_by_its_own_clock() {
-    let measured = cuts::measure(Config::default(), BootClock::system().unwrap(), 2).await.unwrap();
-    assert_eq!(measured.len(), 2, "{measured:?}");
+/// Shifts under lease `number`, if any: what became of it, and why.
+async fn shift(world: &mut World, key: &str, gear: i64, number: Option<u64>) -> (Phase, Option<Reason>) {
+    let body = world.window(key, 0).await;
+    let (path, value, token) = (GEAR.parse().unwrap(), Value::Int(gear), number.map(token));
+    world.send(&Command { class: Class::Drive, path, value, token, ..body });
+    loop {
+        let (class, outcome) = world.outcome().await;
+        if outcome.key.as_str() == key && outcome.phase.is_terminal() {
+            assert_eq!(class, Class::Drive);
+            return (outcome.phase, outcome.reason);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn drive_commands_act_under_the_newest_lease_and_under_no_other() {
+    let no_lease = (Phase::Rejected, Some(Reason::NoLease));
+    let (mut world, _) = armed().await;
+    safe_by(&mut world, SafeCause::ControlLost).await;
+    // It shifts only while it stands.
+    world.signal(SPEED, |value| value.as_f64() == Some(0.0)).await;
+    assert_eq!(shift(&mut world, "without", NEUTRAL_GEAR, None).await, no_lease);
+    assert_eq!(shift(&mut world, "under-1", PARK, Some(1)).await, (Phase::Succeeded, None));
+    world.signal(GEAR, |value| *value == Value::Int(PARK)).await;
+    Operator::lease(&mut world, 2).await;
+    assert_eq!(shift(&mut world, "late-under-1", NEUTRAL_GEAR, Some(1)).await, no_lease);
+    assert_eq!(world.handle.status().commands.acted, 1, "nothing else has acted");
+    assert_eq!(shift(&mut world, "under-2", NEUTRAL_GEAR, Some(2)).await, (Phase::Succeeded, None));
+    world.signal(GEAR, |value| *value == Value::Int(NEUTRAL_GEAR)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_drive_command_acts_once_its_lease_was_given_back() {
+    let (mut world, _) = armed().await;
+    // The gear that it is in: that holds at once, even while it rolls.
+    assert_eq!(shift(&mut world, "before", DRIVE_GEAR, Some(1)).await, (Phase::Succeeded, None));
+    let stamp = world.floor().await;
+    let over = Lease { token: token(1), operator: "ada".into(), stamp, ttl: Duration::ZERO };
+    world.gateway().send(Class::Drive, Message::Lease(over).encode(), None).unwrap();
+    safe_by(&mut world, SafeCause::LeaseEnded).await;
+    let refused = shift(&mut world, "after", DRIVE_GEAR, Some(1)).await;
+    assert_eq!(refused, (Phase::Rejected, Some(Reason::NoLease)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_whose_clock_went_backwards_stops_its_vehicle_and_ends() {
+    let (mut world, mut operator) = armed().await;
+    operator.hold(&mut world, throttle(1.0), SPEED, |speed| speed > 10.0).await;
+    world.clock.set_back(Duration::from_secs(1));
+    let last = |state: &DriveState| state.cause == Some(SafeCause::ControlLost) && state.nonce.is_none();
+    drive_state(&mut world, last).await;
+    assert_eq!(world.ended().await, End::ClockWentBack);
 }
 
 // In real time: the journal's thread does not know of tokio's.

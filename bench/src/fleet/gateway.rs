@@ -1,15 +1,15 @@
 //! The role of the gateway: serves until its input ends.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use carriageway_gateway::config::Config;
 use carriageway_gateway::serve::serve;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
+
+use crate::local::gateway_config;
 
 /// The gateway of a fleet; started by `fleet`
 #[derive(Clone, Debug, Args)]
@@ -29,7 +29,7 @@ pub(super) struct Ready {
 
 /// Serves.
 pub fn run(options: &Options, out: &mut dyn Write) -> Result<()> {
-    let config = config(options);
+    let config = gateway_config(&options.folder);
     // As the gateway's own binary does.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -42,21 +42,6 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<()> {
         running.drain().await;
         Ok(())
     })
-}
-
-fn config(options: &Options) -> Config {
-    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let mut config = Config::default();
-    config.listen.udp = vec![here];
-    (config.listen.tcp, config.listen.internal) = (here, here);
-    config.tls.ca = options.folder.join("ca.pem");
-    config.tls.cert = options.folder.join("server.pem");
-    config.tls.key = options.folder.join("server.key");
-    config.auth.public_key = options.folder.join("operator.pub");
-    config.quic.secret = Some(options.folder.join("quic.secret"));
-    config.store.path = options.folder.join("gateway.db");
-    config.drain.deadline_ms = 5_000;
-    config
 }
 
 /// Whoever started this process has gone, or wants it to.

@@ -10,19 +10,16 @@ pub mod vehicles;
 
 use std::fs;
 use std::io::Write;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use carriageway_gateway::auth::{Grant, mint, unix_now};
-use carriageway_gateway::certs::Folder;
-use carriageway_proto::VehicleId;
 use carriageway_transport::clock::BootClock;
 use clap::Args;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
+use crate::local::{papers, vehicle_id};
 use crate::say;
 use crate::stage::Stage;
 use crate::stats::Summary;
@@ -69,18 +66,13 @@ const READY: Duration = Duration::from_secs(20);
 /// A body target that holds at once.
 const LIGHT: &str = "Vehicle.Body.Lights.Beam.High.IsOn";
 
-/// The id of vehicle `number`.
-pub(crate) fn vehicle_id(number: u16) -> String {
-    format!("bench-{number:05}")
-}
-
 /// Runs it and writes the table.
 pub fn run(options: &Options, out: &mut dyn Write) -> Result<()> {
     let stage = Stage::now();
     let files = process::raise_open_files(u64::from(options.vehicles) * 2 + 200)?;
     let place = TempDir::new().context("cannot make a temporary directory")?;
     say(&format!("making {} certificates", options.vehicles));
-    let token = papers(place.path(), options.vehicles)?;
+    let token = papers(place.path(), options.vehicles, "observe command:*")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut report = runtime.block_on(measure(options, place.path(), &token, stage))?;
     report.open_files = files;
@@ -89,25 +81,6 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<()> {
         fs::write(file, json).with_context(|| format!("cannot write {}", file.display()))?;
     }
     write!(out, "{}", report.table()).context("cannot write the table")
-}
-
-/// Certificates for all, and a token.
-fn papers(place: &Path, vehicles: u16) -> Result<String> {
-    let folder = Folder::new(place);
-    folder.init(&[Ipv4Addr::LOCALHOST.to_string()], unix_now())?;
-    let ids: Vec<VehicleId> =
-        (1..=vehicles).map(|number| vehicle_id(number).parse()).collect::<Result<_, _>>()?;
-    folder.vehicles(ids, unix_now())?;
-    let grant = Grant {
-        sub: "bench".into(),
-        aud: "carriageway".into(),
-        iss: None,
-        iat: unix_now(),
-        exp: unix_now() + 3_600,
-        scope: "observe command:*".into(),
-        vehicles: vec!["*".into()],
-    };
-    Ok(mint(&fs::read_to_string(folder.path("operator.key"))?, &grant)?)
 }
 
 async fn measure(options: &Options, place: &Path, token: &str, stage: Stage) -> Result<Report> {

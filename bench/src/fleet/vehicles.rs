@@ -1,30 +1,27 @@
 //! The role of the fleet: real agents around simulated vehicles, until its input ends.
 
 use std::io::Write;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use carriageway_agent::agent::{self, Agent};
 use carriageway_agent::core::sim::{Simulated, road::Road};
 use carriageway_agent::journal::{Journal, Loaded};
-use carriageway_proto::{Epoch, Moment, PolicyTable};
+use carriageway_proto::{Epoch, Moment};
 use carriageway_transport::client;
 use carriageway_transport::clock::BootClock;
 use carriageway_transport::core::keeper::{self, Allowed};
 use carriageway_transport::dialer::Network;
 use carriageway_transport::link::Link;
-use carriageway_transport::quic::{Congestion, Limits};
-use carriageway_transport::tls::{self, Authority, Credentials, Pem};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::gateway::until_input_ends;
-use super::vehicle_id;
+use crate::local::network;
 
 /// The vehicles of a fleet; started by `fleet`
 #[derive(Clone, Debug, Args)]
@@ -68,7 +65,8 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<()> {
 
 async fn drive(options: &Options, out: &mut dyn Write) -> Result<()> {
     let clock = BootClock::system()?;
-    let networks = (1..=options.vehicles).map(|number| network(options, number, &clock));
+    let networks = (1..=options.vehicles)
+        .map(|number| network(&options.folder, number, options.udp, options.tcp, &clock));
     let networks: Vec<_> = networks.collect::<Result<_>>()?;
     let (stop, stopped) = watch::channel(false);
     let (mut agents, mut connecting) = (JoinSet::new(), JoinSet::new());
@@ -134,25 +132,4 @@ async fn connected(link: Link, clock: BootClock, started: Moment, deadline: Mome
     };
     let turned_away = link.connectivity().borrow().turned_away;
     (time, turned_away)
-}
-
-fn network(options: &Options, number: u16, clock: &BootClock) -> Result<Network> {
-    let id = vehicle_id(number);
-    let authority = Authority::new(&Pem::read(&options.folder.join("ca.pem"))?)?;
-    let own = |kind: &str| Pem::read(&options.folder.join(format!("vehicles/{id}.{kind}")));
-    let credentials = Credentials::new(&own("pem")?, &own("key")?).with_context(|| id.clone())?;
-    Ok(Network {
-        host: Ipv4Addr::LOCALHOST.to_string(),
-        udp_port: options.udp,
-        tcp_port: options.tcp,
-        server_name: Ipv4Addr::LOCALHOST.to_string(),
-        bind: None,
-        quic_tls: Arc::new(tls::quic_client(&authority, credentials.clone())?),
-        tcp_tls: Arc::new(tls::tcp_client(&authority, credentials)?),
-        limits: Limits::VEHICLE,
-        congestion: Congestion::Cubic,
-        policies: PolicyTable::defaults(),
-        deadline: Duration::from_secs(10),
-        clock: clock.clone(),
-    })
 }

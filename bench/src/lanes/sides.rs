@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 use carriageway_agent::agent::{self, Agent, Handle};
 use carriageway_agent::core::sim::{Simulated, road::Road};
-use carriageway_agent::core::vehicle::{Actuation, Applied, Progress, Target, Vehicle};
+use carriageway_agent::core::vehicle::{Actuation, Applied, Drivable, Progress, Target, Vehicle};
 use carriageway_agent::journal::{Journal, Loaded};
 use carriageway_gateway::auth::{Grant, mint, unix_now};
 use carriageway_gateway::certs::Folder;
@@ -323,5 +323,13 @@ impl Vehicle for Probed {
 
     fn progress(&mut self, now: Moment) -> Option<Progress> {
         self.0.progress(now)
+    }
+
+    fn class_of(&self, path: &SignalPath) -> Option<Class> {
+        self.0.class_of(path)
+    }
+
+    fn drivable(&mut self) -> Option<&mut dyn Drivable> {
+        self.0.drivable()
     }
 }

@@ -79,6 +79,42 @@ async fn a_key_retried_after_its_ttl_at_a_new_gateway_does_not_execute_again() {
     assert_eq!(world.executed("truck", CHARGE_LIMIT, 44.0), 1, "ONCE: {retried:?}");
 }
 
+/// The gateway comes back without its disk: now only the vehicle knows what was done, and under which key.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vehicle_remembers_what_a_gateway_that_lost_its_disk_does_not() {
+    let mut world = World::start("").await;
+    world.vehicle("truck", "quic").await;
+    for (key, percent) in [("done", 44), ("used", 55)] {
+        let first = world.client.order("truck", key, &Order::charge_limit(percent, TTL_MS)).await;
+        assert_eq!(first.phase(), "SUCCEEDED", "{first:?}");
+    }
+    // On its way when the gateway dies, and delivered when its time is over.
+    world.link("hold 4s");
+    let late = world.client.order("truck", "late", &Order::charge_limit(66, 500)).await;
+    assert!(["UNKNOWN", "EXPIRED"].contains(&late.phase()), "{late:?}");
+    world.kill_gateway();
+    world.lose_gateways_disk();
+    world.start_gateway().await;
+    world.client.until_presence("truck", "online").await;
+
+    let repeated = world.client.insist("truck", "done", &Order::charge_limit(44, TTL_MS)).await;
+    assert_eq!(repeated.phase(), "SUCCEEDED", "the vehicle's stored outcome: {repeated:?}");
+    assert_eq!(world.executed("truck", CHARGE_LIMIT, 44.0), 1, "ONCE");
+    let other = world.client.insist("truck", "used", &Order::charge_limit(77, TTL_MS)).await;
+    assert_eq!(
+        (other.phase(), &other.body["reason"]),
+        ("REJECTED", &"KEY_CONFLICT".into()),
+        "KEY: {other:?}"
+    );
+    assert_eq!(world.executed("truck", CHARGE_LIMIT, 77.0), 0, "KEY");
+    world.link("outage end");
+    world.client.until_obeys("truck").await;
+    assert!(world.stop_vehicle("truck").await.success());
+    assert_eq!(world.executed("truck", CHARGE_LIMIT, 66.0), 0, "FRESH");
+    let phase = world.journal("truck").get("late").map(|entry| entry.phase.clone());
+    assert!(phase.is_none() || phase == Some(Some("EXPIRED".into())), "FRESH: {phase:?}");
+}
+
 /// One command after the other, each retried with its key until its outcome is known.
 async fn operate(client: Client, vehicle: &'static str) -> (&'static str, Vec<(u32, Answer)>) {
     let mut outcomes = Vec::new();

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
 
 mod drain;
+mod driven;
 mod evidence;
 mod expired_never_executes;
 mod gateway_killed;
@@ -19,5 +20,6 @@ mod udp_blocked;
 mod unknown_and_offline;
 mod vehicle_killed;
 mod wait;
+mod watchdog;
 mod window_opens;
 mod world;

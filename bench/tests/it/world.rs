@@ -97,6 +97,12 @@ impl World {
         self.gateway.take().unwrap().kill();
     }
 
+    /// What a gateway that does not run had kept is gone.
+    pub(crate) fn lose_gateways_disk(&self) {
+        assert!(self.gateway.is_none(), "its store is its own while it runs");
+        fs::remove_dir_all(self.dir.path().join("state")).unwrap();
+    }
+
     pub(crate) fn vehicle_log(&self, id: &str) -> String {
         fs::read_to_string(self.log(id)).unwrap()
     }
@@ -145,6 +151,14 @@ impl World {
         let arguments: Vec<_> =
             ["run"].into_iter().chain(settings.iter().flat_map(|one| ["--set", one])).collect();
         start(&self.dir, "carriageway-agent", name, &arguments)
+    }
+
+    /// The terminal client, driving by a script. Its log is called `name`.
+    pub(crate) fn drive(&self, vehicle: &str, name: &str, script: &str) -> Process {
+        let token = self.client.grant(|grant| grant.scope = "observe drive command:safety".into());
+        fs::write(self.dir.path().join("operator.token"), token).unwrap();
+        let url = format!("https://{}", self.public);
+        start(&self.dir, "carriageway-gateway", name, &["drive", vehicle, "--url", &url, "--script", script])
     }
 
     pub(crate) fn kill_vehicle(&mut self, id: &str) {

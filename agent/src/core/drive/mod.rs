@@ -204,6 +204,11 @@ impl Drive {
         &self.leases
     }
 
+    /// The clock went backwards: nothing can be judged by it any more, and only a new agent can drive.
+    pub fn has_lost_its_clock(&self) -> bool {
+        self.judge.has_lost_its_clock()
+    }
+
     /// What happened so far.
     pub fn counts(&self) -> Counts {
         self.counts
