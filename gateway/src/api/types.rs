@@ -140,6 +140,10 @@ pub struct StepView {
     pub reason: Option<&'static str>,
     /// Why, for people.
     pub why: String,
+    /// Whether it is on the gateway's disk. A terminal phase is told once it is; one that is not was told
+    /// by a gateway whose disk is broken or slow, or of an emergency stop, and may be told otherwise after
+    /// a crash.
+    pub durable: bool,
 }
 
 impl CommandView {
@@ -167,12 +171,14 @@ impl CommandView {
             timeline: record
                 .timeline
                 .iter()
-                .map(|step| StepView {
+                .enumerate()
+                .map(|(place, step)| StepView {
                     phase: step.phase.name(),
                     at: wall.date(step.at),
                     after_ms: millis(step.at.since(record.accepted)),
                     reason: step.reason.map(carriageway_proto::Reason::name),
                     why: step.detail.clone(),
+                    durable: record.is_step_durable(place),
                 })
                 .collect(),
         }

@@ -93,15 +93,15 @@ impl Hub {
         }
     }
 
-    /// The record of this id, as it is now.
+    /// The record of this id, as far as it may be told now.
     pub fn command(&self, id: CommandId) -> Option<Record> {
-        self.state().commands.record(id).cloned()
+        self.state().commands.record(id).map(Record::as_told)
     }
 
     /// The record of this id, and what says that it changed.
     pub fn watch(&self, id: CommandId) -> Option<(Record, watch::Receiver<()>)> {
         let mut state = self.state();
-        let record = state.commands.record(id)?.clone();
+        let record = state.commands.record(id)?.as_told();
         let changed = state.waiters.entry(id).or_insert_with(|| watch::Sender::new(())).subscribe();
         Some((record, changed))
     }

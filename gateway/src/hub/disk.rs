@@ -8,6 +8,19 @@ use super::{Hub, State, kept};
 use crate::core::commands::{Input, Keep, Write, WriteId};
 use crate::store::{Change, Outcome, StoreError};
 
+/// How the store is. Its default is a sound one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreHealth {
+    /// Why command records cannot be written just now.
+    pub commands: Option<String>,
+    /// Why the last lease's token could not be written: the lease was refused.
+    pub tokens: Option<String>,
+    /// Why the last desired state could not be written: the change was refused.
+    pub desired: Option<String>,
+    /// Commands whose end was told and is not on disk: after a crash it may be told otherwise.
+    pub ends_not_durable: usize,
+}
+
 impl Hub {
     /// Hands a write to the store. How it went comes back on the store's thread.
     pub(super) fn persist(&self, now: Moment, state: &mut State, Write { id, keeps }: Write) {
@@ -59,7 +72,16 @@ impl Hub {
         }
     }
 
-    /// Why the store takes nothing just now; `None`: it does.
+    /// How the store is.
+    pub fn store_health(&self) -> StoreHealth {
+        let commands = self.store_fault();
+        let state = self.state();
+        let of = |kind| state.unkept.get(kind).cloned();
+        let (tokens, desired) = (of("token"), of("desired"));
+        StoreHealth { commands, tokens, desired, ends_not_durable: state.commands.loose_ends() }
+    }
+
+    /// Why the store takes no command records just now; `None`: it does.
     pub fn store_fault(&self) -> Option<String> {
         let state = self.state();
         let why = || state.broken.clone().unwrap_or_default();

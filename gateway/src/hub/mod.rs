@@ -37,6 +37,7 @@ use crate::store::Store;
 
 pub(crate) use answers::desired_in;
 pub use commands::{DISK_PATIENCE, Kept, Submission};
+pub use disk::StoreHealth;
 pub use kept::BadRecord;
 pub(crate) use lease::change_name;
 pub use lease::{DriveGlance, LeaseError};
@@ -224,8 +225,10 @@ struct State {
     tickets: BTreeMap<(SessionId, Ticket), CommandId>,
     /// Commands that somebody waits for, or did a moment ago.
     waiters: BTreeMap<CommandId, watch::Sender<()>>,
-    /// Why the store's last failure was.
+    /// Why the last write of command records failed.
     broken: Option<String>,
+    /// Why the last write of these kinds of things failed.
+    unkept: BTreeMap<&'static str, String>,
 }
 
 impl Hub {
@@ -256,6 +259,7 @@ impl Hub {
             tickets: BTreeMap::new(),
             waiters: BTreeMap::new(),
             broken: None,
+            unkept: BTreeMap::new(),
             ring,
         };
         let newest = watch::Sender::new(state.ring.newest());

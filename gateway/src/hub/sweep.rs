@@ -122,6 +122,7 @@ impl Hub {
         metrics.unfinished.set(i64::try_from(state.commands.unfinished()).unwrap_or(i64::MAX));
         metrics.leases.set(i64::try_from(state.leases.living(now)).unwrap_or(i64::MAX));
         metrics.queued_commands.set(i64::try_from(state.commands.queued()).unwrap_or(i64::MAX));
+        metrics.loose_ends.set(i64::try_from(state.commands.loose_ends()).unwrap_or(i64::MAX));
         metrics.store_broken.set(i64::from(state.commands.is_disk_broken()));
         metrics.records.set(i64::try_from(state.commands.len()).unwrap_or(i64::MAX));
     }
