@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use drive::{
-    ControlReport, DriveEvent, DriveStateView, DriveView, LeaseAction, LeaseEvent, LeaseRequest, LeaseView,
-    RearmRequest,
+    ControlReport, DrainEvent, DriveEvent, DriveStateView, DriveView, LeaseAction, LeaseEvent, LeaseRequest,
+    LeaseView, RearmRequest,
 };
 pub use state::{PathStateView, StateEvent, StateView};
 
@@ -457,6 +457,8 @@ pub enum EventData {
     Lease(LeaseEvent),
     /// `drive`: a vehicle said whether it can be driven, at most once a second.
     Drive(DriveEvent),
+    /// `drain`: the gateway is on its way out while this vehicle's lease is held.
+    Drain(DrainEvent),
     /// `state`: a desired or reported state changed, at most once a second.
     State(StateEvent),
     /// `signals`: what changed since the last event of this name, at most five times a second.

@@ -20,6 +20,8 @@ pub(super) enum Written {
     Token(VehicleId, Token),
     /// A desired state, by its version.
     Desired(VehicleId, u64),
+    /// That a vehicle was here.
+    Vehicle(VehicleId),
 }
 
 impl Written {
@@ -28,6 +30,7 @@ impl Written {
         match self {
             Self::Token(..) => "token",
             Self::Desired(..) => "desired",
+            Self::Vehicle(_) => "vehicle",
         }
     }
 }
@@ -73,6 +76,11 @@ impl Hub {
         self.keep(change, Written::Desired(vehicle, version));
     }
 
+    /// Keeps that a vehicle was here.
+    pub(super) fn keep_vehicle(&self, vehicle: VehicleId) {
+        self.keep(Change::Vehicle(vehicle.clone()), Written::Vehicle(vehicle));
+    }
+
     fn keep(&self, change: Change, written: Written) {
         let (answers, wanted) = (self.0.answers.clone(), written.clone());
         let then = move |outcome: Outcome| answers.leave(written, outcome.map_err(|error| error.to_string()));
@@ -110,6 +118,8 @@ impl Hub {
                 (Written::Token(vehicle, token), false) => {
                     state.leases.handle(now, lease::Input::NotKept { vehicle, token });
                 }
+                // Where it was not kept, nothing can wait for it after a restart.
+                (Written::Vehicle(_), _) => {}
                 (Written::Desired(vehicle, version), true) => {
                     state.shadows.handle(now, shadow::Input::Kept { vehicle, version });
                 }

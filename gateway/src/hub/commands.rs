@@ -70,7 +70,7 @@ impl Hub {
             return Submission::Draining;
         }
         let reach = reach_of(way.as_ref());
-        let is_known = state.registry.knows(&vehicle) || state.commands.knows(&vehicle);
+        let is_known = state.knows(&vehicle);
         if !is_known {
             return Submission::UnknownVehicle;
         }
@@ -187,6 +187,15 @@ impl Hub {
     /// Commands on their way: not those that wait on disk for their vehicles.
     pub fn unfinished(&self) -> usize {
         self.state().commands.under_way()
+    }
+}
+
+impl State {
+    /// Whether the vehicle has been here, or the store knows it from before a restart.
+    pub(super) fn knows(&self, vehicle: &VehicleId) -> bool {
+        let Self { registry, commands, leases, shadows, known, .. } = self;
+        let is_kept = leases.remembers(vehicle) || shadows.knows(vehicle) || known.contains(vehicle);
+        is_kept || registry.knows(vehicle) || commands.knows(vehicle)
     }
 }
 
