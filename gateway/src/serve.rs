@@ -159,7 +159,8 @@ impl Running {
             tracing::warn!(driven, "the drain's time is over; vehicles that are being driven are sent away");
         }
         self.hub.send_away(true);
-        let goodbyes_end = clock.now() + FAREWELL / 2;
+        // A goodbye that is cut off leaves a vehicle waiting for its idle timeout: they get what time there is.
+        let goodbyes_end = (begun + patience + FAREWELL / 2).max(clock.now() + FAREWELL / 2);
         while self.hub.sessions_open() > 0 && clock.now() < goodbyes_end {
             clock.sleep_until(clock.now() + LOOK).await;
         }

@@ -256,7 +256,6 @@ async fn a_drain_ends_by_its_deadline_whoever_drives() {
     steer(&mut socket, token, &vehicle).await;
     let drained = gateway.running.take().unwrap().drain().await;
     assert_eq!(drained.driven, 1, "the lease would have gone on");
-    until(async || vehicle.seen.lock().unwrap().closed_by == Some(CloseCode::Restarting)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
