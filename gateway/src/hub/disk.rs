@@ -166,7 +166,7 @@ mod tests {
                         let then = move |outcome: crate::store::Outcome| {
                             outcome.unwrap();
                             // The last write may outlive the measurement.
-                            drop(done.send(id));
+                            let _unheard = done.send(id);
                         };
                         self.store.write(keeps.iter().map(document).collect(), then).unwrap();
                     }
