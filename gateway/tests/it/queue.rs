@@ -197,6 +197,14 @@ async fn a_full_disk_is_seen_and_stops_nothing_but_the_queue() {
         "{health}"
     );
     until(async || gateway.internal("/metrics").await.1.contains("carriageway_store_broken 1")).await;
+    let wishes: serde_json::Map<_, _> =
+        (0..40).map(|n| (format!("Vehicle.Body.Wish{n}"), json!("x".repeat(512)))).collect();
+    let patch = gateway.request(Method::PATCH, "/v1/vehicles/truck/state/desired").header("If-Match", "*");
+    let patched = Answer::of(patch.json(&wishes).send().await.unwrap()).await;
+    assert_eq!(patched.problem().0, 503, "{patched:?}");
+    until(async || gateway.internal("/health").await.1.contains(r#""desired":"failed""#)).await;
+    let (_, metrics) = gateway.internal("/metrics").await;
+    assert!(metrics.contains(r#"carriageway_drops_total{stage="store",reason="desired"} 1"#), "{metrics}");
     vehicle.act(Act::Move(gateway.quic("truck").await)).await;
     gateway.until_presence("truck", "online").await;
     let goes = gateway.order("truck", "goes", &window(1)).await;
