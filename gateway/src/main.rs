@@ -42,8 +42,8 @@ enum Command {
     /// Vehicles come in by QUIC on the UDP ports and by WebSocket on the TCP port, each with the
     /// certificate that names it. The TCP port also serves the HTTP API and the page. While it
     /// drains, `/readyz` answers 503, commands under way finish, and vehicles are told when to come
-    /// back. Command records live in memory; a vehicle's own journal is what keeps a command from
-    /// being executed twice across a restart. Files on the bulk lane are counted and let go.
+    /// back. Command records are kept on disk and outlive the process; a vehicle's own journal is what
+    /// keeps a command from being executed twice. Files on the bulk lane are counted and let go.
     Serve(Source),
     /// Check or show the configuration
     Config(config::Config),

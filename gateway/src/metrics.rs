@@ -45,6 +45,8 @@ pub struct Metrics {
     pub store_broken: Gauge,
     /// Writes of the store that failed.
     pub store_failures: Counter,
+    /// Commands whose end was told and is not on disk.
+    pub loose_ends: Gauge,
     store_seconds: Histogram,
     queued_frames: Family<Labels<1>, Gauge>,
     queued_bytes: Family<Labels<1>, Gauge>,
@@ -121,6 +123,11 @@ impl Metrics {
             queued_commands: register!(r, "commands_queued", "Commands that wait on disk for their vehicles"),
             store_broken: register!(r, "store_broken", "1 while the store on disk takes nothing"),
             store_failures: register!(r, "store_failures", "Writes to the store that failed"),
+            loose_ends: register!(
+                r,
+                "command_ends_not_durable",
+                "Commands whose end was told and is not on disk"
+            ),
             store_seconds: register!(
                 r,
                 "store_seconds",

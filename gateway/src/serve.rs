@@ -87,6 +87,8 @@ pub struct Drained {
     pub took: Duration,
     /// Commands that had no terminal phase when their time was over.
     pub unfinished: usize,
+    /// Vehicles that were still being driven then.
+    pub driven: usize,
 }
 
 /// Starts a gateway; it serves when this returns.
@@ -142,19 +144,23 @@ impl Running {
     }
 
     /// Takes the gateway down, within the configured deadline: takes nothing new; lets each vehicle's
-    /// commands finish and then sends the vehicle away with a wait of its own; at the end answers the
-    /// requests that are open and closes the ports.
+    /// commands finish, and the lease of whoever drives it end, and then sends the vehicle away with a wait
+    /// of its own; at the end answers the requests that are open and closes the ports.
     pub async fn drain(mut self) -> Drained {
         let clock = self.hub.clock().clone();
         let begun = clock.now();
         let patience = self.deadline.saturating_sub(FAREWELL);
-        self.hub.start_draining();
+        self.hub.start_draining(patience);
         while self.hub.send_away(false) > 0 && clock.now().since(begun) < patience {
             clock.sleep_until(clock.now() + LOOK).await;
         }
-        let unfinished = self.hub.unfinished();
+        let (unfinished, driven) = (self.hub.unfinished(), self.hub.driven());
+        if driven > 0 {
+            tracing::warn!(driven, "the drain's time is over; vehicles that are being driven are sent away");
+        }
         self.hub.send_away(true);
-        let goodbyes_end = clock.now() + FAREWELL / 2;
+        // A goodbye that is cut off leaves a vehicle waiting for its idle timeout: they get what time there is.
+        let goodbyes_end = (begun + patience + FAREWELL / 2).max(clock.now() + FAREWELL / 2);
         while self.hub.sessions_open() > 0 && clock.now() < goodbyes_end {
             clock.sleep_until(clock.now() + LOOK).await;
         }
@@ -168,7 +174,7 @@ impl Running {
             () = ended => {}
             () = clock.sleep_until((begun + self.deadline).max(clock.now() + FAREWELL / 2)) => {}
         }
-        let drained = Drained { took: clock.now().since(begun), unfinished };
+        let drained = Drained { took: clock.now().since(begun), unfinished, driven };
         tracing::info!(?drained, "the gateway has drained");
         drained
     }
@@ -196,7 +202,8 @@ fn open_store(config: &Config) -> Result<(Store, Held), ServeError> {
         Ok((vehicle, desired))
     });
     let desired = desired.collect::<Result<_, StoreError>>()?;
-    let held = Held { commands: loaded.commands, tokens: loaded.tokens, desired };
+    let (commands, tokens, vehicles) = (loaded.commands, loaded.tokens, loaded.vehicles);
+    let held = Held { commands, tokens, desired, vehicles };
     Ok((Store::start(disk)?, held))
 }
 

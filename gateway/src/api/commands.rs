@@ -171,11 +171,11 @@ pub(crate) async fn cancel(
     let conflict =
         |slug, title, detail| Err(Problem::new(StatusCode::CONFLICT, slug, title, detail).about(&id));
     let patience = match api.hub().cancel(record.id) {
-        Canceling::Canceled => None,
         Canceling::Asked => asked,
         // The disk takes milliseconds, or the answer says that it is not over yet.
-        Canceling::Noted => Some(asked.unwrap_or(DISK_PATIENCE)),
+        Canceling::Canceled | Canceling::Noted => Some(asked.unwrap_or(DISK_PATIENCE)),
         Canceling::Ended => {
+            let record = outcome(&api, record.id, Some(DISK_PATIENCE)).await.unwrap_or(record);
             let detail = format!("it ended as {} before; see its timeline", record.phase());
             return conflict("command-ended", "The command has ended", detail);
         }

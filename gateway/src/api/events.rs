@@ -20,7 +20,9 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use super::Api;
 use super::caller::{Caller, vehicle_id};
 use super::problem::Problem;
-use super::types::{CommandView, DriveEvent, EventData, LeaseEvent, SignalList, StateEvent};
+use super::types::{
+    CommandView, DrainEvent, DriveEvent, EventData, LeaseEvent, SignalList, StateEvent, millis,
+};
 use super::wall::Wall;
 use crate::auth::{Operator, Permission};
 use crate::closing::Closing;
@@ -43,13 +45,14 @@ pub(crate) struct Wanted {
     /// Only these vehicles, as a list with commas. Absent: all that the token may observe.
     vehicle: Option<String>,
     /// Only events of these names, as a list with commas: `presence`, `session`, `link`, `command`,
-    /// `lease`, `drive`, `state`, `signals`.
+    /// `lease`, `drive`, `drain`, `state`, `signals`.
     events: Option<String>,
     /// For clients that cannot send the `Last-Event-ID` header.
     last_event_id: Option<String>,
 }
 
-/// What happens, as it happens: `presence`, `session`, `link`, `command`, `lease`, `drive`, `state`, `signals`.
+/// What happens, as it happens: `presence`, `session`, `link`, `command`, `lease`, `drive`, `drain`, `state`,
+/// `signals`.
 ///
 /// A new stream begins with `vehicles`, the fleet as it is. Each event has an id; a client that comes
 /// back with `Last-Event-ID` gets what it missed, or, where that is too long ago or its connection was
@@ -94,7 +97,8 @@ struct Filter {
     names: Option<BTreeSet<&'static str>>,
 }
 
-const NAMES: [&str; 8] = ["presence", "session", "link", "command", "lease", "drive", "state", "signals"];
+const NAMES: [&str; 9] =
+    ["presence", "session", "link", "command", "lease", "drive", "drain", "state", "signals"];
 
 impl Filter {
     fn read(wanted: &Wanted) -> Result<Self, Problem> {
@@ -291,6 +295,7 @@ fn name_of(event: &Event) -> &'static str {
         Event::Command(_) => "command",
         Event::Lease(_) => "lease",
         Event::Drive { .. } => "drive",
+        Event::Drain { .. } => "drain",
         Event::State { .. } => "state",
     }
 }
@@ -317,6 +322,10 @@ fn data_of(entry: Entry<Event>, wall: &Wall) -> EventData {
         Event::Lease(audit) => EventData::Lease(LeaseEvent::of(&audit, at)),
         Event::Drive { vehicle, state } => {
             EventData::Drive(DriveEvent { vehicle: vehicle.to_string(), state: (&state).into(), at })
+        }
+        Event::Drain { vehicle, by } => {
+            let ends_in_ms = millis(by.since(entry.at));
+            EventData::Drain(DrainEvent { vehicle: vehicle.to_string(), ends_in_ms, at })
         }
         Event::State { vehicle, version, answered, is_in_sync: in_sync } => {
             EventData::State(StateEvent { vehicle: vehicle.to_string(), version, answered, in_sync, at })

@@ -156,7 +156,7 @@ fn refusal(error: &LeaseError, vehicle: &VehicleId) -> Problem {
         LeaseError::UnknownVehicle => unknown_vehicle(vehicle),
         LeaseError::Draining => Problem::unavailable(
             "draining",
-            "this gateway is on its way out; try again, elsewhere or later",
+            "this gateway is on its way out: it grants and renews no lease; bring the vehicle to a stop, and try again elsewhere or later",
             Duration::from_secs(1),
         ),
         LeaseError::Take(why) => no_grant(why, vehicle),

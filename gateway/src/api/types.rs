@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use drive::{
-    ControlReport, DriveEvent, DriveStateView, DriveView, LeaseAction, LeaseEvent, LeaseRequest, LeaseView,
-    RearmRequest,
+    ControlReport, DrainEvent, DriveEvent, DriveStateView, DriveView, LeaseAction, LeaseEvent, LeaseRequest,
+    LeaseView, RearmRequest,
 };
 pub use state::{PathStateView, StateEvent, StateView};
 
@@ -140,6 +140,10 @@ pub struct StepView {
     pub reason: Option<&'static str>,
     /// Why, for people.
     pub why: String,
+    /// Whether it is on the gateway's disk. A terminal phase is told once it is; one that is not was told
+    /// by a gateway whose disk is broken or slow, or of an emergency stop, and may be told otherwise after
+    /// a crash.
+    pub durable: bool,
 }
 
 impl CommandView {
@@ -167,12 +171,14 @@ impl CommandView {
             timeline: record
                 .timeline
                 .iter()
-                .map(|step| StepView {
+                .enumerate()
+                .map(|(place, step)| StepView {
                     phase: step.phase.name(),
                     at: wall.date(step.at),
                     after_ms: millis(step.at.since(record.accepted)),
                     reason: step.reason.map(carriageway_proto::Reason::name),
                     why: step.detail.clone(),
+                    durable: record.is_step_durable(place),
                 })
                 .collect(),
         }
@@ -451,6 +457,8 @@ pub enum EventData {
     Lease(LeaseEvent),
     /// `drive`: a vehicle said whether it can be driven, at most once a second.
     Drive(DriveEvent),
+    /// `drain`: the gateway is on its way out while this vehicle's lease is held.
+    Drain(DrainEvent),
     /// `state`: a desired or reported state changed, at most once a second.
     State(StateEvent),
     /// `signals`: what changed since the last event of this name, at most five times a second.

@@ -9,18 +9,34 @@ use bytes::Bytes;
 use carriageway_proto::{Desired, Message, Token, VehicleId};
 use tokio::sync::Notify;
 
-use super::Hub;
+use super::{Hub, State};
 use crate::core::{lease, shadow};
 use crate::store::{Change, Outcome};
 
 /// What was to be kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Written {
     /// A lease's token.
     Token(VehicleId, Token),
     /// A desired state, by its version.
     Desired(VehicleId, u64),
+    /// That a vehicle was here.
+    Vehicle(VehicleId),
 }
+
+impl Written {
+    /// What it is, as one word, for metrics and health.
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::Token(..) => "token",
+            Self::Desired(..) => "desired",
+            Self::Vehicle(_) => "vehicle",
+        }
+    }
+}
+
+/// The outcome of a write: why it failed, for people.
+type Said = Result<(), String>;
 
 /// What the disk has said that nobody has heard yet: at most as many answers as promises that wait for
 /// them.
@@ -29,13 +45,13 @@ pub(super) struct Answers(Arc<Unheard>);
 
 #[derive(Default)]
 struct Unheard {
-    waiting: Mutex<Vec<(Written, bool)>>,
+    waiting: Mutex<Vec<(Written, Said)>>,
     bell: Notify,
 }
 
 impl Answers {
-    fn leave(&self, written: Written, kept: bool) {
-        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).push((written, kept));
+    fn leave(&self, written: Written, said: Said) {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).push((written, said));
         self.0.bell.notify_one();
     }
 
@@ -60,17 +76,29 @@ impl Hub {
         self.keep(change, Written::Desired(vehicle, version));
     }
 
+    /// Keeps that a vehicle was here.
+    pub(super) fn keep_vehicle(&self, vehicle: VehicleId) {
+        self.keep(Change::Vehicle(vehicle.clone()), Written::Vehicle(vehicle));
+    }
+
     fn keep(&self, change: Change, written: Written) {
         let (answers, wanted) = (self.0.answers.clone(), written.clone());
-        let then = move |outcome: Outcome| {
-            if let Err(error) = &outcome {
-                tracing::error!(%error, ?written, "not kept");
-            }
-            answers.leave(written, outcome.is_ok());
-        };
+        let then = move |outcome: Outcome| answers.leave(written, outcome.map_err(|error| error.to_string()));
         if let Err(error) = self.0.store.write(vec![change], then) {
-            tracing::error!(%error, written = ?wanted, "not kept");
-            self.0.answers.leave(wanted, false);
+            self.0.answers.leave(wanted, Err(error.to_string()));
+        }
+    }
+
+    /// Puts on record how a write went: a failure shows until a write of its kind works again.
+    fn note(&self, state: &mut State, written: &Written, said: Said) {
+        match said {
+            Ok(()) => drop(state.unkept.remove(written.kind())),
+            Err(error) => {
+                tracing::error!(error, ?written, "not kept");
+                self.0.metrics.store_failures.inc();
+                self.0.metrics.dropped("store", written.kind(), 1);
+                state.unkept.insert(written.kind(), error);
+            }
         }
     }
 
@@ -80,7 +108,9 @@ impl Hub {
         let answers = std::mem::take(&mut *answers.lock().unwrap_or_else(PoisonError::into_inner));
         let now = self.now();
         let mut state = self.state();
-        for (written, kept) in answers {
+        for (written, said) in answers {
+            let kept = said.is_ok();
+            self.note(&mut state, &written, said);
             match (written, kept) {
                 (Written::Token(vehicle, token), true) => {
                     state.leases.handle(now, lease::Input::Kept { vehicle, token });
@@ -88,6 +118,8 @@ impl Hub {
                 (Written::Token(vehicle, token), false) => {
                     state.leases.handle(now, lease::Input::NotKept { vehicle, token });
                 }
+                // Where it was not kept, nothing can wait for it after a restart.
+                (Written::Vehicle(_), _) => {}
                 (Written::Desired(vehicle, version), true) => {
                     state.shadows.handle(now, shadow::Input::Kept { vehicle, version });
                 }

@@ -70,7 +70,7 @@ impl Hub {
             return Submission::Draining;
         }
         let reach = reach_of(way.as_ref());
-        let is_known = state.registry.knows(&vehicle) || state.commands.knows(&vehicle);
+        let is_known = state.knows(&vehicle);
         if !is_known {
             return Submission::UnknownVehicle;
         }
@@ -93,15 +93,15 @@ impl Hub {
         }
     }
 
-    /// The record of this id, as it is now.
+    /// The record of this id, as far as it may be told now.
     pub fn command(&self, id: CommandId) -> Option<Record> {
-        self.state().commands.record(id).cloned()
+        self.state().commands.record(id).map(Record::as_told)
     }
 
     /// The record of this id, and what says that it changed.
     pub fn watch(&self, id: CommandId) -> Option<(Record, watch::Receiver<()>)> {
         let mut state = self.state();
-        let record = state.commands.record(id)?.clone();
+        let record = state.commands.record(id)?.as_told();
         let changed = state.waiters.entry(id).or_insert_with(|| watch::Sender::new(())).subscribe();
         Some((record, changed))
     }
@@ -187,6 +187,15 @@ impl Hub {
     /// Commands on their way: not those that wait on disk for their vehicles.
     pub fn unfinished(&self) -> usize {
         self.state().commands.under_way()
+    }
+}
+
+impl State {
+    /// Whether the vehicle has been here, or the store knows it from before a restart.
+    pub(super) fn knows(&self, vehicle: &VehicleId) -> bool {
+        let Self { registry, commands, leases, shadows, known, .. } = self;
+        let is_kept = leases.remembers(vehicle) || shadows.knows(vehicle) || known.contains(vehicle);
+        is_kept || registry.knows(vehicle) || commands.knows(vehicle)
     }
 }
 

@@ -57,6 +57,8 @@ pub struct DriveGlance {
     pub is_connected: bool,
     /// Its lease and its own words.
     pub view: View,
+    /// When the gateway sends it away at the latest, where the gateway is on its way out.
+    pub drain_by: Option<Moment>,
     /// When this was so.
     pub at: Moment,
 }
@@ -102,13 +104,16 @@ impl Hub {
         })
     }
 
-    /// Gives a lease its whole ttl again.
+    /// Gives a lease its whole ttl again. A gateway on its way out gives none: the lease ends when it said.
     pub fn renew_lease(
         &self,
         vehicle: &VehicleId,
         operator: &str,
         token: Token,
     ) -> Result<Lease, LeaseError> {
+        if self.is_draining() {
+            return Err(LeaseError::Draining);
+        }
         let now = self.now();
         let mut state = self.state();
         let renewed = state.leases.renew(now, vehicle, operator, token);
@@ -155,7 +160,8 @@ impl Hub {
         let view = state.leases.view(at, vehicle);
         let is_connected = clock_of(&state, vehicle).is_some();
         let is_known = state.registry.knows(vehicle);
-        is_known.then(|| DriveGlance { vehicle: vehicle.clone(), is_connected, view, at })
+        let drain_by = state.drain_by;
+        is_known.then(|| DriveGlance { vehicle: vehicle.clone(), is_connected, view, drain_by, at })
     }
 
     /// Changes with whatever is known of driving any vehicle.
@@ -165,20 +171,24 @@ impl Hub {
 
     /// Rises with every change of what is known of driving `vehicle`, renewals apart.
     pub fn drive_version(&self, vehicle: &VehicleId) -> u64 {
-        self.state().leases.view(self.now(), vehicle).version
+        let state = self.state();
+        state.leases.view(self.now(), vehicle).version + u64::from(state.drain_by.is_some())
     }
 
     /// Passes control on to a vehicle, or says why not.
     pub fn control(&self, vehicle: &VehicleId, operator: &str, frame: ControlFrame) -> Result<(), Dropped> {
-        let state = self.state();
-        let live = state.rooms.get(vehicle).and_then(Room::live).ok_or(Dropped::Offline)?;
+        let mut state = self.state();
+        let State { rooms, leases, .. } = &mut *state;
+        let room = rooms.get_mut(vehicle).ok_or(Dropped::Offline)?;
+        let live = room.live().ok_or(Dropped::Offline)?;
         live.link.silent_for().ok_or(Dropped::Offline)?;
         let theirs = live.link.peer_clock().ok_or(Dropped::Offline)?;
         // Read after the vehicle's clock was: the age is never understated.
         let now = self.0.clock.stamp();
-        let lease = state.leases.lease(now.clock, vehicle);
+        let lease = leases.lease(now.clock, vehicle);
         let frame = control::relay(now, frame, operator, lease, theirs)?;
         live.link.control(frame);
+        room.steered = Some(now.clock);
         self.0.metrics.control.inc();
         Ok(())
     }

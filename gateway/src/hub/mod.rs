@@ -13,7 +13,7 @@ mod sessions;
 mod shadow;
 mod sweep;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,7 +23,7 @@ use carriageway_transport::clock::BootClock;
 use carriageway_transport::core::connection::Transport;
 use carriageway_transport::link::{self, Ticket};
 use ring::rand::{SecureRandom as _, SystemRandom};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::core::board::{Board, Shown};
 use crate::core::commands::{CommandId, Commands, Output, Record};
@@ -37,6 +37,7 @@ use crate::store::Store;
 
 pub(crate) use answers::desired_in;
 pub use commands::{DISK_PATIENCE, Kept, Submission};
+pub use disk::StoreHealth;
 pub use kept::BadRecord;
 pub(crate) use lease::change_name;
 pub use lease::{DriveGlance, LeaseError};
@@ -95,6 +96,8 @@ pub struct Held {
     pub tokens: Vec<(VehicleId, Token)>,
     /// The desired states.
     pub desired: Vec<(VehicleId, Desired)>,
+    /// Vehicles that were here.
+    pub vehicles: Vec<VehicleId>,
 }
 
 /// Something that watchers are told.
@@ -138,6 +141,13 @@ pub enum Event {
         /// Its words.
         state: DriveState,
     },
+    /// The gateway is on its way out, and this vehicle's lease is held.
+    Drain {
+        /// Which.
+        vehicle: VehicleId,
+        /// When it is sent away at the latest.
+        by: Moment,
+    },
     /// A vehicle's desired or reported state changed.
     State {
         /// Whose.
@@ -170,6 +180,7 @@ impl Event {
             | Self::Session { vehicle, .. }
             | Self::Link { vehicle, .. }
             | Self::Drive { vehicle, .. }
+            | Self::Drain { vehicle, .. }
             | Self::State { vehicle, .. } => vehicle,
             Self::Lease(audit) => &audit.vehicle,
             Self::Command(record) => &record.request.vehicle,
@@ -204,6 +215,8 @@ struct Inner {
     /// Changes with whatever is known of driving any vehicle.
     driving: watch::Sender<u64>,
     answers: answers::Answers,
+    /// Rings when something is due earlier than the hub's timekeeper sleeps.
+    alarm: Notify,
     state: Mutex<State>,
 }
 
@@ -224,8 +237,18 @@ struct State {
     tickets: BTreeMap<(SessionId, Ticket), CommandId>,
     /// Commands that somebody waits for, or did a moment ago.
     waiters: BTreeMap<CommandId, watch::Sender<()>>,
-    /// Why the store's last failure was.
+    /// Why the last write of command records failed.
     broken: Option<String>,
+    /// Why the last write of these kinds of things failed.
+    unkept: BTreeMap<&'static str, String>,
+    /// When the hub's timekeeper looks next.
+    sleeps_until: Moment,
+    /// When vehicles are sent away at the latest, once the gateway drains.
+    drain_by: Option<Moment>,
+    /// Vehicles that were being driven when the drain began.
+    driven: BTreeSet<VehicleId>,
+    /// Vehicles that the store knows and that have not been here since the start.
+    known: BTreeSet<VehicleId>,
 }
 
 impl Hub {
@@ -256,14 +279,31 @@ impl Hub {
             tickets: BTreeMap::new(),
             waiters: BTreeMap::new(),
             broken: None,
+            unkept: BTreeMap::new(),
+            sleeps_until: Moment::ZERO,
+            drain_by: None,
+            driven: BTreeSet::new(),
+            known: held.vehicles.into_iter().collect(),
             ring,
         };
         let newest = watch::Sender::new(state.ring.newest());
         let draining = AtomicBool::new(false);
         let (driving, answers) = (watch::Sender::new(0), answers::Answers::default());
+        let alarm = Notify::new();
         let state = Mutex::new(state);
-        let inner =
-            Inner { clock, settings, metrics, random, store, draining, newest, driving, answers, state };
+        let inner = Inner {
+            clock,
+            settings,
+            metrics,
+            random,
+            store,
+            draining,
+            newest,
+            driving,
+            answers,
+            alarm,
+            state,
+        };
         let hub = Self(Arc::new(inner));
         hub.pump(hub.now(), &mut hub.state());
         Ok(hub)
@@ -311,6 +351,10 @@ impl Hub {
                 Output::Durable(id) => state.wake(id),
                 Output::Persist(write) => self.persist(now, state, write),
             }
+        }
+        if let Some(due) = state.commands.wakes_at().filter(|due| *due < state.sleeps_until) {
+            state.sleeps_until = due;
+            self.0.alarm.notify_one();
         }
         self.pump_leases(now, state);
         self.pump_shadows(now, state);
@@ -390,10 +434,21 @@ impl Hub {
         self.0.newest.subscribe()
     }
 
-    /// Takes no more sessions from now on, and of commands only emergency stops that have a way to their
-    /// vehicle.
-    pub fn start_draining(&self) {
+    /// Takes no more sessions from now on, grants and renews no lease, and takes of commands only emergency
+    /// stops that have a way to their vehicle. Whoever drives is told, and that `patience` is left at most.
+    pub fn start_draining(&self, patience: Duration) {
         self.0.draining.store(true, Ordering::Release);
+        let now = self.now();
+        let mut state = self.state();
+        let by = now + patience;
+        state.drain_by = Some(by);
+        let held: Vec<_> = state.leases.held().cloned().collect();
+        state.driven = held.iter().filter(|vehicle| state.is_steered(now, vehicle)).cloned().collect();
+        for vehicle in held {
+            state.ring.push(now, Event::Drain { vehicle, by });
+        }
+        self.0.driving.send_modify(|changes| *changes += 1);
+        self.pump(now, &mut state);
     }
 
     /// Whether it is on its way out.

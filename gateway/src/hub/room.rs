@@ -20,6 +20,8 @@ pub(super) struct Room {
     pub(super) board: Arc<Mutex<Board>>,
     /// When its last message of each class came.
     pub(super) heard: ClassMap<Option<Moment>>,
+    /// When control was last passed on to it.
+    pub(super) steered: Option<Moment>,
     /// Its session's events, its links', what it says of its driving, and its state's.
     pub(super) pacers: [Pacer; 4],
     live: Option<Live>,
@@ -67,6 +69,7 @@ impl Room {
         Self {
             board: Arc::new(Mutex::new(Board::new(SIGNAL_PATHS))),
             heard: ClassMap::default(),
+            steered: None,
             pacers: Default::default(),
             live: None,
         }

@@ -71,6 +71,11 @@ impl Hub {
             Admission::Resume(session) => self.resume(&state, vehicle, session, greeted),
             Admission::New { session, epoch, .. } => {
                 self.0.metrics.hello("opened");
+                // Once in each run, so that the newest are known.
+                if state.registry.view(now, vehicle).is_some_and(|view| view.sessions == 1) {
+                    state.known.remove(vehicle);
+                    self.keep_vehicle(vehicle.clone());
+                }
                 Entry::Opened(Box::new(self.open(&mut state, vehicle, session, epoch, greeted)))
             }
             Admission::Refuse(code) => {
@@ -178,7 +183,11 @@ impl Hub {
             return;
         };
         let pacer = match event {
-            Event::Presence { .. } | Event::Session { .. } | Event::Command(_) | Event::Lease(_) => 0,
+            Event::Presence { .. }
+            | Event::Session { .. }
+            | Event::Command(_)
+            | Event::Lease(_)
+            | Event::Drain { .. } => 0,
             Event::Link { .. } => 1,
             Event::Drive { .. } => 2,
             Event::State { .. } => 3,

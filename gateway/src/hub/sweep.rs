@@ -14,8 +14,16 @@ use super::{Hub, State};
 use crate::core::registry::Presence;
 use crate::core::{commands, lease, registry, shadow};
 
-/// Command deadlines are kept to this.
+/// What has no deadline of its own, such as the way to a vehicle that commands wait for, is looked at this
+/// often.
 const TICK: Duration = Duration::from_millis(100);
+
+/// Least time between two looks at deadlines: what the clock's timers can tell apart.
+const GRAIN: Duration = Duration::from_millis(1);
+
+/// A vehicle that control was passed on to within this time is being driven. Twice the watchdog's limit:
+/// what ends the driving has reached the vehicle by then, and the vehicle its safe state.
+const DRIVEN: Duration = Duration::from_secs(1);
 
 /// Presence and figures are read this often, in ticks: well within a heartbeat.
 const SWEEP_EVERY: u32 = 5;
@@ -38,12 +46,21 @@ impl Hub {
         }
     }
 
-    /// Keeps time for the hub; never returns, whatever breaks.
+    /// Keeps time for the hub; never returns, whatever breaks. Deadlines of commands are kept exactly.
     pub async fn keep_time(self) {
         let mut round = 0_u32;
+        let mut look_at = self.now() + TICK;
         loop {
-            self.0.clock.sleep_until(self.now() + TICK).await;
+            let wake = self.sleep_until(look_at);
+            tokio::select! {
+                () = self.0.clock.sleep_until(wake) => {}
+                () = self.0.alarm.notified() => continue,
+            }
             self.survive("tick", || self.tick());
+            if self.now() < look_at {
+                continue;
+            }
+            look_at = self.now() + TICK;
             round = round.wrapping_add(1);
             if round.is_multiple_of(SWEEP_EVERY) {
                 self.survive("sweep", || self.sweep());
@@ -60,6 +77,15 @@ impl Hub {
             self.0.metrics.dropped("panic", task, 1);
         }
         done.ok()
+    }
+
+    /// When to look again: at the next deadline of a command, at `latest` at the latest.
+    fn sleep_until(&self, latest: Moment) -> Moment {
+        let now = self.now();
+        let mut state = self.state();
+        let due = state.commands.wakes_at().map_or(latest, |due| due.max(now + GRAIN));
+        state.sleeps_until = due.min(latest);
+        state.sleeps_until
     }
 
     fn tick(&self) {
@@ -122,6 +148,7 @@ impl Hub {
         metrics.unfinished.set(i64::try_from(state.commands.unfinished()).unwrap_or(i64::MAX));
         metrics.leases.set(i64::try_from(state.leases.living(now)).unwrap_or(i64::MAX));
         metrics.queued_commands.set(i64::try_from(state.commands.queued()).unwrap_or(i64::MAX));
+        metrics.loose_ends.set(i64::try_from(state.commands.loose_ends()).unwrap_or(i64::MAX));
         metrics.store_broken.set(i64::from(state.commands.is_disk_broken()));
         metrics.records.set(i64::try_from(state.commands.len()).unwrap_or(i64::MAX));
     }
@@ -144,15 +171,16 @@ impl Hub {
         }
     }
 
-    /// Says goodbye to every session that has no command under way, or to all. Each is told to come
-    /// back after a wait of its own. How many are left open.
+    /// Says goodbye to every session that has no command under way and whose vehicle is not being driven,
+    /// or to all. Each is told to come back after a wait of its own. How many are left open.
     pub fn send_away(&self, everyone: bool) -> usize {
         let now = self.now();
         let state = self.state();
         let watched = state.watched();
-        let (leaving, staying): (Vec<_>, Vec<_>) = watched
-            .into_iter()
-            .partition(|watched| everyone || state.commands.under_way_of(&watched.vehicle) == 0);
+        let is_busy =
+            |vehicle: &VehicleId| state.commands.under_way_of(vehicle) > 0 || state.is_driven(now, vehicle);
+        let (leaving, staying): (Vec<_>, Vec<_>) =
+            watched.into_iter().partition(|watched| everyone || !is_busy(&watched.vehicle));
         drop(state);
         tracing::debug!(%now, leaving = leaving.len(), staying = staying.len(), "sending sessions away");
         for watched in leaving {
@@ -163,6 +191,13 @@ impl Hub {
         staying.len()
     }
 
+    /// Vehicles that are being driven.
+    pub fn driven(&self) -> usize {
+        let now = self.now();
+        let state = self.state();
+        state.rooms.keys().filter(|vehicle| state.is_driven(now, vehicle)).count()
+    }
+
     /// Sessions whose task has not ended.
     pub fn sessions_open(&self) -> usize {
         self.state().rooms.values().filter(|room| room.live().is_some()).count()
@@ -170,6 +205,18 @@ impl Hub {
 }
 
 impl State {
+    /// Control was passed on to it a moment ago.
+    pub(super) fn is_steered(&self, now: Moment, vehicle: &VehicleId) -> bool {
+        let steered = self.rooms.get(vehicle).and_then(|room| room.steered);
+        steered.is_some_and(|steered| now.since(steered) < DRIVEN)
+    }
+
+    /// It is being driven: a gap in the control that came before the drain does not end its lease.
+    fn is_driven(&self, now: Moment, vehicle: &VehicleId) -> bool {
+        let is_held = || self.leases.lease(now, vehicle).is_some();
+        self.is_steered(now, vehicle) || (self.driven.contains(vehicle) && is_held())
+    }
+
     fn watched(&self) -> Vec<Watched> {
         let live = |(vehicle, room): (&VehicleId, &Room)| {
             let live = room.live()?;
@@ -182,6 +229,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::super::Opened;
     use super::*;
 
@@ -199,6 +248,31 @@ mod tests {
         let answers = hub.survive("test", || broken.link.status()).is_some();
         assert_eq!(lives(&broken), answers, "a session that cannot be asked is given up");
         assert!(hub.metrics().text().contains(r#"stage="panic",reason="test"} "#));
+    }
+
+    #[test]
+    fn the_timekeeper_is_woken_for_a_deadline_that_comes_before_it_looks() {
+        let hub = Hub::for_test();
+        let vehicle: VehicleId = "away".parse().unwrap();
+        let _opened = Opened::driven_by(&hub, &vehicle, std::future::pending());
+        let later = hub.now() + Duration::from_hours(1);
+        assert_eq!(hub.sleep_until(later), later, "nothing is due");
+        let request = commands::Request {
+            vehicle,
+            key: "k".parse().unwrap(),
+            class: Class::Body,
+            path: "A.B".parse().unwrap(),
+            value: carriageway_proto::Value::Int(1),
+            ttl: Some(Duration::from_secs(30)),
+            operator: "ada".into(),
+            on_offline: commands::OnOffline::Queue,
+            may_drive: false,
+        };
+        let arrived = hub.now();
+        let submitted = hub.submit(arrived, request);
+        assert!(matches!(submitted, crate::hub::Submission::Accepted(_)), "{submitted:?}");
+        assert!(hub.0.alarm.notified().now_or_never().is_some(), "the alarm rings");
+        assert_eq!(hub.sleep_until(later), arrived + Duration::from_secs(30), "its deadline, to the point");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What the gateway keeps on disk: command records, desired states, lease tokens.
+//! What the gateway keeps on disk: command records, desired states, lease tokens, and who was here.
 //!
 //! [`Sqlite`] keeps them in one file; [`Store`] owns the thread that writes it, all changes that wait to
 //! one `fsync`. Documents are opaque here: whoever writes them gives them their form. A failed write is
@@ -41,6 +41,8 @@ pub enum Change {
         /// The token.
         token: Token,
     },
+    /// This vehicle was here.
+    Vehicle(VehicleId),
 }
 
 /// What a store holds.
@@ -52,6 +54,8 @@ pub struct Loaded {
     pub desired: Vec<(VehicleId, Vec<u8>)>,
     /// The highest token granted, by vehicle.
     pub tokens: Vec<(VehicleId, Token)>,
+    /// Vehicles that were here, the one that came last first.
+    pub vehicles: Vec<VehicleId>,
 }
 
 /// Where changes are kept. Calls block; [`Store`] makes them from a thread of its own.

@@ -30,6 +30,18 @@ const SCHEMA: &str = "
     ) WITHOUT ROWID;
 ";
 
+/// Added later: a build that does not know it leaves it alone, so the format's number stays.
+const VEHICLES: &str = "
+    CREATE TABLE IF NOT EXISTS vehicle (
+        place INTEGER PRIMARY KEY AUTOINCREMENT,
+        vehicle TEXT NOT NULL UNIQUE
+    );
+";
+
+/// Vehicles that are remembered: ten full gateways, as of tokens. Of more, those that came longest ago are
+/// forgotten at the start.
+const MAX_VEHICLES: u32 = 100_000;
+
 /// One file, held exclusively: a second process cannot open it, so that no two gateways release the same
 /// queue. Written ahead (WAL) with an `fsync` per commit (`synchronous=FULL`).
 #[derive(Debug)]
@@ -55,6 +67,7 @@ impl Sqlite {
             _ => return Err(StoreError::Foreign { path }),
         }
         let store = Self { connection, path };
+        store.prepare_vehicles().map_err(|source| not_opened(store.path.clone(), source))?;
         let loaded = store.load()?;
         Ok((store, loaded))
     }
@@ -70,6 +83,13 @@ impl Sqlite {
         limited.map_err(|source| StoreError::Open { path: self.path.clone(), source })
     }
 
+    fn prepare_vehicles(&self) -> rusqlite::Result<()> {
+        self.connection.execute_batch(VEHICLES)?;
+        let beyond = "SELECT place FROM vehicle ORDER BY place DESC LIMIT -1 OFFSET ?1";
+        let forget = format!("DELETE FROM vehicle WHERE place IN ({beyond})");
+        self.connection.execute(&forget, [MAX_VEHICLES]).map(drop)
+    }
+
     fn load(&self) -> Result<Loaded, StoreError> {
         let read = |source: rusqlite::Error| self.damaged(source.to_string());
         let commands = self.rows("SELECT id, document FROM command ORDER BY place").map_err(read)?;
@@ -77,6 +97,9 @@ impl Sqlite {
             self.rows("SELECT vehicle, document FROM desired ORDER BY vehicle").map_err(read)?;
         let tokens: Vec<(String, i64)> =
             self.rows("SELECT vehicle, number FROM token ORDER BY vehicle").map_err(read)?;
+        let vehicles: Vec<(i64, String)> =
+            self.rows("SELECT place, vehicle FROM vehicle ORDER BY place DESC").map_err(read)?;
+        let vehicles = vehicles.into_iter().map(|(_, vehicle)| self.vehicle(&vehicle));
         let desired = desired.into_iter().map(|(vehicle, document)| Ok((self.vehicle(&vehicle)?, document)));
         let tokens = tokens.into_iter().map(|(vehicle, number)| {
             let token = u64::try_from(number).ok().and_then(Token::granted);
@@ -87,6 +110,7 @@ impl Sqlite {
             commands,
             desired: desired.collect::<Result<_, _>>()?,
             tokens: tokens.collect::<Result<_, _>>()?,
+            vehicles: vehicles.collect::<Result<_, _>>()?,
         })
     }
 
@@ -173,6 +197,9 @@ fn write(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()>
             )?
             // Tokens stay below what SQLite's signed integers hold: a larger one is no token of ours.
             .execute(params![vehicle.as_str(), i64::try_from(token.number()).unwrap_or(i64::MAX)]),
+        Change::Vehicle(vehicle) => transaction
+            .prepare_cached("INSERT OR REPLACE INTO vehicle (vehicle) VALUES (?1)")?
+            .execute([vehicle.as_str()]),
     };
     done.map(drop)
 }
@@ -204,14 +231,22 @@ mod tests {
         let changes =
             [command(9, "first"), command(1, "second"), lease(7), lease(5), desired("old"), desired("new")];
         store.commit(&changes).unwrap();
+        let here = |id| Change::Vehicle(vehicle(id));
+        store.commit(&[here("a"), here("b")]).unwrap();
         store
-            .commit(&[command(3, "third"), command(9, "first, later"), Change::ForgetCommand([1; 16])])
+            .commit(&[
+                command(3, "third"),
+                command(9, "first, later"),
+                Change::ForgetCommand([1; 16]),
+                here("a"),
+            ])
             .unwrap();
         drop(store);
         let (_reopened, loaded) = Sqlite::open(&path).unwrap();
         let commands = vec![([9; 16], b"first, later".to_vec()), ([3; 16], b"third".to_vec())];
         let desired = vec![(vehicle("a"), b"new".to_vec())];
-        assert_eq!(loaded, Loaded { commands, desired, tokens: vec![(vehicle("a"), token(7))] });
+        let (tokens, vehicles) = (vec![(vehicle("a"), token(7))], vec![vehicle("a"), vehicle("b")]);
+        assert_eq!(loaded, Loaded { commands, desired, tokens, vehicles });
     }
 
     #[test]

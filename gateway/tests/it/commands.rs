@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use carriageway_gateway::config::ClassOverride;
 use carriageway_proto::{CloseCode, Message, Outcome, Phase, Reason};
 use reqwest::Method;
 use serde_json::json;
@@ -129,7 +130,12 @@ async fn what_makes_no_sense_is_refused_by_name() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn too_much_at_once_is_told_to_come_back_but_not_an_emergency_stop() {
-    let gateway = Gateway::start().await;
+    // Slower than any machine asks.
+    let gateway = Gateway::start_with(|config| {
+        let slow = ClassOverride { rate_per_second: Some(1), ..ClassOverride::default() };
+        config.classes.insert("body".into(), slow);
+    })
+    .await;
     let _vehicle = gateway.vehicle("truck", Habit::Dawdle).await;
     let mut refused = None;
     for n in 0..40 {

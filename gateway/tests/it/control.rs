@@ -6,11 +6,12 @@ use carriageway_gateway::cli::drive::place::Place;
 use carriageway_gateway::cli::drive::socket::{Socket, Word};
 use carriageway_proto::control::ROAD_VEHICLE;
 use carriageway_proto::frame::Heartbeat;
-use carriageway_proto::{ControlFrame, ControlState, Controls, Frame, Moment, Stamp, Token};
+use carriageway_proto::{CloseCode, ControlFrame, ControlState, Controls, Frame, Moment, Stamp, Token};
 use carriageway_transport::clock::BootClock;
 use reqwest::Method;
 use serde_json::{Value as Json, json};
 
+use crate::events::Events;
 use crate::support::{Answer, Gateway, PATIENCE, Vehicle, until};
 
 const LEASE: &str = "/v1/vehicles/truck/control-lease";
@@ -203,6 +204,58 @@ async fn a_socket_that_says_something_else_is_closed_and_tells_why() {
         assert!(!why.is_empty());
     }
     until(async || gateway.internal("/metrics").await.1.contains("carriageway_control_sockets 0")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_waits_for_who_drives_and_tells_them() {
+    let mut gateway = Gateway::start_with(|config| {
+        config.lease.ttl_ms = 30_000;
+        config.drain.deadline_ms = 40_000;
+    })
+    .await;
+    let vehicle = gateway.drivable("truck").await;
+    let ada = gateway.token();
+    let mut events = Events::open(&gateway, "?events=drain", None).await;
+    let mut socket = socket(&gateway, &ada).await.unwrap();
+    let token = lease(&gateway, &ada).await;
+    steer(&mut socket, token, &vehicle).await;
+    let drained = gateway.running.take().unwrap().drain();
+    let story = async {
+        let told = report(&mut socket, |report| !report["drains_in_ms"].is_null()).await;
+        assert_eq!(told["lease"]["operator"], "ada", "it is still hers: {told}");
+        assert_eq!(events.next_of("drain").await.data["vehicle"], "truck");
+        for action in ["take", "renew"] {
+            let wish = json!({ "action": action, "token": token.number() });
+            let refused = gateway.post(&ada, LEASE, &wish).await;
+            assert_eq!(refused.problem(), (503, "draining"));
+            assert!(refused.detail().contains("no lease"), "{}", refused.detail());
+        }
+        assert!(vehicle.seen.lock().unwrap().closed_by.is_none(), "nobody who drives is cut off");
+        // She has brought it to a stop.
+        let release = json!({ "action": "release", "token": token.number() });
+        assert_eq!(gateway.post(&ada, LEASE, &release).await.status, 204);
+        until(async || vehicle.seen.lock().unwrap().closed_by.is_some()).await;
+    };
+    let (drained, ()) = tokio::join!(drained, story);
+    assert_eq!(drained.driven, 0);
+    assert_eq!(vehicle.seen.lock().unwrap().closed_by, Some(CloseCode::Restarting));
+    assert!(vehicle.seen.lock().unwrap().leases.last().unwrap().ttl.is_zero(), "told of the end before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_ends_by_its_deadline_whoever_drives() {
+    let mut gateway = Gateway::start_with(|config| {
+        config.lease.ttl_ms = 60_000;
+        config.drain.deadline_ms = 2_000;
+    })
+    .await;
+    let vehicle = gateway.drivable("truck").await;
+    let ada = gateway.token();
+    let mut socket = socket(&gateway, &ada).await.unwrap();
+    let token = lease(&gateway, &ada).await;
+    steer(&mut socket, token, &vehicle).await;
+    let drained = gateway.running.take().unwrap().drain().await;
+    assert_eq!(drained.driven, 1, "the lease would have gone on");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -163,6 +163,8 @@ async fn who_connects_and_says_nothing_holds_up_nobody() {
     let order = gateway.order("truck", "k", &json!({ "class": "body", "path": "A.B", "value": 1 })).await;
     assert_eq!(order.status, 200);
     silent.clear();
+    // Their places are free once the gateway has noticed.
+    until_counted(&gateway, r#"carriageway_hellos_total{result="ended"} 6"#).await;
     let _van = gateway.vehicle("van", Habit::Obey).await;
 }
 

@@ -172,6 +172,25 @@ async fn a_restarted_gateway_grants_higher_tokens() {
     assert_eq!(gateway.post(&ada, LEASE, &take()).await.body["token"], 2, "the vehicle claims none");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_was_released_stays_so_after_a_restart() {
+    let mut gateway = patient().await;
+    let vehicle = gateway.drivable("truck").await;
+    let ada = gateway.token();
+    assert_eq!(gateway.post(&ada, LEASE, &take()).await.body["token"], 1);
+    assert_eq!(gateway.post(&ada, LEASE, &with("release", 1)).await.status, 204);
+    drop(vehicle);
+    gateway.crash_and_restart().await;
+    let _vehicle = gateway.drivable("truck").await;
+    let ada = gateway.token();
+    assert_eq!(gateway.get("/v1/vehicles/truck/drive").await.body["lease"], Json::Null);
+    assert_eq!(gateway.post(&ada, LEASE, &with("renew", 1)).await.problem(), (409, "no-lease"));
+    let gear =
+        json!({ "class": "drive", "path": "Vehicle.Powertrain.Transmission.SelectedGear", "value": 1 });
+    assert_eq!(gateway.order("truck", "old", &gear).await.problem(), (409, "no-lease"));
+    assert_eq!(gateway.post(&ada, LEASE, &take()).await.body["token"], 2);
+}
+
 /// FENCE: a drive command is refused before anything is sent, or carries the holder's token.
 #[tokio::test(flavor = "multi_thread")]
 async fn drive_commands_need_the_lease_and_carry_its_token() {

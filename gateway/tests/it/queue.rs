@@ -123,6 +123,43 @@ async fn a_command_is_withdrawn_here_or_at_the_vehicle() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_vehicle_that_was_here_before_a_restart_can_be_waited_for() {
+    let mut gateway = Gateway::start().await;
+    drop(gateway.vehicle("truck", Habit::Obey).await);
+    gateway.crash_and_restart().await;
+    let stranger = Answer::of(gateway.command("ghost", "k", &queued(50)).send().await.unwrap()).await;
+    assert_eq!(stranger.problem(), (404, "vehicle-unknown"));
+    assert_eq!(send(&gateway, "now", &window(50)).await.problem(), (404, "vehicle-offline"));
+    let waits = send(&gateway, "k", &queued(50)).await;
+    assert_eq!((waits.status, &waits.body["phase"]), (202, &json!("QUEUED")), "{waits:?}");
+    let vehicle = gateway.vehicle("truck", Habit::Obey).await;
+    until(async || shown(&gateway, &waits).await["phase"] == "SUCCEEDED").await;
+    assert_eq!(vehicle.executed(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_that_was_shown_outlives_the_gateway() {
+    let mut gateway = Gateway::start().await;
+    let vehicle = gateway.vehicle("truck", Habit::Obey).await;
+    let ended = gateway.order("truck", "k", &window(50)).await;
+    let steps = ended.body["timeline"].as_array().unwrap();
+    assert!(steps.iter().all(|step| step["durable"] == true), "{ended:?}");
+    drop(vehicle);
+    gateway.crash_and_restart().await;
+    assert_eq!(shown(&gateway, &ended).await["phase"], "SUCCEEDED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_held_goes_when_its_targets_window_ends() {
+    let gateway = Gateway::start().await;
+    let vehicle = gateway.vehicle("truck", Habit::Obey).await;
+    assert_eq!(gateway.order("truck", "first", &window(50)).await.body["phase"], "SUCCEEDED");
+    let second = gateway.order("truck", "second", &window(60)).await;
+    assert_eq!((second.status, &second.body["phase"]), (200, &json!("SUCCEEDED")), "{second:?}");
+    assert_eq!(vehicle.executed(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_must_not_wait_is_refused_and_so_is_an_unknown_vehicle() {
     let gateway = Gateway::start().await;
     assert_eq!(send(&gateway, "k", &queued(1)).await.problem(), (404, "vehicle-unknown"));
@@ -160,6 +197,14 @@ async fn a_full_disk_is_seen_and_stops_nothing_but_the_queue() {
         "{health}"
     );
     until(async || gateway.internal("/metrics").await.1.contains("carriageway_store_broken 1")).await;
+    let wishes: serde_json::Map<_, _> =
+        (0..40).map(|n| (format!("Vehicle.Body.Wish{n}"), json!("x".repeat(512)))).collect();
+    let patch = gateway.request(Method::PATCH, "/v1/vehicles/truck/state/desired").header("If-Match", "*");
+    let patched = Answer::of(patch.json(&wishes).send().await.unwrap()).await;
+    assert_eq!(patched.problem().0, 503, "{patched:?}");
+    until(async || gateway.internal("/health").await.1.contains(r#""desired":"failed""#)).await;
+    let (_, metrics) = gateway.internal("/metrics").await;
+    assert!(metrics.contains(r#"carriageway_drops_total{stage="store",reason="desired"} 1"#), "{metrics}");
     vehicle.act(Act::Move(gateway.quic("truck").await)).await;
     gateway.until_presence("truck", "online").await;
     let goes = gateway.order("truck", "goes", &window(1)).await;

@@ -116,6 +116,9 @@ pub struct DriveView {
     pub state_current: bool,
     /// The lease that lives now.
     pub lease: Option<LeaseView>,
+    /// The gateway is on its way out: no lease is granted or renewed, and the vehicle is sent away when
+    /// nobody drives it any more, in so long at the latest. Bring it to a stop.
+    pub drains_in_ms: Option<u64>,
 }
 
 impl DriveView {
@@ -129,6 +132,7 @@ impl DriveView {
             state_age_ms: told.map(|told| wall.age_ms(told.at)),
             state_current: glance.view.is_current,
             lease: glance.view.lease.as_ref().map(|lease| LeaseView::of(lease, wall)),
+            drains_in_ms: glance.drain_by.map(|by| millis(by.since(wall.now()))),
         }
     }
 }
@@ -178,6 +182,17 @@ pub struct DriveEvent {
     #[serde(flatten)]
     pub state: DriveStateView,
     /// When.
+    pub at: String,
+}
+
+/// The gateway is on its way out while this vehicle's lease is held: none is granted or renewed any more.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct DrainEvent {
+    /// The vehicle.
+    pub vehicle: String,
+    /// It is sent away when nobody drives it any more, in so long at the latest.
+    pub ends_in_ms: u64,
+    /// When this was said.
     pub at: String,
 }
 

@@ -8,9 +8,7 @@ use carriageway_proto::{Class, Moment, Phase, VehicleId};
 use super::bucket::{Bucket, Rate};
 use super::record::{News, Stage};
 use super::slot::Vehicle;
-use super::{
-    Change, CommandId, Commands, Limits, OnOffline, Output, Reach, Record, Refusal, Request, Submitted,
-};
+use super::{CommandId, Commands, Limits, OnOffline, Reach, Record, Refusal, Request, Submitted};
 
 enum Admitted {
     New { ttl: Duration },
@@ -191,12 +189,10 @@ impl Commands {
         record.is_untold = record.request.on_offline == OnOffline::Queue
             && reach == Reach::Offline
             && !sabotage::on(Sabotage::QueueNotAwaited);
-        let (id, is_untold) = (record.id, record.is_untold);
+        let id = record.id;
         self.adopt(now, record, reach);
         self.touch(id);
-        if !is_untold {
-            self.outputs.push_back(Output::Changed(Change { id, phase: Phase::Created }));
-        }
+        self.show(now, id);
     }
 
     /// Takes a record into every index.
@@ -219,6 +215,7 @@ impl Commands {
         let Some(record) = self.records.remove(&id) else { return };
         self.due.remove(&(record.due, id));
         self.disk.forget(&record, &self.limits);
+        self.telling.forget(&record);
         let Some(vehicle) = self.vehicles.get_mut(&record.request.vehicle) else { return };
         vehicle.keys.remove(&record.request.key);
         if vehicle.keys.is_empty() {

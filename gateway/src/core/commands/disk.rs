@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use carriageway_proto::{Moment, Phase, Reason};
 
 use super::record::{News, OnDisk, Stage};
-use super::{Change, CommandId, Commands, Input, Limits, OnOffline, Output, Reach, Record};
+use super::{CommandId, Commands, Input, Limits, OnOffline, Output, Reach, Record};
 
 /// Records in one write, and deletions in one: some hundred KiB.
 const BATCH: usize = 1_024;
@@ -79,6 +79,8 @@ struct Entry {
     place: u64,
     may_have_left: bool,
     is_end: bool,
+    /// Steps of its timeline, without an end that waits for this write.
+    steps: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -173,13 +175,11 @@ impl Commands {
         if entry.may_have_left || entry.is_end {
             record.disk.is_releasable = false;
         }
-        if !std::mem::replace(&mut record.disk.is_durable, true) {
-            let was_untold = std::mem::take(&mut record.is_untold);
-            if was_untold {
-                let phases =
-                    record.timeline.iter().map(|step| Output::Changed(Change { id, phase: step.phase }));
-                self.outputs.extend(phases);
-            }
+        record.disk.steps = record.disk.steps.max(entry.steps);
+        let was_durable = std::mem::replace(&mut record.disk.is_durable, true);
+        let was_untold = std::mem::take(&mut record.is_untold);
+        self.show(now, id);
+        if !was_durable {
             self.outputs.push_back(Output::Durable(id));
             if was_untold && self.records[&id].stage == Stage::Queued {
                 self.enter(now, id);
@@ -188,9 +188,16 @@ impl Commands {
         let Some(record) = self.records.get(&id) else { return };
         match record.stage.clone() {
             Stage::Leaving if entry.may_have_left => self.depart(now, id),
-            Stage::Ending(news) if entry.is_end => drop(self.tell(now, id, news)),
+            Stage::Ending(news) if entry.is_end => self.end_that_is_on_disk(now, id, news),
             Stage::Held | Stage::Queued | Stage::Leaving | Stage::Away | Stage::Ending(_) | Stage::Ended => {}
         }
+    }
+
+    fn end_that_is_on_disk(&mut self, now: Moment, id: CommandId, news: News) {
+        if let Some(record) = self.records.get_mut(&id) {
+            record.disk.steps = record.timeline.len() + 1;
+        }
+        self.tell(now, id, news);
     }
 
     /// What was to be written stays so. What would have been accepted by it is not.
@@ -205,6 +212,7 @@ impl Commands {
                 None => {}
             }
         }
+        self.show_all(now);
     }
 
     /// Takes in what was on disk, in the order of acceptance. Of another boot nobody knows how much time
@@ -231,7 +239,9 @@ impl Commands {
             false if is_waiting => Stage::Queued,
             false => Stage::Away,
         };
-        record.disk = OnDisk { is_written: true, is_durable: true, is_releasable: is_waiting };
+        let steps = record.timeline.len();
+        record.disk = OnDisk { is_written: true, is_durable: true, is_releasable: is_waiting, steps };
+        record.told = steps;
         record.due = record.next_due(latest.min(now), &self.limits);
         if record.stage == Stage::Away {
             // Its session is gone: the vehicle's next one speaks soon, or it is not known.
@@ -281,7 +291,7 @@ fn snapshot(record: &Record, place: u64) -> (Kept, Entry) {
     // Nothing waits for the disk that is to go at once: what is said of it holds even if it has gone.
     let may_have_left = record.request.on_offline == OnOffline::Fail
         || !(record.stage.is_waiting() || matches!(record.stage, Stage::Ending(_)));
-    let entry = Entry { id: record.id, place, may_have_left, is_end };
+    let entry = Entry { id: record.id, place, may_have_left, is_end, steps: record.timeline.len() };
     (Kept { record: written, may_have_left }, entry)
 }
 

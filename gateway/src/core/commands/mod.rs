@@ -10,6 +10,8 @@
 //!   the operator asks for it, waits on disk and is released when the vehicle is back: what has expired or
 //!   was superseded goes first, then one at a time of each class, in the order of acceptance (OFFLINE,
 //!   DURABLE).
+//! - An end is told once it is on disk. Where the disk is broken or slow it is told all the same, and
+//!   counted; an emergency stop's waits for nothing.
 //! - What is released from the disk is marked there as released first, and what ends there is told only
 //!   once the disk knows: a gateway that restarts neither sends it again nor says it never left.
 //! - A record stays until every copy of its command is refused for its age and the answer has been
@@ -25,6 +27,7 @@ mod record;
 mod slot;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -37,6 +40,7 @@ pub use disk::{Keep, Kept, Restored, Write, WriteId};
 use record::News;
 pub use record::{BadCommandId, CommandId, OnOffline, Record, Request, Step};
 use slot::{Target, Vehicle};
+use told::Telling;
 
 /// How many and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +68,9 @@ pub struct Limits {
     pub execution_grace: Duration,
     /// From one failed write to the next attempt.
     pub disk_pause: Duration,
+    /// How long an end waits for the disk before it is told without it. Added to `execution_grace` it stays
+    /// below the 10 s within which every command is terminal.
+    pub end_patience: Duration,
     /// The longest ttl of any class, and `ttl_factor` times its default the longest of each.
     pub longest_ttl: Duration,
     /// See `longest_ttl`: a drive command with a body command's patience is a mistake.
@@ -84,6 +91,8 @@ impl Default for Limits {
             silence_grace: Duration::from_secs(2),
             execution_grace: Duration::from_secs(9),
             disk_pause: Duration::from_secs(1),
+            // A healthy disk takes milliseconds.
+            end_patience: Duration::from_millis(750),
             longest_ttl: Duration::from_hours(7 * 24),
             ttl_factor: 10,
         }
@@ -272,6 +281,7 @@ pub struct Commands {
     places: u64,
     unfinished: usize,
     disk: Disk,
+    telling: Telling,
     outputs: VecDeque<Output>,
     heard: VecDeque<Heard>,
     evicted: u64,
@@ -292,6 +302,7 @@ impl Commands {
             places: 0,
             unfinished: 0,
             disk: Disk::default(),
+            telling: Telling::default(),
             outputs: VecDeque::new(),
             heard: VecDeque::new(),
             evicted: 0,
@@ -331,10 +342,14 @@ impl Commands {
     /// When [`Input::Tick`] has something to do next.
     pub fn wakes_at(&self) -> Option<Moment> {
         let first = |times: &BTreeSet<(Moment, CommandId)>| times.first().map(|(at, _)| *at);
-        [first(&self.due), first(&self.retries), self.disk.retries_at()].into_iter().flatten().min()
+        [first(&self.due), first(&self.retries), self.disk.retries_at(), self.telling.wakes_at()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
-    /// The record of this id.
+    /// The record of this id, as it is: an end may not be on disk yet. [`Record::as_told`] is what may be
+    /// shown of it.
     pub fn record(&self, id: CommandId) -> Option<&Record> {
         self.records.get(&id)
     }
@@ -378,6 +393,11 @@ impl Commands {
     /// Whether the last write failed, and none has gone well since.
     pub fn is_disk_broken(&self) -> bool {
         self.disk.is_broken()
+    }
+
+    /// Records with an end that was told and is not on disk: it could be told otherwise after a crash.
+    pub fn loose_ends(&self) -> usize {
+        self.telling.loose()
     }
 
     /// Whether everything that is to be on disk is there.

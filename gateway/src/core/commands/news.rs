@@ -4,7 +4,7 @@ use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{Moment, Outcome, Phase, VehicleId};
 
 use super::record::{News, Stage};
-use super::{Change, CommandId, Commands, Delivery, Heard, OnOffline, Output};
+use super::{CommandId, Commands, Delivery, Heard, OnOffline};
 
 impl Commands {
     pub(super) fn delivered(&mut self, now: Moment, id: CommandId, delivery: Delivery) {
@@ -91,6 +91,7 @@ impl Commands {
 
     pub(super) fn tick(&mut self, now: Moment) {
         self.disk.tick(now);
+        self.show_the_late(now);
         while let Some((at, id)) = self.retries.first().copied()
             && at <= now
         {
@@ -128,7 +129,6 @@ impl Commands {
             return false;
         }
         let is_first_end = phase.is_terminal() && record.stage != Stage::Ended;
-        let is_untold = record.is_untold;
         if is_first_end {
             self.vacate(id);
             self.set_retry(id, None);
@@ -136,9 +136,7 @@ impl Commands {
         }
         self.set_due(id, self.records[&id].next_due(now, &limits));
         self.touch(id);
-        if !is_untold {
-            self.outputs.push_back(Output::Changed(Change { id, phase }));
-        }
+        self.show(now, id);
         if is_first_end && phase == Phase::Succeeded {
             self.spare_the_next(now, id);
         }

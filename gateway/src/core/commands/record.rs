@@ -138,6 +138,10 @@ pub struct Record {
     pub(super) is_unwanted: bool,
     /// Changes are told only once it is on disk: until then it is not accepted.
     pub(super) is_untold: bool,
+    /// How many steps of its timeline were told.
+    pub(super) told: usize,
+    /// An end of it waits for the disk, and is told without it then.
+    pub(super) tells_by: Option<Moment>,
     /// When its release is tried again.
     pub(super) retry: Option<Moment>,
     /// When the record has to be looked at next: the command's end, or the record's own.
@@ -185,6 +189,8 @@ pub(super) struct OnDisk {
     pub(super) is_durable: bool,
     /// By what may be there, a restarted gateway would release it.
     pub(super) is_releasable: bool,
+    /// So many steps of its timeline are certainly there.
+    pub(super) steps: usize,
 }
 
 /// What the record says anew.
@@ -234,6 +240,8 @@ impl Record {
             disk: OnDisk::default(),
             is_unwanted: false,
             is_untold: false,
+            told: 0,
+            tells_by: None,
             retry: None,
             due: accepted + ttl,
         }
@@ -278,6 +286,23 @@ impl Record {
     pub fn as_of(&self, phase: Phase) -> Self {
         let reached = self.timeline.iter().position(|step| step.phase == phase).map_or(1, |at| at + 1);
         Self { timeline: self.timeline[..reached].to_vec(), ..self.clone() }
+    }
+
+    /// The record as it may be shown: without an end that the disk does not have yet.
+    #[must_use]
+    pub fn as_told(&self) -> Self {
+        Self { timeline: self.timeline[..self.told.max(1)].to_vec(), ..self.clone() }
+    }
+
+    /// Whether the step at this place of the timeline is on disk.
+    pub fn is_step_durable(&self, place: usize) -> bool {
+        place < self.disk.steps
+    }
+
+    /// An end of it was told that is not on disk.
+    pub(super) fn has_loose_end(&self) -> bool {
+        let steps = self.timeline.iter().take(self.told);
+        steps.skip(self.disk.steps).any(|step| step.phase.is_terminal())
     }
 
     /// From acceptance to the first terminal phase.

@@ -173,6 +173,16 @@ impl Leases {
         }
     }
 
+    /// Vehicles whose lease has not ended, or not been noticed to.
+    pub fn held(&self) -> impl Iterator<Item = &VehicleId> {
+        self.held.iter()
+    }
+
+    /// Whether a token of this vehicle's lease is kept.
+    pub fn remembers(&self, vehicle: &VehicleId) -> bool {
+        self.vehicles.get(vehicle).is_some_and(Place::is_durable)
+    }
+
     /// Leases that live at `now`.
     pub fn living(&self, now: Moment) -> usize {
         self.held.iter().filter(|vehicle| self.lease(now, vehicle).is_some()).count()

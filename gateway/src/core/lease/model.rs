@@ -91,6 +91,8 @@ struct Model {
     /// Whose each token was when it first had effect.
     effects: BTreeMap<Token, String>,
     newest_effect: Option<Token>,
+    /// Tokens whose lease was given back.
+    released: BTreeSet<(usize, Token)>,
 }
 
 fn truck() -> VehicleId {
@@ -109,7 +111,7 @@ impl Model {
         let car = Car { at: 0, epoch: 0, highest: None, ends: Moment::ZERO, lane: VecDeque::new() };
         let now = Moment::from_micros(9_000_000);
         let gateways = [gateway(), gateway()];
-        Self { now, gateways, car, effects: BTreeMap::new(), newest_effect: None }
+        Self { now, gateways, car, effects: BTreeMap::new(), newest_effect: None, released: BTreeSet::new() }
     }
 
     fn act(&mut self, step: &Step) {
@@ -132,7 +134,8 @@ impl Model {
             Step::Release { gateway, who } => {
                 let place = &mut self.gateways[gateway];
                 if let Some(token) = place.believed.get(&who) {
-                    let _may_be_over = place.leases.release(self.now, &vehicle, OPERATORS[who], *token);
+                    let released = place.leases.release(self.now, &vehicle, OPERATORS[who], *token);
+                    self.released.extend(released.ok().map(|()| (gateway, *token)));
                 }
             }
             Step::Sync(gateway) => self.sync(gateway),
@@ -202,6 +205,10 @@ impl Model {
         if !passes || car.at != gateway || car.highest != Some(token) || self.now >= car.ends {
             return;
         }
+        assert!(
+            !self.released.contains(&(gateway, token)),
+            "FENCE: {token} had effect after it was given back"
+        );
         let first = self.effects.entry(token).or_insert_with(|| OPERATORS[who].into());
         assert_eq!(first, OPERATORS[who], "FENCE: two operators had effect under token {token}");
         assert!(self.newest_effect <= Some(token), "FENCE: an older token had effect after a newer one");

@@ -209,12 +209,23 @@ impl Process {
         let Some(known) = self.known.get_mut(&id) else { return };
         let Some(birth) = known.birth.take() else { return };
         if known.is_counted {
-            let class = known.class;
-            let count = self.under_way.entry((known.vehicle, class)).or_default();
-            *count += 1;
+            let (vehicle, class) = (known.vehicle, known.class);
             let limit = u64::from(self.policies[class].in_flight);
+            let count = self.under_way.entry((vehicle, class)).or_default();
+            *count += 1;
+            if *count > limit / 2 {
+                // An end that waits for the disk to be told has freed its place already.
+                let same =
+                    self.known.iter_mut().filter(|(_, one)| (one.vehicle, one.class) == (vehicle, class));
+                for (id, one) in same.filter(|(_, one)| one.is_counted) {
+                    if self.commands.record(*id).is_none_or(|record| record.phase().is_terminal()) {
+                        one.is_counted = false;
+                        *count = count.saturating_sub(1);
+                    }
+                }
+            }
             if *count > limit / 2 && class != Class::Safety {
-                let what = format!("commands of class {class} to {}", gateway.vehicles[known.vehicle].1);
+                let what = format!("commands of class {class} to {}", gateway.vehicles[vehicle].1);
                 air.tell(&gateway.name, What::Held { what: what.into(), count: *count, limit });
             }
         }

@@ -1,6 +1,7 @@
 mod model;
 mod queue;
 mod slots;
+mod told;
 
 use carriageway_proto::{Class, Reason, Value};
 
@@ -77,6 +78,13 @@ fn phase_of(output: &Output) -> Option<Phase> {
     }
 }
 
+fn write_of(output: &Output) -> Option<WriteId> {
+    match output {
+        Output::Persist(write) => Some(write.id),
+        Output::Changed(_) | Output::Dispatch(_) | Output::Cancel(_) | Output::Durable(_) => None,
+    }
+}
+
 fn heard(commands: &mut Commands) -> Vec<Heard> {
     std::iter::from_fn(|| commands.poll_heard()).collect()
 }
@@ -92,7 +100,11 @@ fn a_command_goes_through_its_phases_and_tells_each_once() {
     }
     let all = [Created, Queued, Dispatched, Received, Executing, Succeeded];
     assert_eq!(phases(&commands), all);
-    let told: Vec<_> = outputs(&mut commands).iter().filter_map(phase_of).collect();
+    let first = outputs(&mut commands);
+    let write = first.iter().find_map(write_of).expect("it is to be written");
+    commands.handle(at(61), Input::Persisted(write));
+    let then = outputs(&mut commands);
+    let told: Vec<_> = first.iter().chain(&then).filter_map(phase_of).collect();
     assert_eq!(told, all);
     assert_eq!(commands.unfinished(), 0);
     assert!(!heard(&mut commands).contains(&Heard::Contradiction));

@@ -67,9 +67,11 @@ struct Known {
     /// The vehicle has acted.
     has_acted: bool,
     told: Vec<Phase>,
-    /// Terminal phases told under an earlier life of the gateway count only where they were on disk.
     crashed: bool,
 }
+
+/// How long an end waits for a disk that says nothing.
+const PATIENCE: Duration = Duration::from_millis(750);
 
 struct World {
     commands: Commands,
@@ -77,6 +79,8 @@ struct World {
     reach: Reach,
     known: BTreeMap<CommandId, Known>,
     order: Vec<CommandId>,
+    /// An end of theirs was told that was not on disk, for that was broken or slow or it was a stop.
+    loose: BTreeSet<CommandId>,
     /// Under way to the vehicle.
     flying: Vec<CommandId>,
     /// With the boot that each was written in.
@@ -95,6 +99,7 @@ impl World {
             reach: Reach::Connected,
             known: BTreeMap::new(),
             order: Vec::new(),
+            loose: BTreeSet::new(),
             flying: Vec::new(),
             disk: Vec::new(),
             boot: 0,
@@ -115,7 +120,10 @@ impl World {
                 if !sent {
                     let known = self.known.get_mut(&id).unwrap();
                     known.flights -= 1;
-                    self.released.remove(&(known.request.class, known.request.path.to_string()));
+                    // One that has ended by its time left its target to another, whose release stands.
+                    if self.commands.record(id).is_some_and(|record| !record.phase().is_terminal()) {
+                        self.released.remove(&(known.request.class, known.request.path.to_string()));
+                    }
                 }
                 let fate = if sent { Delivery::LostSent } else { Delivery::LostUnsent };
                 self.handle(Input::Delivery(id, fate));
@@ -316,13 +324,25 @@ impl World {
         let known = self.known.get_mut(&id).unwrap();
         let ended: Vec<_> = known.told.iter().copied().filter(|phase| phase.is_terminal()).collect();
         if phase.is_terminal() {
-            // An outcome that was told and not synced, a crash forgets: UNKNOWN, until the vehicle speaks.
-            // What the gateway itself decided of a command that waits on disk, it does not.
+            let kept = self.disk.iter().find(|(_, kept)| kept.record.id == id);
+            let is_on_disk =
+                |phase| kept.is_some_and(|(_, kept)| kept.record.timeline.iter().any(|s| s.phase == phase));
+            let is_kept = is_on_disk(phase);
+            let steps = &self.commands.record(id).unwrap().timeline;
+            // Behind an UNKNOWN that has waited for long enough, what resolves it waits no longer.
+            let waits = |step: &&super::Step| step.phase.is_terminal() && !is_on_disk(step.phase);
+            let known_at = steps.iter().find(waits).map_or(START, |step| step.at);
+            let is_stop = known.request.class == Class::Safety;
+            let may_be_lost = is_stop || self.commands.is_disk_broken() || self.now >= known_at + PATIENCE;
+            assert!(is_kept || may_be_lost, "ACK-TRUTH: {phase} told before it was on disk");
+            // What the disk did not take a crash forgets: UNKNOWN, until the vehicle speaks. But never what
+            // the gateway itself decided of a command that waits on disk.
             let is_ours = ended.iter().any(|end| matches!(end, Phase::Superseded | Phase::Canceled));
             let may_wait = known.request.on_offline == OnOffline::Queue;
-            let may_forget = known.crashed && !(is_ours && may_wait);
+            let may_forget = known.crashed && self.loose.contains(&id) && !(is_ours && may_wait);
             let fits = ended.is_empty() || ended == [Unknown] || may_forget || ended.contains(&phase);
             assert!(fits, "ACK-TRUTH: {phase} after {ended:?}");
+            self.loose.extend((!is_kept).then_some(id));
         }
         match phase {
             Succeeded => assert!(known.has_acted, "ACK-TRUTH: SUCCEEDED without an effect"),
@@ -346,10 +366,11 @@ impl World {
         }
         assert_eq!(self.commands.unfinished(), 0, "everything accepted is terminal by ttl + 10 s");
         for (id, known) in self.known.iter().filter(|(_, known)| known.is_durable) {
-            assert!(
-                known.told.iter().any(|phase| phase.is_terminal()),
-                "DURABLE: {id} has no end: {known:?}"
-            );
+            // What a gateway wrote and died before it told is there to be read.
+            let is_shown =
+                self.commands.record(*id).is_some_and(|record| record.as_told().phase().is_terminal());
+            let is_told = known.told.iter().any(|phase| phase.is_terminal());
+            assert!(is_told || known.crashed && is_shown, "DURABLE: {id} has no end: {known:?}");
         }
     }
 }

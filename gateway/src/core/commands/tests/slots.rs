@@ -83,6 +83,22 @@ impl Desk {
 }
 
 #[test]
+fn the_end_of_a_targets_window_is_named_to_the_point() {
+    let mut desk = Desk::new();
+    desk.submit(0, 1, window("a", 50));
+    desk.ends(40, "a", Succeeded);
+    while !desk.commands.is_settled() {
+        desk.disk(41);
+    }
+    desk.submit(100, 2, window("b", 60));
+    assert_eq!(desk.commands.wakes_at(), Some(at(500)));
+    desk.handle(499, Input::Tick);
+    assert_eq!(desk.dispatched, [id(1)]);
+    desk.handle(500, Input::Tick);
+    assert_eq!(desk.dispatched, [id(1), id(2)]);
+}
+
+#[test]
 fn a_lone_command_goes_at_once() {
     let mut desk = Desk::new();
     desk.submit(0, 1, window("a", 50));
