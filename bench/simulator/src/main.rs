@@ -68,6 +68,9 @@ struct Seeds {
     /// Keeps these clicks of the seed only, by number
     #[arg(long, value_delimiter = ',', requires = "seed")]
     keep_clicks: Option<Vec<usize>>,
+    /// Keeps these drives of the seed only, by number
+    #[arg(long, value_delimiter = ',', requires = "seed")]
+    keep_drives: Option<Vec<usize>>,
 }
 
 fn range(text: &str) -> Result<Range<u64>, String> {
@@ -119,6 +122,7 @@ fn one(seed: u64, seeds: &Seeds) -> bool {
     let mut kept = Kept::all(seed, size);
     kept.faults = seeds.keep_faults.clone().unwrap_or(kept.faults);
     kept.clicks = seeds.keep_clicks.clone().unwrap_or(kept.clicks);
+    kept.drives = seeds.keep_drives.clone().unwrap_or(kept.drives);
     let report = run::replay(seed, size, &kept);
     print!("{}", report.plan);
     if seeds.trace {
@@ -194,10 +198,11 @@ fn add(sum: &mut Sum, report: &Report) {
         print!("the least that still does it: {}", least.plan);
         println!("{}", least.violation.expect("the shrinker keeps it"));
         println!(
-            "replay: carriageway-simulate --seed {} --keep-faults {} --keep-clicks {} --trace",
+            "replay: carriageway-simulate --seed {} --keep-faults {} --keep-clicks {} --keep-drives {} --trace",
             report.seed,
             list(&kept.faults),
-            list(&kept.clicks)
+            list(&kept.clicks),
+            list(&kept.drives)
         );
     }
 }

@@ -8,7 +8,7 @@ use carriageway_gateway::core::commands::{
 };
 use carriageway_proto::{Cancel, Class, Command, Message, Moment, Phase, SignalPath, Value};
 
-use super::{Gateway, Process};
+use super::{Gateway, Process, operator_name};
 use crate::air::{Air, Died};
 use crate::checker::{Name, Refused, What};
 use crate::plan::Click;
@@ -86,7 +86,8 @@ fn target(click: &Click) -> (SignalPath, Value) {
         Class::Safety => return (EMERGENCY_STOP.parse().expect("a VSS path"), Value::Bool(true)),
         Class::Comfort => format!("Vehicle.Cabin.Seat{}.Heating", click.path),
         Class::Diagnostics => format!("Vehicle.OBD.Log{}", click.path),
-        Class::Session | Class::Drive | Class::Body | Class::Config | Class::Bulk => {
+        Class::Drive => format!("Vehicle.Powertrain.Transmission.Selector{}", click.path),
+        Class::Session | Class::Body | Class::Config | Class::Bulk => {
             format!("Vehicle.Cabin.Door{}.Window", click.path)
         }
     };
@@ -111,6 +112,9 @@ impl Process {
         }
         let (vehicle, name) = gateway.vehicles[click.vehicle].clone();
         let (path, value) = target(click);
+        let leases = self.driving.token_of(now, &vehicle, &operator_name(click.operator));
+        // A gateway that does not look leaves it to the vehicle.
+        let may_drive = leases.is_some() || click.leaks;
         let request = Request {
             vehicle,
             key: format!("k{}", click.key).parse().expect("visible characters"),
@@ -118,10 +122,9 @@ impl Process {
             path,
             value,
             ttl: click.ttl.map(Duration::from_micros),
-            operator: format!("operator-{}", click.operator),
+            operator: operator_name(click.operator),
             on_offline: if click.queue { OnOffline::Queue } else { OnOffline::Fail },
-            // These worlds have no leases, and no drive commands for it.
-            may_drive: false,
+            may_drive,
         };
         let key = Name::from(request.key.as_str());
         let class = Name::from(click.class.name());
@@ -177,7 +180,7 @@ impl Process {
     }
 
     /// The session that a command goes by, where the vehicle has a connection and its clock is known.
-    fn way(&self, now: Moment, vehicle: usize) -> Option<usize> {
+    pub(super) fn way(&self, now: Moment, vehicle: usize) -> Option<usize> {
         let live = |live: &super::Live| {
             live.vehicle == vehicle && !live.over && live.session.silent_for(now).is_some()
         };
@@ -230,6 +233,8 @@ impl Process {
         let way = self.way(now, vehicle).ok_or(NotSent::Unreachable)?;
         let live = &mut self.sessions[way];
         let (class, ends) = (record.request.class, record.lives_until());
+        let lease = || self.driving.token_of(now, &record.request.vehicle, &record.request.operator);
+        let token = if class == Class::Drive { lease() } else { None };
         live.given[class] += 1;
         let command = Command {
             key: record.request.key.clone(),
@@ -239,7 +244,7 @@ impl Process {
             stamp: live.session.peer_clock(now).ok_or(NotSent::Unreachable)?,
             ttl: ends.since(now),
             operator: record.request.operator.clone(),
-            token: None,
+            token,
             order: live.epoch.number() << 32 | live.given[class],
         };
         let payload = Message::Command(command.clone()).encode();
