@@ -110,6 +110,10 @@ pub enum Sabotage {
     StopReleasedByLease,
     /// A drive command acts without a lease.
     DriveWithoutLease,
+    /// The watchdog is looked at when something else happens, not at its own moment.
+    WatchdogNotAwaited,
+    /// A vehicle that is stopped in an emergency goes on to follow control.
+    StopLeavesArmed,
 }
 
 impl Sabotage {
@@ -167,6 +171,8 @@ impl Sabotage {
         Self::SafeStateNotLatched,
         Self::StopReleasedByLease,
         Self::DriveWithoutLease,
+        Self::WatchdogNotAwaited,
+        Self::StopLeavesArmed,
     ];
 }
 

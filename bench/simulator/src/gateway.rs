@@ -3,8 +3,10 @@
 mod process;
 mod tokens;
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
-use carriageway_gateway::core::commands::Write;
+use carriageway_gateway::core::commands::{CommandId, Write};
 use carriageway_proto::{Moment, Token, VehicleId};
 use carriageway_transport::core::connection::{Channel, ConnectionId, Ended};
 use carriageway_transport::core::session;
@@ -40,6 +42,8 @@ pub(crate) struct Gateway {
     pub(crate) after_kill: u64,
     store: Store,
     tokens: Tokens,
+    /// Records whose end was told, by whichever process.
+    ended: BTreeSet<CommandId>,
     /// The end of its drain, if it drains.
     drains_until: Option<u64>,
     vehicles: Vehicles,
@@ -58,6 +62,7 @@ impl Gateway {
             after_kill: 0,
             store: Store::default(),
             tokens: Tokens::default(),
+            ended: BTreeSet::new(),
             drains_until: None,
             vehicles,
             process: None,
@@ -72,7 +77,10 @@ impl Gateway {
         self.run += 1;
         air.tell(&self.name, What::Began);
         self.process = Some(Process::new(self, air));
-        self.act(air, |_, _, _| Ok(()));
+        self.act(air, |process, gateway, air| {
+            process.tell_restored(gateway, air);
+            Ok(())
+        });
     }
 
     fn act(

@@ -143,6 +143,7 @@ struct Sum {
     seeds: u64,
     commands: u64,
     effects: u64,
+    frames: u64,
     hours: f64,
     events: u64,
     bad: u64,
@@ -186,6 +187,7 @@ fn add(sum: &mut Sum, report: &Report) {
     sum.seeds += 1;
     sum.commands += report.commands;
     sum.effects += report.effects;
+    sum.frames += report.frames;
     sum.hours += report.vehicle_hours;
     sum.events += report.events;
     let Some(violation) = &report.violation else { return };
@@ -209,15 +211,17 @@ fn add(sum: &mut Sum, report: &Report) {
 
 fn tell(sum: &Sum, seconds: f64, jobs: usize) {
     println!(
-        "{} seeds, {} commands, {} effects, {:.0} vehicle-hours, {} events in {seconds:.0} s: {:.0} commands/s per \
-         core, {:.1} vehicle-hours/s; {} violations",
+        "{} seeds, {} commands, {} effects, {} control frames, {:.0} vehicle-hours, {} events in {seconds:.0} s: {:.0} \
+         commands/s per core, {:.1} vehicle-hours/s, {:.0} frames/s; {} violations",
         sum.seeds,
         sum.commands,
         sum.effects,
+        sum.frames,
         sum.hours,
         sum.events,
         sum.commands as f64 / seconds / jobs.max(1) as f64,
         sum.hours / seconds,
+        sum.frames as f64 / seconds,
         sum.bad
     );
 }

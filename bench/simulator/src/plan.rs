@@ -96,6 +96,11 @@ impl Plan {
         Self { seed, mix, faults, clicks, drives, is_driven }
     }
 
+    /// Some gateway's clock goes backwards.
+    pub(crate) fn has_gateway_jumps(&self) -> bool {
+        self.faults.iter().any(|fault| matches!(fault, Fault::GatewayClockBack { .. }))
+    }
+
     /// Some clock goes backwards.
     pub(crate) fn has_jumps(&self) -> bool {
         let jumps =

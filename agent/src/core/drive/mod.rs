@@ -165,7 +165,9 @@ impl Drive {
             }
             Input::EmergencyStop => {
                 self.latch = Latch::Set;
-                self.enter_safe(SafeCause::EmergencyStop);
+                if !sabotage::on(Sabotage::StopLeavesArmed) {
+                    self.enter_safe(SafeCause::EmergencyStop);
+                }
             }
             Input::Released => self.on_released(now),
             Input::ReleaseFailed => self.on_release_failed(),
@@ -249,6 +251,9 @@ impl Drive {
         let own = match self.state {
             State::Barred(_) | State::Safe { .. } => return None,
             State::Arming(Row { until, .. }) => until,
+            State::Armed { .. } | State::Stale { .. } if sabotage::on(Sabotage::WatchdogNotAwaited) => {
+                return None;
+            }
             State::Armed { fed, .. } => fed + soft_limit,
             State::Stale { fed } => fed + watchdog,
         };

@@ -16,6 +16,8 @@ struct Vehicle {
     start: Start,
     /// It was stopped, and nothing has released that.
     is_stopped: bool,
+    /// It follows control.
+    is_armed: bool,
     /// It was re-armed since it was stopped last.
     is_rearmed: bool,
 }
@@ -77,7 +79,7 @@ impl Vehicle {
                 // A release may have come to the disk without a word, and so may a stop not have.
                 self.is_stopped = is_owed;
             }
-            What::Died => (self.start, self.is_rearmed) = (Start::Past, false),
+            What::Died => (self.start, self.is_rearmed, self.is_armed) = (Start::Past, false, false),
             What::Seen { .. } => self.start = Start::Past,
             What::Stopped => {
                 (self.is_stopped, self.is_rearmed) = (true, false);
@@ -93,6 +95,10 @@ impl Vehicle {
             What::Driving { armed: true, .. } if self.is_stopped => {
                 return Some("a vehicle that was stopped in an emergency was armed".into());
             }
+            What::Controlled { .. } if self.is_stopped && self.is_armed => {
+                return Some("a vehicle followed control after an emergency stop".into());
+            }
+            What::Driving { armed, .. } => self.is_armed = *armed,
             _ => {}
         }
         None

@@ -261,6 +261,8 @@ fn a_stop_is_released_by_a_rearm_alone_and_for_good() {
     let again = [at(5, "v", What::Died), at(6, "v", What::Began), at(7, "v", What::Stopped)];
     assert_eq!(with(released().into_iter().chain(again).collect()), ["ESTOP"]);
     assert_eq!(with(vec![driving(5, true, 0)]), ["ESTOP"]);
+    let goes_on = [at(13, "v", What::Stopped), steered(14, "ada", 1, 6, false), controlled(15, 1, 6)];
+    assert_eq!(broken(armed().into_iter().chain(goes_on)), ["ESTOP"]);
 }
 
 #[test]

@@ -60,7 +60,9 @@ pub(super) fn draw(seed: u64, mix: &Mix, faults: &mut Vec<Fault>, clicks: &mut V
     for vehicle in 0..mix.vehicles {
         for _ in 0..chance.between(1, 3) {
             let first = draw_drive(&mut chance, vehicle, mix);
-            if chance.percent(50) {
+            if mix.gateways > 1 && chance.percent(25) {
+                drives.push(commute(&mut chance, &first, mix, faults));
+            } else if chance.percent(50) {
                 drives.push(takeover(&mut chance, &first, mix));
             }
             if chance.percent(60) {
@@ -136,6 +138,27 @@ fn takeover(chance: &mut Chance, first: &Drive, mix: &Mix) -> Drive {
     }
 }
 
+/// The vehicle goes to the other gateway, where the other operator waits, and comes back while the first one
+/// still renews.
+fn commute(chance: &mut Chance, first: &Drive, mix: &Mix, faults: &mut Vec<Fault>) -> Drive {
+    let vehicle = first.vehicle;
+    let home = first.gateway.unwrap_or(vehicle % mix.gateways);
+    let other = (home + 1) % mix.gateways;
+    let leaves = first.span.0 + chance.between(SECOND, 3 * SECOND);
+    let returns = leaves + chance.between(SECOND, 5 * SECOND);
+    for (at, gateway) in [(leaves, other), (returns, home)] {
+        let (actions, down, reboot) = (chance.below(10) as u32, chance.below(300 * MS), false);
+        faults.push(Fault::Reroute { vehicle, at, gateway });
+        faults.push(Fault::KillVehicle { vehicle, at, actions, down, reboot });
+    }
+    Drive {
+        operator: 1 - first.operator,
+        gateway: Some(other),
+        span: (leaves, returns + chance.below(4 * SECOND)),
+        ..draw_drive(chance, vehicle, mix)
+    }
+}
+
 /// Gears and modes, by whoever may and whoever may not any more; and emergency stops.
 fn commands(chance: &mut Chance, drive: &Drive, clicks: &mut Vec<Click>) {
     let stops = u64::from(chance.percent(30));
@@ -168,7 +191,7 @@ fn aimed_fault(chance: &mut Chance, drive: &Drive, mix: &Mix) -> Fault {
     let gateway = drive.gateway.unwrap_or(vehicle % mix.gateways);
     let span = (at, (at + chance.between(50 * MS, 3 * SECOND)).min(mix.horizon));
     let actions = chance.below(40) as u32;
-    match chance.below(12) {
+    match chance.below(15) {
         0..=1 => {
             let direction = chance.below(4);
             Fault::Partition { vehicle, gateway: None, up: direction != 1, down: direction != 2, span }
@@ -187,6 +210,9 @@ fn aimed_fault(chance: &mut Chance, drive: &Drive, mix: &Mix) -> Fault {
         8 => Fault::SuspendGateway { gateway, span },
         9 => Fault::VehicleClockBack { vehicle, at, by: chance.between(60, 3_000) * MS },
         10 => Fault::SlowDisk { vehicle, sync: chance.between(100, 3_000) * MS, span },
+        11 => Fault::GatewayClockBack { gateway, at, by: chance.between(60, 3_000) * MS },
+        12 => Fault::BadDisk { vehicle, at, restart: (at + chance.below(5 * SECOND)).min(mix.horizon) },
+        13 => Fault::Drain { gateway, at },
         _ => Fault::Reroute { vehicle, at, gateway: chance.index(mix.gateways) },
     }
 }

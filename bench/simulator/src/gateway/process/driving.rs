@@ -253,7 +253,7 @@ fn position(gateway: &Gateway, vehicle: &VehicleId) -> usize {
 
 fn log_lease(gateway: &Gateway, air: &mut Air, vehicle: usize, lease: &lease::Lease) {
     // By a clock that goes backwards a lease lives longer; nothing is promised of that.
-    let until = Some(gateway.host.when(lease.ends, air.now)).filter(|_| !air.plan.has_jumps());
+    let until = Some(gateway.host.when(lease.ends, air.now)).filter(|_| !air.plan.has_gateway_jumps());
     let (vehicle, token) = (gateway.vehicles[vehicle].1.clone(), lease.token.number());
     let operator = lease.operator.as_str().into();
     air.tell(&gateway.name, What::Lease { vehicle, token, operator, until });

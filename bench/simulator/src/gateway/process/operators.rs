@@ -24,6 +24,8 @@ pub(super) struct Known {
     is_queued: bool,
     /// It is one of those under way.
     is_counted: bool,
+    /// Its end, as a process before this one put it on the disk.
+    ended_as: Option<Phase>,
     /// Its acceptance, until it is told.
     birth: Option<Box<What>>,
 }
@@ -51,7 +53,8 @@ impl Known {
         let (vehicle, class) = (click.vehicle, click.class);
         // What waits on the disk has a limit of its own.
         let is_counted = !click.queue;
-        Self { name, key, vehicle, class, is_queued, is_counted, birth: Some(Box::new(birth)) }
+        let birth = Some(Box::new(birth));
+        Self { name, key, vehicle, class, is_queued, is_counted, ended_as: None, birth }
     }
 
     /// Of a record that a process before this one left on the disk.
@@ -65,6 +68,7 @@ impl Known {
             class: request.class,
             is_queued: false,
             is_counted: false,
+            ended_as: Some(record.phase()).filter(|phase| phase.is_terminal()),
             birth: None,
         };
         (record.id, known)
@@ -207,6 +211,15 @@ impl Process {
         self.commands.handle(gateway.host.read(air.now), commands::Input::Persisted(write));
     }
 
+    /// Tells the ends that a process before this one put on the disk and did not live to tell.
+    pub(crate) fn tell_restored(&mut self, gateway: &mut Gateway, air: &mut Air) {
+        for (id, known) in &self.known {
+            if let Some(phase) = known.ended_as.filter(|_| gateway.ended.insert(*id)) {
+                air.tell(&gateway.name, known.told(gateway, phase));
+            }
+        }
+    }
+
     /// Says that a command was accepted, once.
     fn announce(&mut self, gateway: &Gateway, air: &mut Air, id: CommandId) {
         let Some(known) = self.known.get_mut(&id) else { return };
@@ -296,7 +309,7 @@ impl Process {
     }
 
     /// Tells the phase that a record has reached. One whose link takes nothing leaves no trace beyond CREATED.
-    fn changed(&mut self, gateway: &Gateway, air: &mut Air, change: Change) {
+    fn changed(&mut self, gateway: &mut Gateway, air: &mut Air, change: Change) {
         if change.phase != Phase::Created {
             self.announce(gateway, air, change.id);
         }
@@ -304,6 +317,9 @@ impl Process {
             return;
         };
         let what = known.told(gateway, change.phase);
+        if change.phase.is_terminal() {
+            gateway.ended.insert(change.id);
+        }
         if change.phase.is_terminal() && std::mem::take(&mut known.is_counted) {
             let count = self.under_way.entry((known.vehicle, known.class)).or_default();
             *count = count.saturating_sub(1);
