@@ -111,6 +111,10 @@ impl Gateway {
     fn die(&mut self, air: &mut Air, down: u64) {
         self.process = None;
         self.drains_until = None;
+        // A jump that no record witnessed is forgotten by a restart; such a host has to boot anew.
+        if self.host.has_jumped {
+            self.host.reboot(air.now, &mut air.chance);
+        }
         self.fuse.put_out();
         let put = self.store.crash(&mut air.chance);
         self.tell_stored(air, &put);

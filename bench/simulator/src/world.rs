@@ -250,8 +250,12 @@ impl World {
                 }
             }
             Fault::GatewayClockBack { gateway, by, .. } => {
-                gateways[gateway].host.jump_back(air.now, by);
-                gateways[gateway].look(air);
+                // As above; while no process runs nobody could ever know.
+                if gateways[gateway].is_up() && gateways[gateway].host.suspended_until <= air.now {
+                    gateways[gateway].look(air);
+                    gateways[gateway].host.jump_back(air.now, by);
+                    gateways[gateway].look(air);
+                }
             }
             Fault::BadDisk { vehicle, .. } => vehicles[vehicle].disk.is_bad = true,
             Fault::Reroute { vehicle, gateway, .. } => air.routes[vehicle] = gateway,

@@ -145,7 +145,12 @@ impl Fence {
         if !armed {
             vehicle.driver = None;
         }
-        let (durable, is_first) = (vehicle.durable.unwrap_or_default(), std::mem::take(&mut vehicle.is_new));
+        let is_first = std::mem::take(&mut vehicle.is_new);
+        if is_first && vehicle.durable.is_none() {
+            // Its disk has never held any: what it had seen is gone, and was never obeyed.
+            vehicle.newest = token;
+        }
+        let durable = vehicle.durable.unwrap_or_default();
         (is_first && token < durable)
             .then(|| format!("the vehicle restarted with token {token}, its disk holds {durable}"))
     }

@@ -282,6 +282,7 @@ impl Process {
 
     /// Does all that the cores want done.
     pub(super) fn pump(&mut self, gateway: &mut Gateway, air: &mut Air) -> Result<(), Died> {
+        self.commands.note(gateway.host.read(air.now));
         loop {
             while let Some(id) = self.touched.pop_first() {
                 self.drive(gateway, air, id)?;
