@@ -184,7 +184,7 @@ impl World {
             Task::Beat(drive) => self.beat(drive),
             Task::Word { drive, gateway, word } => self.word(drive, gateway, *word),
             Task::Report { drive, report } => self.report(drive, report),
-            Task::Stray { vehicle, frame } => self.stray(vehicle, *frame),
+            Task::Stray { vehicle, gateway, frame } => self.stray((vehicle, gateway), *frame),
             Task::WakeVehicle(vehicle) => vehicles[vehicle].wake(air),
             Task::WakeGateway(gateway) => gateways[gateway].wake(air),
             Task::StartVehicle(vehicle) => vehicles[vehicle].start(air),

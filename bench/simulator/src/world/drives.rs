@@ -1,12 +1,12 @@
 //! Operators at the wheel, between their plans and the gateways.
 
-use bytes::Bytes;
 use carriageway_proto::{ControlFrame, Frame, Stamp};
 use carriageway_transport::core::connection::Channel;
 
 use super::World;
 use crate::checker::What;
 use crate::gateway::{Gateway, operator_name};
+use crate::network::Side;
 use crate::pilot::{Pilot, Report, Word};
 use crate::plan::{Plan, REST, SECOND, final_drive};
 use crate::queue::Task;
@@ -72,23 +72,22 @@ impl World {
         }
     }
 
-    /// A copy of control comes on any connection that the vehicle has or ever had.
-    pub(super) fn stray(&mut self, vehicle: usize, frame: ControlFrame) {
+    /// A copy of control comes on a connection that the vehicle has with that gateway, or ever had.
+    pub(super) fn stray(&mut self, (vehicle, gateway): (usize, usize), frame: ControlFrame) {
         let Self { air, vehicles, gateways, .. } = self;
-        let (mut connections, open) =
-            (air.network.ever_of(vehicle), air.network.open_at(crate::network::Side::Vehicle, vehicle));
-        if air.chance.percent(70) {
-            connections = open;
-        }
+        let open_only = air.chance.percent(70);
+        let ways = |connection: &u32| {
+            air.network.of(*connection).gateway == gateway
+                && (!open_only || air.network.is_open(*connection, Side::Vehicle))
+        };
+        let connections: Vec<_> = air.network.ever_of(vehicle).into_iter().filter(ways).collect();
         if connections.is_empty() {
             return;
         }
         let connection = air.chance.pick(&connections);
-        let channels = air.network.channels(connection);
-        let is_shared = channels.contains(&Channel::Shared);
+        let is_shared = air.network.channels(connection).contains(&Channel::Shared);
         let channel = if is_shared { Channel::Shared } else { Channel::Datagram };
-        let clock = gateways[air.network.of(connection).gateway].host.read(air.now);
-        let bytes: Bytes = Frame::Control(frame).encode(clock);
+        let bytes = Frame::Control(frame).encode(gateways[gateway].host.read(air.now));
         vehicles[vehicle].frame(air, connection, channel, bytes);
     }
 }

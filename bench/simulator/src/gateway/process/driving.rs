@@ -178,7 +178,11 @@ impl Process {
             (Err(why), _) => return Err(why),
         };
         if air.chance.percent(drive.copied) {
-            let copy = Task::Stray { vehicle: drive.vehicle, frame: Box::new(frame.clone()) };
+            let copy = Task::Stray {
+                vehicle: drive.vehicle,
+                gateway: gateway.index,
+                frame: Box::new(frame.clone()),
+            };
             let most = air.chance.pick(&[100 * MS, SECOND, 20 * SECOND]);
             air.queue.push(air.now + air.chance.below(most), copy);
         }
