@@ -116,9 +116,6 @@ impl Process {
         }
         let (vehicle, name) = gateway.vehicles[click.vehicle].clone();
         let (path, value) = target(click);
-        let leases = self.driving.token_of(now, &vehicle, &operator_name(click.operator));
-        // A gateway that does not look leaves it to the vehicle.
-        let may_drive = leases.is_some() || click.leaks;
         let request = Request {
             vehicle,
             key: format!("k{}", click.key).parse().expect("visible characters"),
@@ -128,7 +125,7 @@ impl Process {
             ttl: click.ttl.map(Duration::from_micros),
             operator: operator_name(click.operator),
             on_offline: if click.queue { OnOffline::Queue } else { OnOffline::Fail },
-            may_drive,
+            may_drive: self.may_drive(gateway, now, click),
         };
         let key = Name::from(request.key.as_str());
         let class = Name::from(click.class.name());
@@ -172,6 +169,12 @@ impl Process {
             Submitted::Refused(refusal) => air.tell(&gateway.name, refused(word(refusal))),
         }
         Ok(())
+    }
+
+    /// Whether a drive command has a lease; a gateway that does not look leaves it to the vehicle.
+    fn may_drive(&self, gateway: &Gateway, now: Moment, click: &Click) -> bool {
+        let vehicle = &gateway.vehicles[click.vehicle].0;
+        click.leaks || self.driving.token_of(now, vehicle, &operator_name(click.operator)).is_some()
     }
 
     /// An operator changes their mind. The phases tell what comes of it.
