@@ -78,6 +78,42 @@ pub enum Sabotage {
     OrderNotKept,
     /// The vehicle does again what another command has just brought about.
     DuplicatesActed,
+    /// The vehicle does not take up the highest lease token after a restart.
+    TokenForgottenByVehicle,
+    /// The vehicle obeys a lease whose token is not durable yet.
+    TokenObeyedBeforeDurable,
+    /// The gateway does not take up its tokens after a restart, and grants them again.
+    TokenForgottenByGateway,
+    /// The gateway grants a lease before its token is durable.
+    LeaseBeforeDurable,
+    /// The vehicle follows control under an older token than the newest.
+    OlderTokenFollowed,
+    /// The vehicle does not regard when a lease ends.
+    LeaseLifeIgnored,
+    /// Renewals of the lease feed the watchdog.
+    WatchdogFedByRenewals,
+    /// Control that was seen before feeds the watchdog.
+    WatchdogFedByCopies,
+    /// Control is followed however old it is.
+    ControlAgeIgnored,
+    /// Control that was changed on its way is followed.
+    CrcIgnored,
+    /// The control of something else is followed.
+    DataIdIgnored,
+    /// A re-arm leads out of any safe state, not only of the one it names.
+    NonceNotCompared,
+    /// A vehicle that is being re-armed does not ask for neutral input.
+    ArmedWithoutNeutral,
+    /// Good control leads out of the safe state without a re-arm.
+    SafeStateNotLatched,
+    /// A new lease releases the emergency stop.
+    StopReleasedByLease,
+    /// A drive command acts without a lease.
+    DriveWithoutLease,
+    /// The watchdog is looked at when something else happens, not at its own moment.
+    WatchdogNotAwaited,
+    /// A vehicle that is stopped in an emergency goes on to follow control.
+    StopLeavesArmed,
 }
 
 impl Sabotage {
@@ -119,6 +155,24 @@ impl Sabotage {
         Self::QueueNotAwaited,
         Self::OrderNotKept,
         Self::DuplicatesActed,
+        Self::TokenForgottenByVehicle,
+        Self::TokenObeyedBeforeDurable,
+        Self::TokenForgottenByGateway,
+        Self::LeaseBeforeDurable,
+        Self::OlderTokenFollowed,
+        Self::LeaseLifeIgnored,
+        Self::WatchdogFedByRenewals,
+        Self::WatchdogFedByCopies,
+        Self::ControlAgeIgnored,
+        Self::CrcIgnored,
+        Self::DataIdIgnored,
+        Self::NonceNotCompared,
+        Self::ArmedWithoutNeutral,
+        Self::SafeStateNotLatched,
+        Self::StopReleasedByLease,
+        Self::DriveWithoutLease,
+        Self::WatchdogNotAwaited,
+        Self::StopLeavesArmed,
     ];
 }
 

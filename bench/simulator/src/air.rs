@@ -73,6 +73,8 @@ pub(crate) struct Log {
     pub(crate) hash: Fnv,
     pub(crate) events: u64,
     pub(crate) effects: u64,
+    /// States of control that operators made.
+    pub(crate) frames: u64,
     pub(crate) violation: Option<Violation>,
     /// Every event, where somebody wants to read them.
     pub(crate) kept: Option<Vec<Event>>,
@@ -85,6 +87,7 @@ impl Log {
             hash: Fnv::default(),
             events: 0,
             effects: 0,
+            frames: 0,
             violation: None,
             kept: keep.then(Vec::new),
         }
@@ -95,6 +98,7 @@ impl Log {
         event.hash(&mut self.hash);
         self.events += 1;
         self.effects += u64::from(matches!(event.what, What::Effect { .. }));
+        self.frames += u64::from(matches!(event.what, What::Steered { .. }));
         if let Some(violation) = self.checker.take(&event) {
             self.violation.get_or_insert(violation);
         }

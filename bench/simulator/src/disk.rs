@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use carriageway_agent::core::executor::{Record, WriteId};
-use carriageway_proto::{CommandKey, Epoch};
+use carriageway_proto::{CommandKey, Epoch, Token};
 
 use crate::chance::Chance;
 
@@ -13,6 +13,7 @@ pub(crate) enum Change {
     Put(Box<Record>),
     Forget(CommandKey),
     Epoch(Epoch),
+    Token(Token),
 }
 
 /// A change, with its number where somebody waits for it.
@@ -23,6 +24,8 @@ pub(crate) struct Disk {
     /// In the order they were first written.
     records: BTreeMap<CommandKey, (u64, Record)>,
     pub(crate) epoch: Epoch,
+    /// The highest token of a lease.
+    pub(crate) token: Option<Token>,
     written: u64,
     waiting: VecDeque<Write>,
     syncing: Vec<Write>,
@@ -78,6 +81,7 @@ impl Disk {
                     self.records.remove(key);
                 }
                 Change::Epoch(epoch) => self.epoch = self.epoch.max(*epoch),
+                Change::Token(token) => self.token = self.token.max(Some(*token)),
             }
         }
     }

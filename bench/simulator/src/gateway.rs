@@ -1,10 +1,13 @@
 //! A gateway: its host, and the process with the cores that run in production.
 
 mod process;
+mod tokens;
+
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use carriageway_gateway::core::commands::Write;
-use carriageway_proto::Moment;
+use carriageway_gateway::core::commands::{CommandId, Write};
+use carriageway_proto::{Moment, Token, VehicleId};
 use carriageway_transport::core::connection::{Channel, ConnectionId, Ended};
 use carriageway_transport::core::session;
 
@@ -12,13 +15,19 @@ use crate::air::{Air, Died, Fuse};
 use crate::checker::{Name, What};
 use crate::host::Host;
 use crate::network::Side;
-use crate::plan::{Click, SECOND};
+use crate::pilot::Word;
+use crate::plan::{Click, Drive, SECOND};
 use crate::queue::Task;
 use crate::store::{Put, Store};
+pub(crate) use process::operator_name;
 use process::{Process, Vehicles};
+use tokens::Tokens;
 
 /// A drain may take so long: as in production.
 const DRAIN: u64 = 5 * SECOND;
+
+/// Of a hundred writes of a token, how many fail.
+const TOKENS_LOST: u64 = 3;
 
 /// One gateway.
 #[derive(Debug)]
@@ -32,6 +41,9 @@ pub(crate) struct Gateway {
     /// How long it stays down after its kill.
     pub(crate) after_kill: u64,
     store: Store,
+    tokens: Tokens,
+    /// Records whose end was told, by whichever process.
+    ended: BTreeSet<CommandId>,
     /// The end of its drain, if it drains.
     drains_until: Option<u64>,
     vehicles: Vehicles,
@@ -49,6 +61,8 @@ impl Gateway {
             run: 0,
             after_kill: 0,
             store: Store::default(),
+            tokens: Tokens::default(),
+            ended: BTreeSet::new(),
             drains_until: None,
             vehicles,
             process: None,
@@ -63,7 +77,10 @@ impl Gateway {
         self.run += 1;
         air.tell(&self.name, What::Began);
         self.process = Some(Process::new(self, air));
-        self.act(air, |_, _, _| Ok(()));
+        self.act(air, |process, gateway, air| {
+            process.tell_restored(gateway, air);
+            Ok(())
+        });
     }
 
     fn act(
@@ -94,9 +111,16 @@ impl Gateway {
     fn die(&mut self, air: &mut Air, down: u64) {
         self.process = None;
         self.drains_until = None;
+        // A jump that no record witnessed is forgotten by a restart; such a host has to boot anew.
+        if self.host.has_jumped {
+            self.host.reboot(air.now, &mut air.chance);
+        }
         self.fuse.put_out();
         let put = self.store.crash(&mut air.chance);
         self.tell_stored(air, &put);
+        for (vehicle, token) in self.tokens.crash(&mut air.chance) {
+            self.tell_token(air, &vehicle, token);
+        }
         air.tell(&self.name, What::Died);
         for connection in air.network.open_at(Side::Gateway, self.index) {
             let (network, mut weather) = air.net();
@@ -176,6 +200,40 @@ impl Gateway {
         let most = air.plan.mix.sync;
         let at = air.now + air.chance.between(most / 4 + 1, most);
         air.queue.push(at, Task::Stored { gateway: self.index, run: self.run });
+    }
+
+    /// An operator at the wheel asks for something.
+    pub(crate) fn word(&mut self, air: &mut Air, drive: (usize, &Drive), word: Word) {
+        self.act(air, |process, gateway, air| process.word(gateway, air, drive, word));
+    }
+
+    /// Hands a token to the disk.
+    fn keep_token(&mut self, air: &mut Air, vehicle: VehicleId, token: Token) {
+        self.tokens.begin(vehicle, token);
+        let most = air.plan.mix.sync;
+        let at = air.now + air.chance.between(most / 4 + 1, most);
+        air.queue.push(at, Task::Kept { gateway: self.index, run: self.run });
+    }
+
+    /// The disk is done with a token of the process `run`.
+    pub(crate) fn kept(&mut self, air: &mut Air, run: u32) {
+        if run != self.run {
+            return;
+        }
+        let is_kept = air.is_healthy() || !air.chance.percent(TOKENS_LOST);
+        let Some((vehicle, token)) = self.tokens.finish(is_kept) else { return };
+        if is_kept {
+            self.tell_token(air, &vehicle, token);
+        }
+        self.act(air, |process, gateway, air| {
+            process.token_kept(gateway, air, vehicle, token, is_kept);
+            Ok(())
+        });
+    }
+
+    fn tell_token(&self, air: &mut Air, vehicle: &VehicleId, token: Token) {
+        let (vehicle, token) = (vehicle.as_str().into(), token.number());
+        air.tell(&self.name, What::TokenDurable { vehicle, token });
     }
 
     /// Starts to drain.

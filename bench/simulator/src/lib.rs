@@ -14,6 +14,7 @@ mod disk;
 mod gateway;
 mod host;
 mod network;
+mod pilot;
 pub mod plan;
 mod probes;
 mod queue;

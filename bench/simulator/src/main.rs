@@ -68,6 +68,9 @@ struct Seeds {
     /// Keeps these clicks of the seed only, by number
     #[arg(long, value_delimiter = ',', requires = "seed")]
     keep_clicks: Option<Vec<usize>>,
+    /// Keeps these drives of the seed only, by number
+    #[arg(long, value_delimiter = ',', requires = "seed")]
+    keep_drives: Option<Vec<usize>>,
 }
 
 fn range(text: &str) -> Result<Range<u64>, String> {
@@ -119,6 +122,7 @@ fn one(seed: u64, seeds: &Seeds) -> bool {
     let mut kept = Kept::all(seed, size);
     kept.faults = seeds.keep_faults.clone().unwrap_or(kept.faults);
     kept.clicks = seeds.keep_clicks.clone().unwrap_or(kept.clicks);
+    kept.drives = seeds.keep_drives.clone().unwrap_or(kept.drives);
     let report = run::replay(seed, size, &kept);
     print!("{}", report.plan);
     if seeds.trace {
@@ -139,6 +143,7 @@ struct Sum {
     seeds: u64,
     commands: u64,
     effects: u64,
+    frames: u64,
     hours: f64,
     events: u64,
     bad: u64,
@@ -182,6 +187,7 @@ fn add(sum: &mut Sum, report: &Report) {
     sum.seeds += 1;
     sum.commands += report.commands;
     sum.effects += report.effects;
+    sum.frames += report.frames;
     sum.hours += report.vehicle_hours;
     sum.events += report.events;
     let Some(violation) = &report.violation else { return };
@@ -194,25 +200,28 @@ fn add(sum: &mut Sum, report: &Report) {
         print!("the least that still does it: {}", least.plan);
         println!("{}", least.violation.expect("the shrinker keeps it"));
         println!(
-            "replay: carriageway-simulate --seed {} --keep-faults {} --keep-clicks {} --trace",
+            "replay: carriageway-simulate --seed {} --keep-faults {} --keep-clicks {} --keep-drives {} --trace",
             report.seed,
             list(&kept.faults),
-            list(&kept.clicks)
+            list(&kept.clicks),
+            list(&kept.drives)
         );
     }
 }
 
 fn tell(sum: &Sum, seconds: f64, jobs: usize) {
     println!(
-        "{} seeds, {} commands, {} effects, {:.0} vehicle-hours, {} events in {seconds:.0} s: {:.0} commands/s per \
-         core, {:.1} vehicle-hours/s; {} violations",
+        "{} seeds, {} commands, {} effects, {} control frames, {:.0} vehicle-hours, {} events in {seconds:.0} s: {:.0} \
+         commands/s per core, {:.1} vehicle-hours/s, {:.0} frames/s; {} violations",
         sum.seeds,
         sum.commands,
         sum.effects,
+        sum.frames,
         sum.hours,
         sum.events,
         sum.commands as f64 / seconds / jobs.max(1) as f64,
         sum.hours / seconds,
+        sum.frames as f64 / seconds,
         sum.bad
     );
 }

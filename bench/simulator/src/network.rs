@@ -274,6 +274,13 @@ impl Network {
         }
     }
 
+    /// Every connection that a vehicle ever had.
+    pub(crate) fn ever_of(&self, vehicle: usize) -> Vec<u32> {
+        let all = self.connections.iter().enumerate();
+        let its = all.filter(|(_, connection)| connection.vehicle == vehicle);
+        its.map(|(number, _)| u32::try_from(number).expect("a world is short")).collect()
+    }
+
     /// The connections of a vehicle, or of a gateway, that are open at that end.
     pub(crate) fn open_at(&self, side: Side, index: usize) -> Vec<u32> {
         let is_its = |connection: &Connection| match side {

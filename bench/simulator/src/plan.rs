@@ -1,11 +1,13 @@
 //! What a seed draws: the world's make, what operators do, and which faults happen when.
 
 mod click;
+mod driving;
 mod fault;
 
 use std::fmt;
 
 pub(crate) use self::click::Click;
+pub(crate) use self::driving::{Drive, Farewell, final_drive};
 pub use self::fault::Fault;
 use crate::chance::Chance;
 
@@ -66,6 +68,9 @@ pub(crate) struct Plan {
     pub(crate) mix: Mix,
     pub(crate) faults: Vec<Fault>,
     pub(crate) clicks: Vec<Click>,
+    pub(crate) drives: Vec<Drive>,
+    /// Somebody drives in this world, and at its end, too.
+    pub(crate) is_driven: bool,
 }
 
 impl Plan {
@@ -84,9 +89,16 @@ impl Plan {
                 fault::reboot_twice(&mut chance, vehicle, &mix, &mut faults);
             }
         }
+        let mut clicks = click::draw_clicks(&mut chance, &mix, size.commands);
+        let drives = driving::draw(seed, &mix, &mut faults, &mut clicks);
         faults.sort_by_key(Fault::begins);
-        let clicks = click::draw_clicks(&mut chance, &mix, size.commands);
-        Self { seed, mix, faults, clicks }
+        let is_driven = !drives.is_empty();
+        Self { seed, mix, faults, clicks, drives, is_driven }
+    }
+
+    /// Some gateway's clock goes backwards.
+    pub(crate) fn has_gateway_jumps(&self) -> bool {
+        self.faults.iter().any(|fault| matches!(fault, Fault::GatewayClockBack { .. }))
     }
 
     /// Some clock goes backwards.
@@ -127,10 +139,11 @@ impl fmt::Display for Plan {
         let Mix { vehicles, gateways, delay, jitter, loss, duplicates, sync, .. } = &self.mix;
         writeln!(
             f,
-            "seed {}: {vehicles} vehicles, {gateways} gateways, {} clicks; {} ms + {} ms one way, {loss} % loss, \
+            "seed {}: {vehicles} vehicles, {gateways} gateways, {} clicks, {} drives; {} ms + {} ms one way, {loss} % loss, \
              {duplicates} % copies; {} ms per write",
             self.seed,
             self.clicks.len(),
+            self.drives.len(),
             delay / MS,
             jitter / MS,
             *sync as f64 / 1e3,

@@ -4,11 +4,12 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use bytes::Bytes;
-use carriageway_proto::Moment;
+use carriageway_proto::{ControlFrame, Moment};
 use carriageway_transport::core::connection::{Channel, Ended};
 use carriageway_transport::core::keeper::Choice;
 
 use crate::network::Side;
+use crate::pilot::{Report, Word};
 
 /// One thing that will happen.
 #[derive(Debug)]
@@ -25,6 +26,16 @@ pub(crate) enum Task {
     Synced { vehicle: usize, run: u32 },
     /// A write of a gateway's process to its disk is done.
     Stored { gateway: usize, run: u32 },
+    /// A write of a token to a gateway's disk is done.
+    Kept { gateway: usize, run: u32 },
+    /// An operator's hands move.
+    Beat(usize),
+    /// What an operator at the wheel asks comes in.
+    Word { drive: usize, gateway: usize, word: Box<Word> },
+    /// What a gateway shows reaches an operator at the wheel.
+    Report { drive: usize, report: Report },
+    /// A copy of control that a gateway passed on comes once more.
+    Stray { vehicle: usize, gateway: usize, frame: Box<ControlFrame> },
     /// A vehicle wants the time.
     WakeVehicle(usize),
     /// A gateway wants the time.

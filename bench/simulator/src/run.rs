@@ -20,6 +20,8 @@ pub struct Report {
     pub commands: u64,
     /// Targets that vehicles began to bring about.
     pub effects: u64,
+    /// States of control that operators made.
+    pub frames: u64,
     /// Virtual vehicle-hours.
     pub vehicle_hours: f64,
     /// Things that happened.
@@ -56,6 +58,7 @@ fn run_plan(plan: Plan, keep: bool) -> Report {
         faults,
         commands,
         effects: log.effects,
+        frames: log.frames,
         vehicle_hours: vehicles as f64 * (length as f64 / 3.6e9),
         events: log.events,
         hash: log.hash.finish(),

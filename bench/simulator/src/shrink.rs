@@ -10,18 +10,25 @@ pub struct Kept {
     pub faults: Vec<usize>,
     /// Clicks.
     pub clicks: Vec<usize>,
+    /// Drives.
+    pub drives: Vec<usize>,
 }
 
 impl Kept {
     /// All that `seed` draws.
     pub fn all(seed: u64, size: Size) -> Self {
         let plan = Plan::draw(seed, size);
-        Self { faults: (0..plan.faults.len()).collect(), clicks: (0..plan.clicks.len()).collect() }
+        Self {
+            faults: (0..plan.faults.len()).collect(),
+            clicks: (0..plan.clicks.len()).collect(),
+            drives: (0..plan.drives.len()).collect(),
+        }
     }
 
     pub(crate) fn of(&self, mut plan: Plan) -> Plan {
         plan.faults = self.faults.iter().filter_map(|index| plan.faults.get(*index).cloned()).collect();
         plan.clicks = self.clicks.iter().filter_map(|index| plan.clicks.get(*index).cloned()).collect();
+        plan.drives = self.drives.iter().filter_map(|index| plan.drives.get(*index).cloned()).collect();
         plan
     }
 }
@@ -41,6 +48,13 @@ pub fn shrink(seed: u64, size: Size) -> Option<(Kept, Report)> {
     };
     // A removal changes what chance draws after it; a second pass finds what the first had to leave.
     for _ in 0..2 {
+        for chunk in halves(kept.drives.len()) {
+            let mut from = 0;
+            while from < kept.drives.len() {
+                let smaller = Kept { drives: without(&kept.drives, from, chunk), ..kept.clone() };
+                from += if attempt(smaller, &mut kept, &mut report) { 0 } else { chunk };
+            }
+        }
         for chunk in halves(kept.faults.len()) {
             let mut from = 0;
             while from < kept.faults.len() {

@@ -1,8 +1,9 @@
 //! A vehicle: its host, disk and actuators, and the agent that runs on it.
 
 mod agent;
+mod driving;
 
-use carriageway_agent::core::executor::{Input, WriteId};
+use carriageway_agent::core::executor::WriteId;
 use carriageway_proto::{Command, VehicleId};
 use carriageway_transport::core::connection::{Channel, ConnectionId, Ended};
 use carriageway_transport::core::keeper::{self, Choice};
@@ -134,8 +135,16 @@ impl Vehicle {
                 let verdict = record.verdict.as_ref().map(|verdict| verdict.phase.name().into());
                 let key = record.key().as_str().into();
                 air.tell(&self.name, What::Durable { key, verdict });
+                if record.released {
+                    let key = record.key().as_str().into();
+                    air.tell(&self.name, What::ReleaseDurable { key });
+                }
             }
             Change::Epoch(epoch) => air.tell(&self.name, What::EpochDurable { epoch: epoch.number() }),
+            Change::Token(token) => {
+                let what = What::TokenDurable { vehicle: self.name.clone(), token: token.number() };
+                air.tell(&self.name, what);
+            }
             Change::Forget(_) => {}
         }
     }
@@ -150,7 +159,7 @@ impl Vehicle {
             return;
         }
         self.wake_at = u64::MAX;
-        self.calmly(air, Agent::tick);
+        self.act(air, Agent::tick);
     }
 
     pub(crate) fn frame(&mut self, air: &mut Air, connection: u32, channel: Channel, bytes: bytes::Bytes) {
@@ -211,8 +220,7 @@ impl Vehicle {
         let failed = self.disk.is_bad;
         for (id, _) in writes {
             let Some(id) = id else { continue };
-            let input = if failed { Input::WriteFailed(id) } else { Input::Written(id) };
-            self.calmly(air, |agent, vehicle, air| agent.executor_input(vehicle, air, input));
+            self.calmly(air, |agent, vehicle, air| agent.written(vehicle, air, id, !failed));
         }
     }
 
@@ -245,6 +253,12 @@ impl Vehicle {
         self.calmly(air, |agent, vehicle, air| agent.command(vehicle, air, command));
     }
 
+    /// Its host sleeps until `until`.
+    pub(crate) fn suspend(&mut self, air: &mut Air, until: u64) {
+        self.host.suspend(air.now, until);
+        air.tell(&self.name, What::Suspended { until });
+    }
+
     /// Outcomes that have not arrived, the session's epoch, and the newest signal.
     pub(crate) fn unsent(&self) -> u64 {
         self.agent.as_ref().map_or(1, Agent::unsent)
@@ -262,3 +276,6 @@ impl Vehicle {
 
 /// Numbers the write that begins a session; the executor's own count from 1.
 pub(crate) const SESSION: WriteId = WriteId(0);
+
+/// Numbers every write of a lease's token.
+pub(crate) const TOKEN: WriteId = WriteId(u64::MAX);

@@ -1,5 +1,7 @@
 //! The world: nodes, the network between them, and what goes wrong.
 
+mod drives;
+
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -10,6 +12,7 @@ use crate::chance::Chance;
 use crate::checker::{Name, Rules, What};
 use crate::gateway::Gateway;
 use crate::network::{Network, Side};
+use crate::pilot::Pilot;
 use crate::plan::{Click, Fault, Plan, REST, SECOND};
 use crate::queue::{Queue, Task};
 use crate::vehicle::Vehicle;
@@ -22,13 +25,16 @@ pub(crate) struct World {
     gateways: Vec<Gateway>,
     /// The clicks of the plan, and one for each vehicle once the world is healthy.
     clicks: Vec<Click>,
+    /// By drive, once it has begun.
+    pilots: Vec<Option<Pilot>>,
 }
 
 /// A command given to a healthy world lives so long: ten round trips and a second, and more.
 const FINAL_TTL: u64 = 10 * SECOND;
 
 impl World {
-    pub(crate) fn new(plan: Plan, keep: bool) -> Self {
+    pub(crate) fn new(mut plan: Plan, keep: bool) -> Self {
+        drives::add_final(&mut plan);
         let mix = &plan.mix;
         let ordinary = ["body", "comfort", "diagnostics"].map(|class| (Name::from(class), mix.rate));
         let window = |class: Class| {
@@ -49,7 +55,8 @@ impl World {
             routes: (0..vehicles).map(|vehicle| vehicle % gateways).collect(),
             plan,
         };
-        let mut world = Self { air, vehicles: Vec::new(), gateways: Vec::new(), clicks };
+        let pilots = air.plan.drives.iter().map(|_| None).collect();
+        let mut world = Self { air, vehicles: Vec::new(), gateways: Vec::new(), clicks, pilots };
         world.people(vehicles, gateways);
         world
     }
@@ -69,6 +76,9 @@ impl World {
             if let Fault::Handover { opens: later, .. } | Fault::BadDisk { restart: later, .. } = fault {
                 air.queue.push(*later, Task::Follow(index));
             }
+        }
+        for (index, drive) in air.plan.drives.iter().enumerate() {
+            air.queue.push(drive.span.0, Task::Beat(index));
         }
         let healed = air.plan.mix.horizon;
         air.queue.push(healed, Task::Healed);
@@ -105,14 +115,19 @@ impl World {
             | Task::Closed { connection, to: side, .. } => at_connection(*connection, *side),
             Task::Dialed { vehicle, .. }
             | Task::Synced { vehicle, .. }
+            | Task::Stray { vehicle, .. }
             | Task::WakeVehicle(vehicle)
             | Task::StartVehicle(vehicle) => self.vehicles[*vehicle].host.suspended_until,
             Task::WakeGateway(gateway)
             | Task::StartGateway(gateway)
             | Task::Deadline { gateway, .. }
             | Task::Stored { gateway, .. }
+            | Task::Kept { gateway, .. }
+            | Task::Word { gateway, .. }
             | Task::Submit { gateway, .. } => self.gateways[*gateway].host.suspended_until,
             Task::Click(_)
+            | Task::Beat(_)
+            | Task::Report { .. }
             | Task::Dark(_)
             | Task::Fault(_)
             | Task::Follow(_)
@@ -165,6 +180,11 @@ impl World {
             }
             Task::Synced { vehicle, run } => vehicles[vehicle].synced(air, run),
             Task::Stored { gateway, run } => gateways[gateway].stored(air, run),
+            Task::Kept { gateway, run } => gateways[gateway].kept(air, run),
+            Task::Beat(drive) => self.beat(drive),
+            Task::Word { drive, gateway, word } => self.word(drive, gateway, *word),
+            Task::Report { drive, report } => self.report(drive, report),
+            Task::Stray { vehicle, gateway, frame } => self.stray((vehicle, gateway), *frame),
             Task::WakeVehicle(vehicle) => vehicles[vehicle].wake(air),
             Task::WakeGateway(gateway) => gateways[gateway].wake(air),
             Task::StartVehicle(vehicle) => vehicles[vehicle].start(air),
@@ -219,7 +239,7 @@ impl World {
                 gateways[gateway].fuse.light(actions);
             }
             Fault::Drain { gateway, .. } => gateways[gateway].drain(air),
-            Fault::SuspendVehicle { vehicle, span } => vehicles[vehicle].host.suspend(air.now, span.1),
+            Fault::SuspendVehicle { vehicle, span } => vehicles[vehicle].suspend(air, span.1),
             Fault::SuspendGateway { gateway, span } => gateways[gateway].suspend(air, span.1),
             Fault::VehicleClockBack { vehicle, by, .. } => {
                 // An agent reads its clock twenty times a second; a smaller jump nobody could notice.
@@ -230,8 +250,12 @@ impl World {
                 }
             }
             Fault::GatewayClockBack { gateway, by, .. } => {
-                gateways[gateway].host.jump_back(air.now, by);
-                gateways[gateway].look(air);
+                // As above; while no process runs nobody could ever know.
+                if gateways[gateway].is_up() && gateways[gateway].host.suspended_until <= air.now {
+                    gateways[gateway].look(air);
+                    gateways[gateway].host.jump_back(air.now, by);
+                    gateways[gateway].look(air);
+                }
             }
             Fault::BadDisk { vehicle, .. } => vehicles[vehicle].disk.is_bad = true,
             Fault::Reroute { vehicle, gateway, .. } => air.routes[vehicle] = gateway,
@@ -284,7 +308,7 @@ impl World {
     }
 
     fn judge(&mut self) {
-        let Self { air, vehicles, gateways, clicks } = self;
+        let Self { air, vehicles, gateways, clicks, .. } = self;
         for vehicle in vehicles.iter() {
             let views: Vec<_> = gateways.iter().map(|gateway| gateway.view(air, vehicle.index)).collect();
             let held = views.iter().find(|(sessions, _, _)| *sessions > 0).copied().unwrap_or_default();
@@ -297,6 +321,12 @@ impl World {
                 is_shown: held.2 + 8 >= vehicle.signal,
             };
             air.tell(&"world".into(), what);
+        }
+        if air.plan.is_driven {
+            for (vehicle, armed) in vehicles.iter().flat_map(|vehicle| [(vehicle, true), (vehicle, false)]) {
+                let vehicle = vehicle.name.clone();
+                air.tell(&"world".into(), What::ExpectedDriving { vehicle, armed });
+            }
         }
         let healed = air.plan.mix.horizon;
         for click in clicks.iter().filter(|click| click.at >= healed) {
@@ -320,6 +350,7 @@ fn all_clicks(plan: &Plan) -> Vec<Click> {
         ttl: Some(FINAL_TTL),
         cancel: false,
         queue: false,
+        leaks: false,
         slow: 0,
     };
     plan.clicks.iter().cloned().chain((0..plan.mix.vehicles).map(last)).collect()

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{Lease, Moment, Token};
 
 use crate::core::freshness::{Judge, by_this_clock};
@@ -23,6 +24,12 @@ struct Newest {
     token: Token,
     kept: Kept,
     life: Life,
+}
+
+impl Newest {
+    fn is_obeyed(&self) -> bool {
+        self.kept == Kept::Durable || sabotage::on(Sabotage::TokenObeyedBeforeDurable)
+    }
 }
 
 /// Whether a token is on the disk. Only then is it obeyed: after a crash the vehicle must know it.
@@ -55,6 +62,7 @@ pub enum Taken {
 impl Leases {
     /// With the highest token that the journal holds. Whether its lease lives is not known after a start.
     pub fn recover(token: Option<Token>) -> Self {
+        let token = token.filter(|_| !sabotage::on(Sabotage::TokenForgottenByVehicle));
         let newest =
             token.map(|token| Newest { token, kept: Kept::Durable, life: Life::Until(Moment::ZERO) });
         Self { newest, before: None }
@@ -112,7 +120,7 @@ impl Leases {
     /// The highest token seen, as told to the gateway: one that is being made durable is not told yet, for
     /// a re-arm under it would come too early.
     pub fn announced(&self) -> Option<Token> {
-        let newest = self.newest.filter(|newest| newest.kept != Kept::Pending);
+        let newest = self.newest.filter(|newest| newest.kept != Kept::Pending || newest.is_obeyed());
         newest.map_or(self.before, |newest| Some(newest.token))
     }
 
@@ -123,12 +131,13 @@ impl Leases {
 
     /// The highest token seen, if it is durable: what may be obeyed while its lease lives.
     pub fn obeyed(&self) -> Option<Token> {
-        self.newest.filter(|newest| newest.kept == Kept::Durable).map(|newest| newest.token)
+        self.newest.filter(Newest::is_obeyed).map(|newest| newest.token)
     }
 
     /// The token whose holder may drive at `now`.
     pub fn live(&self, now: Moment) -> Option<Token> {
-        self.ends_at().filter(|end| now < *end).and(self.obeyed())
+        let lives = |end: &Moment| now < *end || sabotage::on(Sabotage::LeaseLifeIgnored);
+        self.ends_at().filter(lives).and(self.obeyed())
     }
 
     /// By which drive commands are fenced: the highest token seen, and until when its holder may drive. While a

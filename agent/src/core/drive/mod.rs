@@ -47,6 +47,7 @@ use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{
     ControlFrame, Controls, DrivePhase, DriveState, Lease, Moment, Rearm, SafeCause, Stamp, Token,
 };
@@ -164,7 +165,9 @@ impl Drive {
             }
             Input::EmergencyStop => {
                 self.latch = Latch::Set;
-                self.enter_safe(SafeCause::EmergencyStop);
+                if !sabotage::on(Sabotage::StopLeavesArmed) {
+                    self.enter_safe(SafeCause::EmergencyStop);
+                }
             }
             Input::Released => self.on_released(now),
             Input::ReleaseFailed => self.on_release_failed(),
@@ -253,6 +256,9 @@ impl Drive {
         let own = match self.state {
             State::Barred(_) | State::Safe { .. } => return None,
             State::Arming(Row { until, .. }) => until,
+            State::Armed { .. } | State::Stale { .. } if sabotage::on(Sabotage::WatchdogNotAwaited) => {
+                return None;
+            }
             State::Armed { fed, .. } => fed + soft_limit,
             State::Stale { fed } => fed + watchdog,
         };
@@ -284,13 +290,16 @@ impl Drive {
     }
 
     fn judged(&mut self, now: Moment, frame: &ControlFrame) -> Result<Controls, Refused> {
-        let token = self.leases.obeyed().filter(|token| *token == frame.token).ok_or(Refused::Token)?;
+        let is_followed = |token: &Token| *token == frame.token || sabotage::on(Sabotage::OlderTokenFollowed);
+        self.leases.obeyed().filter(is_followed).ok_or(Refused::Token)?;
+        let token = frame.token;
         self.leases.live(now).ok_or(Refused::Lease)?;
         self.guard.admit(now, &self.judge, token, frame, &mut self.counts)
     }
 
     fn on_good(&mut self, now: Moment, controls: Controls) {
         match self.state {
+            State::Safe { .. } if sabotage::on(Sabotage::SafeStateNotLatched) => self.arm(now, controls),
             State::Barred(_) | State::Safe { .. } => return self.counts.refused.count(Refused::NotArmed),
             State::Arming(row) => self.on_good_while_arming(now, controls, row),
             State::Armed { .. } | State::Stale { .. } => {
@@ -304,7 +313,7 @@ impl Drive {
     }
 
     fn on_good_while_arming(&mut self, now: Moment, controls: Controls, row: Row) {
-        if !controls.is_neutral() {
+        if !controls.is_neutral() && !sabotage::on(Sabotage::ArmedWithoutNeutral) {
             return self.enter_safe(SafeCause::NotArmed);
         }
         let good = if row.is_unbroken(now, self.limits.soft_limit) { row.good + 1 } else { 1 };
@@ -366,6 +375,10 @@ impl Drive {
                 if !self.keeping {
                     self.keep_next();
                 }
+                if self.latch == Latch::Set && sabotage::on(Sabotage::StopReleasedByLease) {
+                    self.latch = Latch::Releasing;
+                    self.outputs.push_back(Output::Release);
+                }
                 if self.is_active() {
                     self.enter_safe(SafeCause::TakenOver);
                 }
@@ -373,8 +386,17 @@ impl Drive {
             Taken::Renewed if self.is_active() && self.leases.live(now).is_none() => {
                 self.enter_safe(SafeCause::LeaseEnded);
             }
-            Taken::Renewed => {}
+            Taken::Renewed => self.feed_by_renewal(now),
             Taken::Refused => self.counts.leases_refused += 1,
+        }
+    }
+
+    /// Nothing but control feeds the watchdog.
+    fn feed_by_renewal(&mut self, now: Moment) {
+        if let State::Armed { fed, .. } | State::Stale { fed } = &mut self.state
+            && sabotage::on(Sabotage::WatchdogFedByRenewals)
+        {
+            *fed = now;
         }
     }
 
@@ -387,8 +409,9 @@ impl Drive {
     fn on_rearm(&mut self, now: Moment, rearm: &Rearm) {
         let is_fresh = self.judge.age(rearm.stamp, now).is_ok_and(|age| age <= rearm.ttl);
         let is_live = self.leases.live(now) == Some(rearm.token);
+        let is_meant = |nonce| nonce == rearm.nonce || sabotage::on(Sabotage::NonceNotCompared);
         match self.state {
-            State::Safe { cause, nonce } if nonce == rearm.nonce && is_fresh && is_live => {
+            State::Safe { cause, nonce } if is_meant(nonce) && is_fresh && is_live => {
                 self.guard.resume();
                 self.state = State::Arming(Row { until: now + ARMING, good: 0, last: None });
                 // Whatever moved the vehicle until now, such as a driver of its own, lets go here.

@@ -1,5 +1,6 @@
 //! FENCE: drive commands act under the newest lease, and only while it lives.
 
+use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{Class, Command, Moment, Reason, Token};
 
 use super::Verdict;
@@ -17,7 +18,7 @@ impl Fence {
     /// Why `command` may not act at `now`, where its class needs a lease.
     pub(super) fn refuses(&self, now: Moment, command: &Command) -> Option<Verdict> {
         let refuse = |why: String| Some(Verdict::rejected(Reason::NoLease, why));
-        if command.class != Class::Drive {
+        if command.class != Class::Drive || sabotage::on(Sabotage::DriveWithoutLease) {
             return None;
         }
         let Some(token) = command.token else {

@@ -48,10 +48,22 @@ pub(super) struct Entry {
     pub(super) events: Vec<Event>,
 }
 
+/// One state of control, as an operator's hands made it.
+#[derive(Clone, Debug)]
+pub(super) struct Steering {
+    pub(super) at: u64,
+    pub(super) operator: Name,
+    pub(super) token: u64,
+    pub(super) counter: u64,
+    pub(super) neutral: bool,
+}
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Book {
     entries: BTreeMap<(Name, Name), Entry>,
+    /// Control by vehicle and fingerprint.
+    steered: BTreeMap<(Name, u64), Steering>,
     /// Vehicles whose disk has failed under the process that runs.
     broken: BTreeSet<Name>,
 }
@@ -62,6 +74,11 @@ impl Book {
         match &event.what {
             What::Died => self.died(&event.node),
             What::DiskFailed => self.disk_failed(&event.node),
+            What::Steered { vehicle, operator, token, counter, print, neutral } => {
+                let (operator, token, counter, neutral) = (operator.clone(), *token, *counter, *neutral);
+                let steering = Steering { at: event.at, operator, token, counter, neutral };
+                self.steered.insert((vehicle.clone(), *print), steering);
+            }
             what => {
                 let Some((vehicle, key)) = what.command(&event.node) else { return };
                 let is_broken = self.broken.contains(vehicle);
@@ -92,6 +109,11 @@ impl Book {
     pub(super) fn of(&self, event: &Event) -> Option<&Entry> {
         let (vehicle, key) = event.what.command(&event.node)?;
         self.entries.get(&(vehicle.clone(), key.clone()))
+    }
+
+    /// The state of control of this fingerprint, as it was made for `vehicle`.
+    pub(super) fn steered(&self, vehicle: &Name, print: u64) -> Option<&Steering> {
+        self.steered.get(&(vehicle.clone(), print))
     }
 
     /// Every command.

@@ -244,17 +244,62 @@ pub enum What {
         /// Counts up at its source.
         number: u64,
     },
-    /// An operator took, renewed or lost the lease.
+    /// A gateway granted or renewed a lease.
     Lease {
         /// For whom.
         vehicle: Name,
         /// Its token.
         token: u64,
+        /// Who holds it.
+        #[serde(default)]
+        operator: Name,
+        /// When it ends unless it is renewed; `None`: not known.
+        #[serde(default)]
+        until: Option<u64>,
     },
-    /// The vehicle accepted control under a token.
+    /// The disk of a vehicle or of a gateway holds the token of a lease now.
+    TokenDurable {
+        /// Of which vehicle.
+        vehicle: Name,
+        /// The token.
+        token: u64,
+    },
+    /// The vehicle heard of a lease, of its renewal or of its end.
+    LeaseHeard {
+        /// Its token.
+        token: u64,
+        /// It has ended.
+        ended: bool,
+    },
+    /// An operator's hands made a state of control.
+    Steered {
+        /// For whom.
+        vehicle: Name,
+        /// Who.
+        operator: Name,
+        /// The lease's token.
+        token: u64,
+        /// Its place among those of its lease.
+        counter: u64,
+        /// The fingerprint of all of it.
+        print: u64,
+        /// It asks for no movement.
+        neutral: bool,
+    },
+    /// The vehicle accepted control under a token: it feeds the watchdog, or counts towards being armed.
     Controlled {
         /// The lease's token.
         token: u64,
+        /// The fingerprint of the state; 0: not known.
+        #[serde(default)]
+        print: u64,
+    },
+    /// The vehicle took a re-arm, and waits for neutral control.
+    Rearmed {
+        /// The lease's token.
+        token: u64,
+        /// Of the safe state that the re-arm names.
+        nonce: u64,
     },
     /// The vehicle follows control (`armed`), or is in its safe state.
     Driving {
@@ -262,6 +307,32 @@ pub enum What {
         armed: bool,
         /// Its watchdog's limit.
         limit: u64,
+        /// Of this safe state; 0: none, or not known.
+        #[serde(default)]
+        nonce: u64,
+        /// The highest token that the vehicle says it has seen; 0: none, or not known.
+        #[serde(default)]
+        token: u64,
+    },
+    /// The vehicle's journal holds that this emergency stop is released.
+    ReleaseDurable {
+        /// Its key.
+        key: Name,
+    },
+    /// The vehicle's latch of the emergency stop is open again.
+    Released,
+    /// The node's host sleeps until then.
+    Suspended {
+        /// When.
+        until: u64,
+    },
+    /// The end of a drive in a healthy world: the vehicle was armed since the faults stopped (`armed`), or is in
+    /// its safe state now.
+    ExpectedDriving {
+        /// Which vehicle.
+        vehicle: Name,
+        /// Which of the two.
+        armed: bool,
     },
     /// Something bounded holds so much.
     Held {
@@ -330,8 +401,16 @@ impl What {
             | Self::Gap { .. }
             | Self::Shown { .. }
             | Self::Lease { .. }
+            | Self::TokenDurable { .. }
+            | Self::LeaseHeard { .. }
+            | Self::Steered { .. }
             | Self::Controlled { .. }
+            | Self::Rearmed { .. }
             | Self::Driving { .. }
+            | Self::ReleaseDurable { .. }
+            | Self::Released
+            | Self::Suspended { .. }
+            | Self::ExpectedDriving { .. }
             | Self::Held { .. }
             | Self::Draining { .. }
             | Self::Healed

@@ -1,7 +1,9 @@
 //! LIVENESS: after the faults stop every command ends, every vehicle has one session, everything arrives.
 
+use std::collections::BTreeMap;
+
 use super::book::{Book, Life};
-use super::event::{Event, What, is_end};
+use super::event::{Event, Name, What, is_end};
 
 /// A command is terminal so long after its ttl.
 const GRACE: u64 = 10_000_000;
@@ -9,6 +11,8 @@ const GRACE: u64 = 10_000_000;
 #[derive(Debug, Default)]
 pub(super) struct Liveness {
     healed: Option<u64>,
+    /// By vehicle: when it was armed last, and whether it is now.
+    armed: BTreeMap<Name, (u64, bool)>,
 }
 
 impl super::Rule for Liveness {
@@ -35,6 +39,23 @@ impl super::Rule for Liveness {
                     return None;
                 };
                 Some(format!("{vehicle} {wrong}, long after the faults stopped"))
+            }
+            What::Driving { armed: true, .. } => {
+                self.armed.insert(event.node.clone(), (event.at, true));
+                None
+            }
+            What::Driving { armed: false, .. } | What::Died => {
+                if let Some((_, now)) = self.armed.get_mut(&event.node) {
+                    *now = false;
+                }
+                None
+            }
+            What::ExpectedDriving { vehicle, armed } => {
+                let (last, now) = self.armed.get(vehicle).copied().unwrap_or_default();
+                let was_armed = self.healed.is_some_and(|healed| last > healed);
+                let is_wrong = if *armed { !was_armed } else { now };
+                let what = if *armed { "could not be armed" } else { "was still armed at the end" };
+                is_wrong.then(|| format!("{vehicle} {what}, in a healthy world"))
             }
             What::Expected { key, phase, .. } => {
                 let entry = book.of(event)?;

@@ -13,8 +13,10 @@ mod drain;
 mod durable;
 mod estop;
 mod event;
+mod fed;
 mod fence;
 mod fresh;
+mod fresh_control;
 mod key;
 mod lane;
 mod latest;
@@ -102,7 +104,9 @@ impl Checker {
                 Box::new(order::Order::default()),
                 Box::new(fence::Fence::default()),
                 Box::new(estop::Estop::default()),
+                Box::new(fresh_control::FreshControl),
                 Box::new(watchdog::Watchdog::default()),
+                Box::new(fed::Fed::default()),
                 Box::new(latest::Latest::default()),
                 Box::new(lane::Lane::default()),
                 Box::new(owner::Owner::default()),

@@ -43,6 +43,10 @@ fn ordered(now: u64, key: &str, token: u64, order: u64) -> [Event; 3] {
     [accepted(now, key, 7, 9), durable(now, key, None), acts]
 }
 
+fn lease(token: u64, until: Option<u64>) -> What {
+    What::Lease { vehicle: "v".into(), token, operator: "ada".into(), until }
+}
+
 fn rules() -> Rules {
     Rules { rates: [("body".into(), (1, 2))].into(), duplicate_windows: [("body".into(), 500)].into() }
 }
@@ -122,7 +126,7 @@ fn keys_and_entries_are_kept() {
 fn order_fence_rate_and_debounce_are_found() {
     let far = 10_000_000;
     let both = |first: (u64, u64), second: (u64, u64)| {
-        let leases = (1..3).map(|token| at(0, "g", What::Lease { vehicle: "v".into(), token }));
+        let leases = (1..3).map(|token| at(0, "g", lease(token, None)));
         let acts = ordered(1, "a", first.0, first.1).into_iter().chain(ordered(far, "b", second.0, second.1));
         let ends = [phase(far + 1, "a", 1, "UNKNOWN"), phase(far + 1, "b", far, "UNKNOWN")];
         broken(leases.chain(acts).chain(ends))
@@ -150,11 +154,115 @@ fn stops_and_watchdogs_are_kept() {
     };
     assert_eq!(latched(What::Stopped), [""; 0]);
     assert_eq!(latched(What::Seen { key: "k".into(), print: 1 }), ["ESTOP"]);
-    let armed = at(0, "v", What::Driving { armed: true, limit: 500_000 });
-    let fed = at(400_000, "v", What::Controlled { token: 0 });
+    let armed = at(0, "v", What::Driving { armed: true, limit: 500_000, nonce: 0, token: 0 });
+    let fed = at(400_000, "v", What::Controlled { token: 0, print: 0 });
     let later = |at| Event { at, node: "v".into(), what: What::Stopped };
     assert_eq!(broken([armed.clone(), fed.clone(), later(920_000)]), [""; 0]);
     assert_eq!(broken([armed, fed, later(920_001)]), ["WATCHDOG"]);
+}
+
+fn steered(now: u64, operator: &str, token: u64, counter: u64, neutral: bool) -> Event {
+    let (vehicle, operator, print) = ("v".into(), operator.into(), token * 1_000 + counter);
+    at(now, "world", What::Steered { vehicle, operator, token, counter, print, neutral })
+}
+
+fn controlled(now: u64, token: u64, counter: u64) -> Event {
+    at(now, "v", What::Controlled { token, print: token * 1_000 + counter })
+}
+
+fn driving(now: u64, armed: bool, nonce: u64) -> Event {
+    at(now, "v", What::Driving { armed, limit: 500_000, nonce, token: 0 })
+}
+
+/// A lease, a re-arm and five neutral states: the vehicle is armed.
+fn armed() -> Vec<Event> {
+    let durable = |node: &str| at(1, node, What::TokenDurable { vehicle: "v".into(), token: 1 });
+    let mut log = vec![
+        driving(0, false, 77),
+        durable("g"),
+        at(2, "g", lease(1, Some(2_000_000))),
+        at(3, "v", What::LeaseHeard { token: 1, ended: false }),
+        durable("v"),
+        at(5, "v", What::Rearmed { token: 1, nonce: 77 }),
+    ];
+    for counter in 1..6 {
+        log.extend([steered(10, "ada", 1, counter, true), controlled(11, 1, counter)]);
+    }
+    log.push(driving(12, true, 0));
+    log
+}
+
+#[test]
+fn a_drive_by_the_book_is_good() {
+    let goes_on = [steered(20, "ada", 1, 6, false), controlled(30, 1, 6), driving(40, false, 78)];
+    assert_eq!(broken(armed().into_iter().chain(goes_on)), [""; 0]);
+}
+
+#[test]
+fn only_the_lease_in_force_steers() {
+    let then = |events: &[Event]| broken(armed().into_iter().chain(events.iter().cloned()));
+    let heard = |token, ended| at(20, "v", What::LeaseHeard { token, ended });
+    assert_eq!(then(&[heard(2, false), steered(21, "ada", 1, 6, false), controlled(22, 1, 6)]), ["FENCE"]);
+    assert_eq!(then(&[heard(1, true), steered(21, "ada", 1, 6, false), controlled(22, 1, 6)]), ["FENCE"]);
+    let acts = |now| {
+        let [asked, intends, mut acts] = ordered(now, "d", 1, 1);
+        if let What::Effect { class, .. } = &mut acts.what {
+            *class = "drive".into();
+        }
+        [driving(100, false, 78), asked, intends, acts, phase(now, "d", now, "UNKNOWN")]
+    };
+    assert_eq!(then(&acts(2_005_000)), [""; 0]);
+    assert_eq!(then(&acts(2_005_001)), ["FENCE"], "after its end");
+    assert_eq!(then(&[steered(20, "eve", 1, 6, false), controlled(21, 1, 6)]), ["FENCE"]);
+    let grants = |token, operator: &str| {
+        let (vehicle, operator) = ("v".into(), operator.into());
+        at(20, "g", What::Lease { vehicle, token, operator, until: None })
+    };
+    assert_eq!(then(&[grants(1, "eve")]), ["FENCE"], "one token for two");
+    assert_eq!(then(&[grants(2, "eve")]), ["FENCE"], "not on the disk");
+    assert_eq!(then(&[at(20, "v", What::Died), at(21, "v", What::Began), driving(21, false, 79)]), ["FENCE"]);
+}
+
+#[test]
+fn only_good_control_feeds_and_arms() {
+    let without = |index: usize| {
+        let mut log = armed();
+        log.remove(index);
+        broken(log)
+    };
+    assert_eq!(without(5), ["WATCHDOG"; 6], "no re-arm: nothing counts, and nothing arms");
+    assert_eq!(without(7), ["WATCHDOG"], "four states");
+    assert_eq!(without(6), ["WATCHDOG"; 2], "a state that nobody made, so four");
+    let then = |events: &[Event]| broken(armed().into_iter().chain(events.iter().cloned()));
+    assert_eq!(then(&[controlled(20, 1, 5)]), ["WATCHDOG"], "a copy");
+    let old = [steered(20, "ada", 1, 6, false), controlled(251_021, 1, 6)];
+    assert_eq!(then(&old), ["FRESH"]);
+    let rearmed = at(30, "v", What::Rearmed { token: 1, nonce: 77 });
+    assert_eq!(then(&[driving(20, false, 78), rearmed]), ["WATCHDOG"], "another safe state was meant");
+    let asleep = [at(20, "v", What::Suspended { until: 900_000 }), driving(919_000, false, 78)];
+    assert_eq!(then(&asleep), [""; 0]);
+    let asleep = [at(20, "v", What::Suspended { until: 900_000 }), driving(920_001, false, 78)];
+    assert_eq!(then(&asleep), ["WATCHDOG"]);
+}
+
+#[test]
+fn a_stop_is_released_by_a_rearm_alone_and_for_good() {
+    let stopped = || vec![at(0, "v", What::Stopped), said(1, "safety", "s", "SUCCEEDED", None)];
+    let rearmed = at(2, "v", What::Rearmed { token: 1, nonce: 0 });
+    let release = [at(3, "v", What::ReleaseDurable { key: "s".into() }), at(4, "v", What::Released)];
+    let with = |events: Vec<Event>| {
+        let good = [durable(0, "s", Some("SUCCEEDED"))];
+        broken(good.into_iter().chain(stopped()).chain(events))
+    };
+    let released = || [rearmed.clone()].into_iter().chain(release.clone()).collect::<Vec<_>>();
+    assert_eq!(with(released()), [""; 0]);
+    assert_eq!(with(release.to_vec()), ["ESTOP"]);
+    assert_eq!(with(vec![rearmed.clone(), release[1].clone()]), ["ESTOP"], "not on the disk");
+    let again = [at(5, "v", What::Died), at(6, "v", What::Began), at(7, "v", What::Stopped)];
+    assert_eq!(with(released().into_iter().chain(again).collect()), ["ESTOP"]);
+    assert_eq!(with(vec![driving(5, true, 0)]), ["ESTOP"]);
+    let goes_on = [at(13, "v", What::Stopped), steered(14, "ada", 1, 6, false), controlled(15, 1, 6)];
+    assert_eq!(broken(armed().into_iter().chain(goes_on)), ["ESTOP"]);
 }
 
 #[test]

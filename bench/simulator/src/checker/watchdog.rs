@@ -1,4 +1,6 @@
 //! WATCHDOG: an armed vehicle without accepted control is in its safe state within its limit and 20 ms.
+//!
+//! While its host sleeps it can do nothing; it is to do so as soon as that is over.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +14,8 @@ const SLACK: u64 = 20_000;
 pub(super) struct Watchdog {
     /// Armed vehicles: the last accepted control, and the limit.
     armed: BTreeMap<Name, (u64, u64)>,
+    /// Until when hosts sleep.
+    asleep: BTreeMap<Name, u64>,
 }
 
 impl super::Rule for Watchdog {
@@ -20,7 +24,9 @@ impl super::Rule for Watchdog {
     }
 
     fn look(&mut self, event: &Event, _: &Book) -> Option<String> {
-        let late = self.armed.iter().find(|(_, (fed, limit))| event.at > fed + limit + SLACK);
+        let asleep = |vehicle: &Name| self.asleep.get(vehicle).copied().unwrap_or_default();
+        let due = |vehicle: &Name, (fed, limit): (u64, u64)| (fed + limit).max(asleep(vehicle)) + SLACK;
+        let late = self.armed.iter().find(|(vehicle, fed)| event.at > due(vehicle, **fed));
         if let Some((vehicle, (fed, _))) = late.map(|(vehicle, at)| (vehicle.clone(), *at)) {
             self.armed.remove(&vehicle);
             return Some(format!(
@@ -29,7 +35,7 @@ impl super::Rule for Watchdog {
             ));
         }
         match &event.what {
-            What::Driving { armed: true, limit } => {
+            What::Driving { armed: true, limit, .. } => {
                 self.armed.insert(event.node.clone(), (event.at, *limit));
             }
             What::Driving { armed: false, .. } | What::Died => {
@@ -39,6 +45,9 @@ impl super::Rule for Watchdog {
                 if let Some((fed, _)) = self.armed.get_mut(&event.node) {
                     *fed = event.at;
                 }
+            }
+            What::Suspended { until } => {
+                self.asleep.insert(event.node.clone(), *until);
             }
             _ => {}
         }

@@ -1,5 +1,6 @@
 //! A gateway's process: registry, command records and sessions, and the glue between them, as in its hub.
 
+mod driving;
 mod operators;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,8 @@ use crate::checker::{Name, What};
 use crate::network::Side;
 use crate::probes::{self, Probes};
 
+use driving::Driving;
+pub(crate) use driving::operator_name;
 use operators::Known;
 
 /// Presence is read this often.
@@ -54,6 +57,7 @@ struct Live {
 pub(super) struct Process {
     registry: Registry,
     commands: Commands,
+    driving: Driving,
     policies: PolicyTable,
     boards: Vec<Board>,
     /// All sessions that have not finished, newest last.
@@ -82,6 +86,7 @@ impl Process {
         Self {
             registry: Registry::new(limits),
             commands,
+            driving: Driving::new(gateway),
             policies,
             boards: gateway.vehicles.iter().map(|_| Board::new(512)).collect(),
             sessions: Vec::new(),
@@ -108,7 +113,7 @@ impl Process {
         let sessions = self.sessions.iter().flat_map(|live| [live.wait, Some(live.probes.wakes_at())]);
         // Deadlines of commands are kept to a tick.
         let commands = self.commands.wakes_at().map(|at| at + TICK / 2);
-        let due = sessions.chain([commands, Some(self.sweep_at)]).flatten();
+        let due = sessions.chain([commands, self.driving.wakes_at(), Some(self.sweep_at)]).flatten();
         due.map(|at| gateway.host.when(at, air.now)).min().map_or(u64::MAX, |at| at.max(air.now + 1))
     }
 
@@ -130,6 +135,7 @@ impl Process {
         if self.commands.wakes_at().is_some_and(|at| at <= now) {
             self.commands.handle(now, commands::Input::Tick);
         }
+        self.driving.tick(now);
         if now >= self.sweep_at {
             self.sweep_at = now + SWEEP;
             self.sweep(gateway, now);
@@ -276,6 +282,7 @@ impl Process {
 
     /// Does all that the cores want done.
     pub(super) fn pump(&mut self, gateway: &mut Gateway, air: &mut Air) -> Result<(), Died> {
+        self.commands.note(gateway.host.read(air.now));
         loop {
             while let Some(id) = self.touched.pop_first() {
                 self.drive(gateway, air, id)?;
@@ -335,15 +342,13 @@ impl Process {
                 air.tell(&gateway.name, what);
                 self.observe(gateway, now, vehicle);
                 self.look_for_the_awaited(gateway, now);
+                self.driving.established(now, id, epoch);
             }
             Happening::Message { class, payload } if probes::carries(class) => {
                 probes::delivered(air, &gateway.name, (name, epoch.number()), (class, "up"), &payload);
             }
             Happening::Message { payload, .. } => {
-                if let Ok(Message::Outcome(outcome)) = Message::decode(payload) {
-                    self.commands.handle(now, commands::Input::Outcome(id.clone(), outcome));
-                    while self.commands.poll_heard().is_some() {}
-                }
+                self.message(now, (id, epoch), Message::decode(payload).ok());
             }
             Happening::Gap { class, frames } => {
                 let (vehicle, class) = (name.clone(), class.name().into());
@@ -378,10 +383,19 @@ impl Process {
         }
     }
 
+    fn message(&mut self, now: Moment, (vehicle, epoch): (&VehicleId, Epoch), message: Option<Message>) {
+        if let Some(Message::Outcome(outcome)) = message {
+            self.commands.handle(now, commands::Input::Outcome(vehicle.clone(), outcome));
+            while self.commands.poll_heard().is_some() {}
+        } else if let Some(Message::DriveState(state)) = message {
+            self.driving.told(now, vehicle, epoch, state);
+        }
+    }
+
     fn ended(&mut self, gateway: &Gateway, now: Moment, index: usize) {
         let live = &mut self.sessions[index];
         live.over = true;
-        let (session, vehicle) = (live.id, gateway.vehicles[live.vehicle].0.clone());
+        let (session, epoch, vehicle) = (live.id, live.epoch, gateway.vehicles[live.vehicle].0.clone());
         let unsettled: Vec<_> = self
             .tickets
             .range((session, Ticket(0))..=(session, Ticket(u64::MAX)))
@@ -391,6 +405,7 @@ impl Process {
             self.tickets.remove(&place);
             self.commands.handle(now, commands::Input::Delivery(id, Delivery::LostSent));
         }
+        self.driving.ended(now, &vehicle, epoch);
         self.registry.handle(now, registry::Input::Ended { vehicle, session });
     }
 
@@ -405,7 +420,8 @@ impl Process {
                 self.touched.insert(session);
             }
         }
-        self.drain_commands(gateway, air)
+        self.drain_commands(gateway, air)?;
+        self.pump_leases(gateway, air)
     }
 
     pub(super) fn view(&self, now: Moment, id: &VehicleId, vehicle: usize) -> (u64, bool, u64) {

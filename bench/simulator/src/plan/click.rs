@@ -22,6 +22,8 @@ pub(crate) struct Click {
     pub(crate) cancel: bool,
     /// It waits for a vehicle that is offline.
     pub(crate) queue: bool,
+    /// The gateway lets a drive command through without a lease.
+    pub(crate) leaks: bool,
     /// From the first byte of the request to its last.
     pub(crate) slow: u64,
 }
@@ -79,6 +81,7 @@ fn draw_click(chance: &mut Chance, mix: &Mix, number: &mut u64, has_stops: bool)
         ttl: chance.pick(&[None, Some(300 * MS), Some(SECOND), Some(2 * SECOND), Some(5 * SECOND)]),
         cancel: false,
         queue: class != Class::Safety && chance.percent(25),
+        leaks: false,
         slow,
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use carriageway_agent::core::executor::{Executor, Input, Limits, Output};
+use carriageway_agent::core::drive;
+use carriageway_agent::core::executor::{Executor, Input, Limits, Output, WriteId};
 use carriageway_agent::core::outbox::Outbox;
 use carriageway_agent::core::vehicle::{Applied, Refusal};
 use carriageway_proto::message::{BadMessage, fingerprint};
@@ -15,7 +16,8 @@ use carriageway_transport::core::keeper::{self, Allowed, Choice, Keeper};
 use carriageway_transport::core::lane::{Fate, Ticket};
 use carriageway_transport::core::session::{self, Happening};
 
-use super::{SESSION, Vehicle};
+use super::driving::Driving;
+use super::{SESSION, TOKEN, Vehicle};
 use crate::air::{Air, Died};
 use crate::checker::What;
 use crate::disk::Change;
@@ -35,9 +37,10 @@ pub(crate) const SIGNALS: [&str; 2] = ["Vehicle.Speed", "Vehicle.Heading"];
 
 #[derive(Debug)]
 pub(super) struct Agent {
-    session: Session,
+    pub(super) session: Session,
     keeper: Keeper,
-    executor: Executor,
+    pub(super) executor: Executor,
+    pub(super) driving: Driving,
     outbox: Outbox<Ticket>,
     connected: BTreeMap<Choice, u32>,
     probes: Probes,
@@ -72,11 +75,14 @@ impl Agent {
             1 => Allowed::WebSocketOnly,
             _ => Allowed::Both,
         };
+        let executor = Executor::recover(stamp, policies, limits, vehicle.disk.load());
+        let driving = Driving::new(vehicle, air, executor.is_latched());
         let config = keeper::Config { allowed, ..keeper::Config::default() };
         Self {
             keeper: Keeper::new(config, session.connectivity(now), air.chance.below(u64::MAX)),
             session,
-            executor: Executor::recover(stamp, policies, limits, vehicle.disk.load()),
+            executor,
+            driving,
             outbox: Outbox::default(),
             connected: BTreeMap::new(),
             probes: Probes::new("up", format!("{}.{}", vehicle.index, vehicle.run), now),
@@ -118,8 +124,18 @@ impl Agent {
         self.executor.handle(vehicle.host.read(air.now), input);
     }
 
-    /// Time has passed.
-    pub(super) fn tick(&mut self, vehicle: &mut Vehicle, air: &mut Air) {
+    /// A write of this number is durable, or has failed.
+    pub(super) fn written(&mut self, vehicle: &mut Vehicle, air: &mut Air, id: WriteId, kept: bool) {
+        if id == TOKEN {
+            self.driving.on_kept(vehicle.host.read(air.now), kept);
+        }
+        let input = if kept { Input::Written(id) } else { Input::WriteFailed(id) };
+        self.executor_input(vehicle, air, input);
+    }
+
+    /// Time has passed. Driving is looked at before the vehicle is asked for anything.
+    pub(super) fn tick(&mut self, vehicle: &mut Vehicle, air: &mut Air) -> Result<(), Died> {
+        self.drive_on(vehicle, air)?;
         let now = vehicle.host.read(air.now);
         self.session.handle(now, session::Input::Tick);
         while let Some(ended) = vehicle.body.progress(air.now) {
@@ -138,6 +154,7 @@ impl Agent {
             air.tell(&vehicle.name, What::Held { what: "records".into(), count, limit: limit * 6 + 1 });
         }
         self.probes.send(now, &mut self.session, air, (&vehicle.name, &vehicle.name), &vehicle.host);
+        Ok(())
     }
 
     /// Does all that the cores want done.
@@ -145,7 +162,7 @@ impl Agent {
         loop {
             self.drain_session(vehicle, air)?;
             self.drain_executor(vehicle, air)?;
-            let told = self.tell(vehicle)?;
+            let told = self.tell_drive_state(vehicle)? | self.tell(vehicle)?;
             let dialed = self.keep_connected(vehicle, air)?;
             if !told && !dialed {
                 break;
@@ -160,6 +177,7 @@ impl Agent {
         let local = [
             self.session_wait,
             self.executor_wait,
+            self.driving.due(),
             self.keeper_wait,
             Some(self.look_at),
             Some(self.probes.wakes_at()),
@@ -210,6 +228,7 @@ impl Agent {
                 if !resumed {
                     vehicle.write(air, (Some(SESSION), Change::Epoch(epoch)));
                 }
+                self.driving.tell_again();
             }
             Happening::Message { class, payload } if probes::carries(class) => {
                 probes::delivered(
@@ -229,6 +248,7 @@ impl Agent {
                 );
             }
             Happening::Settled { ticket, fate } => {
+                self.driving.settled(ticket);
                 if self.probes.settled(air, (&vehicle.name, &vehicle.name), ticket, fate) {
                     return;
                 }
@@ -238,8 +258,12 @@ impl Agent {
                     self.executor.handle(vehicle.host.read(air.now), Input::Arrived(key));
                 }
             }
-            Happening::Ended(_) => self.over = true,
-            Happening::Moved { .. } | Happening::Signals(_) | Happening::Control(_) => {}
+            Happening::Ended(_) => {
+                self.driving.handle(vehicle.host.read(air.now), drive::Input::Stopping);
+                self.over = true;
+            }
+            Happening::Control(frame) => self.driving.control(vehicle, air, frame),
+            Happening::Moved { .. } | Happening::Signals(_) => {}
         }
     }
 
@@ -253,6 +277,8 @@ impl Agent {
             Ok(Message::Cancel(cancel)) => {
                 self.executor_input(vehicle, air, Input::Cancel { lane, cancel });
             }
+            Ok(Message::Lease(lease)) => self.driving.lease(vehicle, air, lease),
+            Ok(Message::Rearm(rearm)) => self.driving.rearm(vehicle, air, rearm),
             Ok(_) | Err(BadMessage::Unreadable(_)) => {}
         }
     }
@@ -267,6 +293,7 @@ impl Agent {
 
     fn drain_executor(&mut self, vehicle: &mut Vehicle, air: &mut Air) -> Result<(), Died> {
         loop {
+            self.drive_on(vehicle, air)?;
             let now = vehicle.host.read(air.now);
             match self.executor.poll(now) {
                 Output::Wait(until) => {
@@ -277,6 +304,7 @@ impl Agent {
                     vehicle.fuse.step()?;
                     air.tell(&vehicle.name, What::Stopped);
                     vehicle.body.stop(air.now, actuation);
+                    self.driving.handle(now, drive::Input::EmergencyStop);
                 }
                 Output::Apply { actuation, target } => {
                     vehicle.fuse.step()?;
@@ -309,8 +337,7 @@ impl Agent {
                     air.tell(&vehicle.name, what);
                     self.outbox.push(class, outcome);
                 }
-                // No operator takes a lease in this world: nobody re-arms, and nothing asks for a release.
-                Output::Released(_) => {}
+                Output::Released(released) => self.on_released(vehicle, air, released),
                 Output::Forget(key) => {
                     air.tell(&vehicle.name, What::Forgot { key: key.as_str().into() });
                     vehicle.write(air, (None, Change::Forget(key)));

@@ -81,7 +81,7 @@ impl Commands {
             return;
         };
         let record = &self.records[&id];
-        if record.lives_until() <= now {
+        if record.lives_until() <= now || record.place <= self.doubted {
             self.expire(now, id);
             return;
         }
@@ -119,7 +119,7 @@ impl Commands {
     pub(super) fn depart(&mut self, now: Moment, id: CommandId) {
         let record = &self.records[&id];
         let reach = self.vehicles[&record.request.vehicle].reach;
-        if record.lives_until() <= now {
+        if record.lives_until() <= now || record.place <= self.doubted {
             self.expire(now, id);
         } else if reach == Reach::Offline {
             self.back(now, id);
@@ -134,11 +134,15 @@ impl Commands {
     }
 
     fn expire(&mut self, now: Moment, id: CommandId) {
-        self.tell(
-            now,
-            id,
-            News::of(Phase::Expired, "its ttl passed while it waited; certainly not executed"),
-        );
+        let why = "its ttl passed while it waited; certainly not executed";
+        let unknowable = "the gateway's clock went backwards while it waited; certainly not executed";
+        let news = if self.records[&id].place <= self.doubted {
+            let (phase, reason) = (Phase::Expired, Some(Reason::AgeUnknowable));
+            News { phase, reason, detail: unknowable.into() }
+        } else {
+            News::of(Phase::Expired, why)
+        };
+        self.tell(now, id, news);
     }
 
     /// A command that certainly never left waits again, unless something newer or an operator decided

@@ -279,6 +279,10 @@ pub struct Commands {
     /// Targets where something may be released now.
     freed: VecDeque<(VehicleId, Target)>,
     places: u64,
+    /// The last reading of the clock.
+    latest: Moment,
+    /// Nobody knows how old what has this place or a lower one is: the clock went backwards since.
+    doubted: u64,
     unfinished: usize,
     disk: Disk,
     telling: Telling,
@@ -300,6 +304,8 @@ impl Commands {
             retries: BTreeSet::new(),
             freed: VecDeque::new(),
             places: 0,
+            latest: Moment::ZERO,
+            doubted: 0,
             unfinished: 0,
             disk: Disk::default(),
             telling: Telling::default(),
@@ -311,6 +317,7 @@ impl Commands {
 
     /// Takes in what happened; drain [`Commands::poll`] afterwards.
     pub fn handle(&mut self, now: Moment, input: Input) {
+        self.note(now);
         match input {
             Input::Sent(id) => drop(self.tell(now, id, News::of(Phase::Queued, "handed to the session"))),
             Input::NotSent(id, why) => self.not_sent(now, id, why),
@@ -322,6 +329,14 @@ impl Commands {
             Input::Tick => self.tick(now),
         }
         self.release_freed(now);
+    }
+
+    /// Takes in a reading of the clock; the more often, the smaller a step backwards that is noticed. After one
+    /// nobody knows how old what waits here is: it ends EXPIRED instead of leaving (FRESH).
+    pub fn note(&mut self, now: Moment) {
+        if now < std::mem::replace(&mut self.latest, now) {
+            self.doubted = self.places;
+        }
     }
 
     /// The next thing to do or to tell.

@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{DriveState, Epoch, Moment, Token, VehicleId};
 
 use place::{Fit, Place};
@@ -58,7 +59,8 @@ pub struct Leases {
 impl Leases {
     /// None yet; `kept` are the tokens that were kept durably.
     pub fn new(limits: Limits, kept: impl IntoIterator<Item = (VehicleId, Token)>) -> Self {
-        let places = kept.into_iter().map(|(vehicle, token)| (vehicle, Place::after(token)));
+        let kept = kept.into_iter().filter(|_| !sabotage::on(Sabotage::TokenForgottenByGateway));
+        let places = kept.map(|(vehicle, token)| (vehicle, Place::after(token)));
         let vehicles: BTreeMap<_, _> = places.collect();
         let (remembered, held) = (vehicles.len(), BTreeSet::new());
         Self { limits, vehicles, held, remembered, outputs: VecDeque::new() }
@@ -100,6 +102,9 @@ impl Leases {
             self.outputs.push_back(Output::NotGranted { vehicle: vehicle.clone(), token: before, why });
         }
         self.outputs.push_back(Output::Keep { vehicle: vehicle.clone(), token });
+        if sabotage::on(Sabotage::LeaseBeforeDurable) {
+            self.kept(now, vehicle, token);
+        }
         Ok(token)
     }
 

@@ -8,7 +8,7 @@ use carriageway_gateway::core::commands::{
 };
 use carriageway_proto::{Cancel, Class, Command, Message, Moment, Phase, SignalPath, Value};
 
-use super::{Gateway, Process};
+use super::{Gateway, Process, operator_name};
 use crate::air::{Air, Died};
 use crate::checker::{Name, Refused, What};
 use crate::plan::Click;
@@ -24,6 +24,8 @@ pub(super) struct Known {
     is_queued: bool,
     /// It is one of those under way.
     is_counted: bool,
+    /// Its end, as a process before this one put it on the disk.
+    ended_as: Option<Phase>,
     /// Its acceptance, until it is told.
     birth: Option<Box<What>>,
 }
@@ -51,7 +53,8 @@ impl Known {
         let (vehicle, class) = (click.vehicle, click.class);
         // What waits on the disk has a limit of its own.
         let is_counted = !click.queue;
-        Self { name, key, vehicle, class, is_queued, is_counted, birth: Some(Box::new(birth)) }
+        let birth = Some(Box::new(birth));
+        Self { name, key, vehicle, class, is_queued, is_counted, ended_as: None, birth }
     }
 
     /// Of a record that a process before this one left on the disk.
@@ -65,6 +68,7 @@ impl Known {
             class: request.class,
             is_queued: false,
             is_counted: false,
+            ended_as: Some(record.phase()).filter(|phase| phase.is_terminal()),
             birth: None,
         };
         (record.id, known)
@@ -86,7 +90,8 @@ fn target(click: &Click) -> (SignalPath, Value) {
         Class::Safety => return (EMERGENCY_STOP.parse().expect("a VSS path"), Value::Bool(true)),
         Class::Comfort => format!("Vehicle.Cabin.Seat{}.Heating", click.path),
         Class::Diagnostics => format!("Vehicle.OBD.Log{}", click.path),
-        Class::Session | Class::Drive | Class::Body | Class::Config | Class::Bulk => {
+        Class::Drive => format!("Vehicle.Powertrain.Transmission.Selector{}", click.path),
+        Class::Session | Class::Body | Class::Config | Class::Bulk => {
             format!("Vehicle.Cabin.Door{}.Window", click.path)
         }
     };
@@ -118,10 +123,9 @@ impl Process {
             path,
             value,
             ttl: click.ttl.map(Duration::from_micros),
-            operator: format!("operator-{}", click.operator),
+            operator: operator_name(click.operator),
             on_offline: if click.queue { OnOffline::Queue } else { OnOffline::Fail },
-            // These worlds have no leases, and no drive commands for it.
-            may_drive: false,
+            may_drive: self.may_drive(gateway, now, click),
         };
         let key = Name::from(request.key.as_str());
         let class = Name::from(click.class.name());
@@ -167,6 +171,12 @@ impl Process {
         Ok(())
     }
 
+    /// Whether a drive command has a lease; a gateway that does not look leaves it to the vehicle.
+    fn may_drive(&self, gateway: &Gateway, now: Moment, click: &Click) -> bool {
+        let vehicle = &gateway.vehicles[click.vehicle].0;
+        click.leaks || self.driving.token_of(now, vehicle, &operator_name(click.operator)).is_some()
+    }
+
     /// An operator changes their mind. The phases tell what comes of it.
     fn withdraw(&mut self, gateway: &Gateway, now: Moment, click: &Click) {
         let key = format!("k{}", click.key).parse().expect("visible characters");
@@ -177,7 +187,7 @@ impl Process {
     }
 
     /// The session that a command goes by, where the vehicle has a connection and its clock is known.
-    fn way(&self, now: Moment, vehicle: usize) -> Option<usize> {
+    pub(super) fn way(&self, now: Moment, vehicle: usize) -> Option<usize> {
         let live = |live: &super::Live| {
             live.vehicle == vehicle && !live.over && live.session.silent_for(now).is_some()
         };
@@ -202,6 +212,15 @@ impl Process {
     /// The disk has what it was given.
     pub(crate) fn persisted(&mut self, gateway: &Gateway, air: &Air, write: WriteId) {
         self.commands.handle(gateway.host.read(air.now), commands::Input::Persisted(write));
+    }
+
+    /// Tells the ends that a process before this one put on the disk and did not live to tell.
+    pub(crate) fn tell_restored(&mut self, gateway: &mut Gateway, air: &mut Air) {
+        for (id, known) in &self.known {
+            if let Some(phase) = known.ended_as.filter(|_| gateway.ended.insert(*id)) {
+                air.tell(&gateway.name, known.told(gateway, phase));
+            }
+        }
     }
 
     /// Says that a command was accepted, once.
@@ -241,6 +260,8 @@ impl Process {
         let way = self.way(now, vehicle).ok_or(NotSent::Unreachable)?;
         let live = &mut self.sessions[way];
         let (class, ends) = (record.request.class, record.lives_until());
+        let lease = || self.driving.token_of(now, &record.request.vehicle, &record.request.operator);
+        let token = if class == Class::Drive { lease() } else { None };
         live.given[class] += 1;
         let command = Command {
             key: record.request.key.clone(),
@@ -250,7 +271,7 @@ impl Process {
             stamp: live.session.peer_clock(now).ok_or(NotSent::Unreachable)?,
             ttl: ends.since(now),
             operator: record.request.operator.clone(),
-            token: None,
+            token,
             order: live.epoch.number() << 32 | live.given[class],
         };
         let payload = Message::Command(command.clone()).encode();
@@ -302,7 +323,7 @@ impl Process {
     }
 
     /// Tells the phase that a record has reached. One whose link takes nothing leaves no trace beyond CREATED.
-    fn changed(&mut self, gateway: &Gateway, air: &mut Air, change: Change) {
+    fn changed(&mut self, gateway: &mut Gateway, air: &mut Air, change: Change) {
         if change.phase != Phase::Created {
             self.announce(gateway, air, change.id);
         }
@@ -310,6 +331,9 @@ impl Process {
             return;
         };
         let what = known.told(gateway, change.phase);
+        if change.phase.is_terminal() {
+            gateway.ended.insert(change.id);
+        }
         if change.phase.is_terminal() && std::mem::take(&mut known.is_counted) {
             let count = self.under_way.entry((known.vehicle, known.class)).or_default();
             *count = count.saturating_sub(1);

@@ -329,3 +329,29 @@ fn a_write_that_failed_is_written_again() {
     desk.disk(3_002);
     assert!(desk.durable.contains(&id(2)), "though nothing else happened to it");
 }
+
+#[test]
+fn what_waited_while_the_clock_went_backwards_expires() {
+    let mut desk = offline();
+    desk.submit(50_000, 1, queued("a", 50));
+    desk.disk(50_005);
+    desk.commands.note(at(47_000));
+    desk.submit(47_100, 2, queued_other("b"));
+    desk.disk(47_105);
+    desk.reach(47_200, Reach::Connected);
+    desk.disk(47_210);
+    assert_eq!(desk.end(1).0, Expired);
+    assert_eq!(desk.end(1).1, Some(Reason::AgeUnknowable));
+    assert_eq!(desk.dispatched, [id(2)], "what came after the step is of a known age");
+}
+
+#[test]
+fn what_the_disk_let_go_too_late_to_know_its_age_stays() {
+    let mut desk = offline();
+    desk.submit(50_000, 1, queued("a", 50));
+    desk.disk(50_005);
+    desk.reach(50_100, Reach::Connected);
+    desk.disk(49_000);
+    assert!(desk.dispatched.is_empty());
+    assert_eq!(desk.end(1).0, Expired);
+}
