@@ -233,7 +233,8 @@ impl Hub {
         let Some(stamp) = live.link.peer_clock() else { return };
         // Read after the vehicle's clock was: what is left is never overstated.
         let now = self.now();
-        let ttl = if over { Duration::ZERO } else { lease.ends.since(now) };
+        // Never more than a whole life, not even under a clock that went backwards.
+        let ttl = if over { Duration::ZERO } else { lease.ends.since(now).min(state.leases.ttl()) };
         if ttl.is_zero() && !over {
             return;
         }

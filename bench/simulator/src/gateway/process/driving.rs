@@ -237,7 +237,7 @@ impl Process {
         let current = |live: &super::Live| live.vehicle == number && !live.over;
         let Some(live) = self.sessions.iter_mut().rfind(|live| current(live)) else { return };
         let Some(stamp) = live.session.peer_clock(now) else { return };
-        let ttl = if over { Duration::ZERO } else { lease.ends.since(now) };
+        let ttl = if over { Duration::ZERO } else { lease.ends.since(now).min(self.driving.leases.ttl()) };
         if ttl.is_zero() && !over {
             return;
         }
