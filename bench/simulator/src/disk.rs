@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use carriageway_agent::core::executor::{Record, WriteId};
-use carriageway_proto::{CommandKey, Epoch};
+use carriageway_agent::core::reconciler::Past;
+use carriageway_proto::{CommandKey, Epoch, SignalPath};
 
 use crate::chance::Chance;
 
@@ -13,6 +14,10 @@ pub(crate) enum Change {
     Put(Box<Record>),
     Forget(CommandKey),
     Epoch(Epoch),
+    /// This version of a path was decided on.
+    Decided(SignalPath, u64),
+    /// Nothing is desired of a path since this version of all.
+    Undesired(SignalPath, u64),
 }
 
 /// A change, with its number where somebody waits for it.
@@ -23,6 +28,8 @@ pub(crate) struct Disk {
     /// In the order they were first written.
     records: BTreeMap<CommandKey, (u64, Record)>,
     pub(crate) epoch: Epoch,
+    /// How far it has come with what is desired.
+    pub(crate) past: Past,
     written: u64,
     waiting: VecDeque<Write>,
     syncing: Vec<Write>,
@@ -78,6 +85,14 @@ impl Disk {
                     self.records.remove(key);
                 }
                 Change::Epoch(epoch) => self.epoch = self.epoch.max(*epoch),
+                Change::Decided(path, version) => {
+                    let kept = self.past.decided.entry(path.clone()).or_default();
+                    *kept = (*kept).max(*version);
+                }
+                Change::Undesired(path, floor) => {
+                    self.past.decided.remove(path);
+                    self.past.floor = self.past.floor.max(*floor);
+                }
             }
         }
     }

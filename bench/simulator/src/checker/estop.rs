@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::book::Book;
 use super::event::{Event, Name, Refused, What};
+use super::wish::Wish;
 
 #[derive(Debug, Default)]
 pub(super) struct Estop {
@@ -19,31 +20,33 @@ impl super::Rule for Estop {
 
     fn look(&mut self, event: &Event, _: &Book) -> Option<String> {
         let node = &event.node;
-        match &event.what {
-            What::Refused { key, class, why: Refused::Busy, .. } if &**class == "safety" => {
-                Some(format!("the gateway was too busy for the emergency stop {key}"))
-            }
-            What::Said { key, class, phase, reason, .. } if &**class == "safety" => {
-                if &**phase == "SUCCEEDED" {
-                    self.latched.insert(node.clone());
-                }
-                let busy = matches!(reason.as_deref(), Some("BUSY" | "RATE_LIMITED"));
-                busy.then(|| format!("the vehicle was too busy for the emergency stop {key}"))
-            }
-            What::Began => {
-                if self.latched.contains(node) {
-                    self.owed.insert(node.clone());
-                }
-                None
-            }
-            What::Died | What::Stopped => {
-                self.owed.remove(node);
-                None
-            }
-            What::Effect { .. } | What::Said { .. } | What::Seen { .. } if self.owed.contains(node) => {
-                Some("a vehicle that was stopped in an emergency restarted and was not stopped first".into())
-            }
-            _ => None,
+        if let What::Refused { key, class, why: Refused::Busy, .. } = &event.what
+            && &**class == "safety"
+        {
+            return Some(format!("the gateway was too busy for the emergency stop {key}"));
         }
+        if let What::Said { key, class, phase, reason, .. } = &event.what
+            && &**class == "safety"
+        {
+            if &**phase == "SUCCEEDED" {
+                self.latched.insert(node.clone());
+            }
+            let busy = matches!(reason.as_deref(), Some("BUSY" | "RATE_LIMITED"));
+            return busy.then(|| format!("the vehicle was too busy for the emergency stop {key}"));
+        }
+        if event.what == What::Began && self.latched.contains(node) {
+            self.owed.insert(node.clone());
+        } else if matches!(event.what, What::Died | What::Stopped) {
+            self.owed.remove(node);
+        } else if let What::Wish(Wish::Acted { path, .. }) = &event.what
+            && self.latched.contains(node)
+        {
+            return Some(format!(
+                "{path} was brought about as desired while an emergency stop holds the vehicle"
+            ));
+        }
+        let does = matches!(event.what, What::Effect { .. } | What::Said { .. } | What::Seen { .. });
+        (does && self.owed.contains(node))
+            .then(|| "a vehicle that was stopped in an emergency restarted and was not stopped first".into())
     }
 }

@@ -17,15 +17,14 @@ impl super::Rule for Fence {
     }
 
     fn look(&mut self, event: &Event, _: &Book) -> Option<String> {
-        let token = match &event.what {
-            What::Lease { vehicle, token } => {
-                let granted = self.granted.entry(vehicle.clone()).or_default();
-                *granted = (*granted).max(*token);
-                return None;
-            }
-            What::Effect { token, .. } | What::Controlled { token } if *token > 0 => *token,
-            _ => return None,
-        };
+        if let What::Lease { vehicle, token } = &event.what {
+            let granted = self.granted.entry(vehicle.clone()).or_default();
+            *granted = (*granted).max(*token);
+        }
+        let (What::Effect { token, .. } | What::Controlled { token }) = event.what else { return None };
+        if token == 0 {
+            return None;
+        }
         let newest = self.newest.entry(event.node.clone()).or_default();
         if token < *newest {
             return Some(format!("acted under token {token} after token {newest}"));

@@ -17,34 +17,29 @@ impl super::Rule for Liveness {
     }
 
     fn look(&mut self, event: &Event, book: &Book) -> Option<String> {
-        match &event.what {
-            What::Healed => {
-                self.healed = Some(event.at);
-                None
-            }
-            What::Rested { vehicle, sessions, online, outcomes, is_shown } => {
-                let wrong = if *sessions != 1 {
-                    format!("has {sessions} sessions")
-                } else if !online {
-                    "is not called online".into()
-                } else if *outcomes > 0 {
-                    format!("has {outcomes} outcomes that do not arrive")
-                } else if !is_shown {
-                    "is not shown as it is".into()
-                } else {
-                    return None;
-                };
-                Some(format!("{vehicle} {wrong}, long after the faults stopped"))
-            }
-            What::Expected { key, phase, .. } => {
-                let entry = book.of(event)?;
-                let life = entry.lives.last()?;
-                let ended = life.phase.as_ref().map_or("nowhere", |(phase, _)| phase);
-                (ended != &**phase)
-                    .then(|| format!("{key} was given to a healthy world and ended in {ended}"))
-            }
-            _ => None,
+        if event.what == What::Healed {
+            self.healed = Some(event.at);
+        } else if let What::Rested { vehicle, sessions, online, outcomes, is_shown } = &event.what {
+            let wrong = if *sessions != 1 {
+                format!("has {sessions} sessions")
+            } else if !online {
+                "is not called online".into()
+            } else if *outcomes > 0 {
+                format!("has {outcomes} outcomes that do not arrive")
+            } else if !is_shown {
+                "is not shown as it is".into()
+            } else {
+                return None;
+            };
+            return Some(format!("{vehicle} {wrong}, long after the faults stopped"));
+        } else if let What::Expected { key, phase, .. } = &event.what {
+            let entry = book.of(event)?;
+            let life = entry.lives.last()?;
+            let ended = life.phase.as_ref().map_or("nowhere", |(phase, _)| phase);
+            return (ended != &**phase)
+                .then(|| format!("{key} was given to a healthy world and ended in {ended}"));
         }
+        None
     }
 
     fn finish(&mut self, at: u64, book: &Book) -> Option<(String, Vec<Event>)> {

@@ -28,19 +28,14 @@ impl super::Rule for Watchdog {
                 (event.at - fed) / 1_000
             ));
         }
-        match &event.what {
-            What::Driving { armed: true, limit } => {
-                self.armed.insert(event.node.clone(), (event.at, *limit));
-            }
-            What::Driving { armed: false, .. } | What::Died => {
-                self.armed.remove(&event.node);
-            }
-            What::Controlled { .. } => {
-                if let Some((fed, _)) = self.armed.get_mut(&event.node) {
-                    *fed = event.at;
-                }
-            }
-            _ => {}
+        if let What::Driving { armed: true, limit } = &event.what {
+            self.armed.insert(event.node.clone(), (event.at, *limit));
+        } else if matches!(event.what, What::Driving { armed: false, .. } | What::Died) {
+            self.armed.remove(&event.node);
+        } else if let What::Controlled { .. } = &event.what
+            && let Some((fed, _)) = self.armed.get_mut(&event.node)
+        {
+            *fed = event.at;
         }
         None
     }

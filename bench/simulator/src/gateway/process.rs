@@ -1,6 +1,7 @@
 //! A gateway's process: registry, command records and sessions, and the glue between them, as in its hub.
 
 mod operators;
+mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -26,6 +27,7 @@ use crate::network::Side;
 use crate::probes::{self, Probes};
 
 use operators::Known;
+use wishes::Wishes;
 
 /// Presence is read this often.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -54,6 +56,7 @@ struct Live {
 pub(super) struct Process {
     registry: Registry,
     commands: Commands,
+    wishes: Wishes,
     policies: PolicyTable,
     boards: Vec<Board>,
     /// All sessions that have not finished, newest last.
@@ -70,7 +73,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn new(gateway: &Gateway, air: &Air) -> Self {
+    pub(super) fn new(gateway: &Gateway, air: &mut Air) -> Self {
         let resume_window = Duration::from_micros(air.plan.mix.resume_window);
         let limits = registry::Limits { resume_window, ..registry::Limits::default() };
         let policies = PolicyTable::defaults();
@@ -82,6 +85,7 @@ impl Process {
         Self {
             registry: Registry::new(limits),
             commands,
+            wishes: Wishes::recover(gateway, air),
             policies,
             boards: gateway.vehicles.iter().map(|_| Board::new(512)).collect(),
             sessions: Vec::new(),
@@ -142,6 +146,7 @@ impl Process {
         }
         self.registry.handle(now, registry::Input::Tick);
         self.look_for_the_awaited(gateway, now);
+        self.sweep_wishes(now);
         if self.draining {
             for live in self.sessions.iter_mut().filter(|live| !live.over) {
                 if self.commands.under_way_of(&gateway.vehicles[live.vehicle].0) == 0 {
@@ -335,16 +340,19 @@ impl Process {
                 air.tell(&gateway.name, what);
                 self.observe(gateway, now, vehicle);
                 self.look_for_the_awaited(gateway, now);
+                self.wishes_established(gateway, now, (vehicle, epoch));
             }
             Happening::Message { class, payload } if probes::carries(class) => {
                 probes::delivered(air, &gateway.name, (name, epoch.number()), (class, "up"), &payload);
             }
-            Happening::Message { payload, .. } => {
-                if let Ok(Message::Outcome(outcome)) = Message::decode(payload) {
+            Happening::Message { payload, .. } => match Message::decode(payload) {
+                Ok(Message::Outcome(outcome)) => {
                     self.commands.handle(now, commands::Input::Outcome(id.clone(), outcome));
                     while self.commands.poll_heard().is_some() {}
                 }
-            }
+                Ok(Message::StateReport(report)) => self.wish_report(gateway, now, (vehicle, epoch), report),
+                Ok(_) | Err(_) => {}
+            },
             Happening::Gap { class, frames } => {
                 let (vehicle, class) = (name.clone(), class.name().into());
                 air.tell(&gateway.name, What::Gap { vehicle, epoch: epoch.number(), class, frames });
@@ -369,7 +377,13 @@ impl Process {
                     return;
                 }
                 let place = (live.id, ticket);
+                if self.wish_settled(gateway, now, place, fate == Fate::Acknowledged) {
+                    return;
+                }
                 if let Some(command) = self.tickets.remove(&place) {
+                    if let Fate::Expired { sent: false } | Fate::Lost { sent: false } = fate {
+                        self.unsent(gateway, air, command);
+                    }
                     self.commands.handle(now, commands::Input::Delivery(command, delivery(fate)));
                 }
             }
@@ -392,6 +406,7 @@ impl Process {
             self.commands.handle(now, commands::Input::Delivery(id, Delivery::LostSent));
         }
         self.registry.handle(now, registry::Input::Ended { vehicle, session });
+        self.wishes_ended(gateway, now, (index, session));
     }
 
     /// Tells what the cores have to tell.
@@ -405,7 +420,8 @@ impl Process {
                 self.touched.insert(session);
             }
         }
-        self.drain_commands(gateway, air)
+        self.drain_commands(gateway, air)?;
+        self.drain_wishes(gateway, air)
     }
 
     pub(super) fn view(&self, now: Moment, id: &VehicleId, vehicle: usize) -> (u64, bool, u64) {

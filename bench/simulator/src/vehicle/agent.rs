@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use carriageway_agent::core::executor::{Executor, Input, Limits, Output};
+use carriageway_agent::core::executor::{Executor, Input, Limits, Output, WriteId};
 use carriageway_agent::core::outbox::Outbox;
+use carriageway_agent::core::reconciler;
 use carriageway_agent::core::vehicle::{Applied, Refusal};
 use carriageway_proto::message::{BadMessage, fingerprint};
 use carriageway_proto::{Class, Command, Epoch, Message, Moment, PolicyTable, Token, Value};
@@ -15,6 +16,7 @@ use carriageway_transport::core::keeper::{self, Allowed, Choice, Keeper};
 use carriageway_transport::core::lane::{Fate, Ticket};
 use carriageway_transport::core::session::{self, Happening};
 
+use super::wishes::Wishes;
 use super::{SESSION, Vehicle};
 use crate::air::{Air, Died};
 use crate::checker::What;
@@ -38,6 +40,7 @@ pub(super) struct Agent {
     session: Session,
     keeper: Keeper,
     executor: Executor,
+    wishes: Wishes,
     outbox: Outbox<Ticket>,
     connected: BTreeMap<Choice, u32>,
     probes: Probes,
@@ -70,13 +73,15 @@ impl Agent {
         let allowed = match air.plan.mix.transports {
             0 => Allowed::QuicOnly,
             1 => Allowed::WebSocketOnly,
-            _ => Allowed::Both,
+            2.. => Allowed::Both,
         };
         let config = keeper::Config { allowed, ..keeper::Config::default() };
+        let mut executor = Executor::recover(stamp, policies, limits, vehicle.disk.load());
         Self {
             keeper: Keeper::new(config, session.connectivity(now), air.chance.below(u64::MAX)),
             session,
-            executor: Executor::recover(stamp, policies, limits, vehicle.disk.load()),
+            wishes: Wishes::recover(now, &mut executor, &policies, vehicle),
+            executor,
             outbox: Outbox::default(),
             connected: BTreeMap::new(),
             probes: Probes::new("up", format!("{}.{}", vehicle.index, vehicle.run), now),
@@ -96,6 +101,10 @@ impl Agent {
 
     pub(super) fn is_broken(&self) -> bool {
         self.executor.is_broken()
+    }
+
+    pub(super) fn is_latched(&self) -> bool {
+        self.executor.is_latched()
     }
 
     pub(super) fn unsent(&self) -> u64 {
@@ -118,16 +127,30 @@ impl Agent {
         self.executor.handle(vehicle.host.read(air.now), input);
     }
 
+    /// The disk has a write, or has not.
+    pub(super) fn written(&mut self, vehicle: &mut Vehicle, air: &mut Air, id: WriteId, kept: bool) {
+        let now = vehicle.host.read(air.now);
+        let (wish, input) = if kept {
+            (reconciler::Input::Written(id), Input::Written(id))
+        } else {
+            (reconciler::Input::WriteFailed(id), Input::WriteFailed(id))
+        };
+        self.wishes.handle(now, wish);
+        self.executor_input(vehicle, air, input);
+    }
+
     /// Time has passed.
     pub(super) fn tick(&mut self, vehicle: &mut Vehicle, air: &mut Air) {
         let now = vehicle.host.read(air.now);
         self.session.handle(now, session::Input::Tick);
         while let Some(ended) = vehicle.body.progress(air.now) {
-            let input = Input::Finished { actuation: ended.actuation, result: ended.result };
-            self.executor.handle(now, input);
+            let (actuation, result) = (ended.actuation, ended.result);
+            self.wishes.handle(now, reconciler::Input::Finished { actuation, result: result.clone() });
+            self.executor.handle(now, Input::Finished { actuation, result });
         }
         if now >= self.look_at {
             self.look_at = now + LOOK;
+            self.wishes.handle(now, reconciler::Input::Readings(vehicle.body.readings()));
             vehicle.signal += 1;
             for path in SIGNALS {
                 let path = path.parse().expect("a VSS path");
@@ -145,7 +168,7 @@ impl Agent {
         loop {
             self.drain_session(vehicle, air)?;
             self.drain_executor(vehicle, air)?;
-            let told = self.tell(vehicle)?;
+            let told = self.tell(vehicle)? | self.wishes.tell(vehicle, &mut self.session)?;
             let dialed = self.keep_connected(vehicle, air)?;
             if !told && !dialed {
                 break;
@@ -160,6 +183,7 @@ impl Agent {
         let local = [
             self.session_wait,
             self.executor_wait,
+            self.wishes.wakes_at(),
             self.keeper_wait,
             Some(self.look_at),
             Some(self.probes.wakes_at()),
@@ -209,6 +233,7 @@ impl Agent {
                 self.epoch = epoch;
                 if !resumed {
                     vehicle.write(air, (Some(SESSION), Change::Epoch(epoch)));
+                    self.wishes.handle(vehicle.host.read(air.now), reconciler::Input::Established);
                 }
             }
             Happening::Message { class, payload } if probes::carries(class) => {
@@ -253,6 +278,9 @@ impl Agent {
             Ok(Message::Cancel(cancel)) => {
                 self.executor_input(vehicle, air, Input::Cancel { lane, cancel });
             }
+            Ok(Message::Desired(desired)) if lane == Class::Config => {
+                self.wishes.desired(vehicle.host.read(air.now), desired);
+            }
             Ok(_) | Err(BadMessage::Unreadable(_)) => {}
         }
     }
@@ -270,13 +298,16 @@ impl Agent {
             let now = vehicle.host.read(air.now);
             match self.executor.poll(now) {
                 Output::Wait(until) => {
-                    self.executor_wait = until;
-                    return Ok(());
+                    if !self.wishes.act(vehicle, air, &mut self.executor)? {
+                        self.executor_wait = until;
+                        return Ok(());
+                    }
                 }
                 Output::Stop(actuation) => {
                     vehicle.fuse.step()?;
                     air.tell(&vehicle.name, What::Stopped);
                     vehicle.body.stop(air.now, actuation);
+                    self.wishes.handle(now, reconciler::Input::Latched(true));
                 }
                 Output::Apply { actuation, target } => {
                     vehicle.fuse.step()?;
@@ -289,6 +320,9 @@ impl Agent {
                         let (token, order) = (command.token.map_or(0, Token::number), command.order);
                         let (class, path) = (target.class.name().into(), target.path.as_str().into());
                         air.tell(&vehicle.name, What::Effect { key, class, path, print, token, order });
+                        let moving = (applied == Applied::Moving).then_some(actuation);
+                        let (path, value) = (target.path.clone(), target.value.clone());
+                        self.wishes.handle(now, reconciler::Input::Commanded { path, value, moving });
                     }
                     vehicle.fuse.step()?;
                     self.executor.handle(now, Input::Applied { actuation, applied });
