@@ -231,7 +231,9 @@ impl<V: Vehicle> Agent<V> {
                     debug!(path = %target.path, value = %target.value, "applying");
                     let applied = self.vehicle.apply(now, actuation, &target);
                     if !matches!(applied, Applied::Refused(_)) {
-                        self.state.handle(now, reconciler::Input::Commanded(target.path, target.value));
+                        let moving = (applied == Applied::Moving).then_some(actuation);
+                        let (path, value) = (target.path, target.value);
+                        self.state.handle(now, reconciler::Input::Commanded { path, value, moving });
                     }
                     self.executor.handle(now, Input::Applied { actuation, applied });
                 }

@@ -114,6 +114,30 @@ pub enum Sabotage {
     WatchdogNotAwaited,
     /// A vehicle that is stopped in an emergency goes on to follow control.
     StopLeavesArmed,
+    /// A command that has its target for itself is dropped as if a newer one had come.
+    LoneCommandDropped,
+    /// A command that has its target for itself is held for its duplicate window.
+    LoneCommandHeld,
+    /// A command that a newer one superseded at the gateway is sent all the same.
+    SupersededSent,
+    /// A command that was withdrawn on the vehicle acts all the same.
+    CanceledActed,
+    /// What waited for its vehicle is released with a ttl that begins anew.
+    QueueNotFiltered,
+    /// All of a class that waited for its vehicle goes at once.
+    QueueReleasedAtOnce,
+    /// A second command for a target goes while the first is under way.
+    TwoInFlight,
+    /// The vehicle acts upon what is desired before that decision is on the disk.
+    DesiredNotRecorded,
+    /// The vehicle acts upon what is desired after its validity.
+    DesiredTooOldActed,
+    /// A change of what is desired is answered before it is on the disk.
+    PatchNotAwaited,
+    /// The gateway takes a write that failed for one that is done.
+    FailureTakenForSuccess,
+    /// The gateway compares its clock with readings from another boot of its host.
+    GatewayBootsCompared,
 }
 
 impl Sabotage {
@@ -173,6 +197,18 @@ impl Sabotage {
         Self::DriveWithoutLease,
         Self::WatchdogNotAwaited,
         Self::StopLeavesArmed,
+        Self::LoneCommandDropped,
+        Self::LoneCommandHeld,
+        Self::SupersededSent,
+        Self::CanceledActed,
+        Self::QueueNotFiltered,
+        Self::QueueReleasedAtOnce,
+        Self::TwoInFlight,
+        Self::DesiredNotRecorded,
+        Self::DesiredTooOldActed,
+        Self::PatchNotAwaited,
+        Self::FailureTakenForSuccess,
+        Self::GatewayBootsCompared,
     ];
 }
 

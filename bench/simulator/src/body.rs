@@ -3,16 +3,33 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use carriageway_agent::core::vehicle::{Actuation, Applied, Progress, Refusal, Target};
-use carriageway_proto::Reason;
+use carriageway_proto::{Reason, SignalPath, Value};
 
 use crate::chance::Chance;
 use crate::plan::{MS, Mix, SECOND};
 
-/// What moves. Ends are true times.
+/// A target that is being reached.
+#[derive(Debug)]
+struct Motion {
+    actuation: Actuation,
+    path: SignalPath,
+    value: Value,
+    until: u64,
+}
+
+/// What holds and what moves. Ends are true times.
 #[derive(Debug, Default)]
 pub(crate) struct Body {
-    moving: BTreeMap<String, (Actuation, u64)>,
+    holds: BTreeMap<SignalPath, Value>,
+    moving: Vec<Motion>,
     stopping: VecDeque<(Actuation, u64)>,
+    /// Motions that the emergency stop broke off.
+    broken_off: VecDeque<Actuation>,
+}
+
+/// Whether the vehicle can read what holds there.
+pub(crate) fn is_readable(path: &SignalPath) -> bool {
+    !path.as_str().ends_with("Heating")
 }
 
 impl Body {
@@ -28,42 +45,71 @@ impl Body {
         if !is_healthy && chance.percent(mix.refusals) {
             return Applied::Refused(Refusal::new(Reason::NotPermitted, "not in this gear"));
         }
-        let path = target.path.as_str().to_owned();
-        self.moving.remove(&path);
+        let Target { path, value, .. } = target.clone();
+        self.moving.retain(|motion| motion.path != path);
         if is_healthy || chance.percent(40) {
+            self.holds.insert(path, value);
             return Applied::Done;
         }
         let takes = if chance.percent(mix.mutes) { u64::MAX / 2 } else { chance.between(10, 3_000) * MS };
-        self.moving.insert(path, (actuation, now + takes));
+        self.moving.push(Motion { actuation, path, value, until: now + takes });
         Applied::Moving
     }
 
-    /// Brings the vehicle to a halt.
+    /// Brings the vehicle to a halt: what moves stays where it is.
     pub(crate) fn stop(&mut self, now: u64, actuation: Actuation) {
-        self.moving.clear();
+        self.broken_off.extend(self.moving.drain(..).map(|motion| motion.actuation));
         self.stopping.push_back((actuation, now + SECOND));
     }
 
     /// The next end by `now`.
     pub(crate) fn progress(&mut self, now: u64) -> Option<Progress> {
-        let ended = self.moving.iter().find(|(_, (_, until))| *until <= now).map(|(path, _)| path.clone());
-        let actuation = match ended {
-            Some(path) => self.moving.remove(&path)?.0,
-            None if self.stopping.front()?.1 <= now => self.stopping.pop_front()?.0,
-            None => return None,
-        };
+        if let Some(actuation) = self.broken_off.pop_front() {
+            let refusal = Refusal::new(Reason::NotPermitted, "an emergency stop broke it off");
+            return Some(Progress { actuation, result: Err(refusal) });
+        }
+        if let Some(index) = self.moving.iter().position(|motion| motion.until <= now) {
+            let Motion { actuation, path, value, .. } = self.moving.remove(index);
+            self.holds.insert(path, value);
+            return Some(Progress { actuation, result: Ok(()) });
+        }
+        let actuation = self.stopping.pop_front_if(|(_, until)| *until <= now)?.0;
         Some(Progress { actuation, result: Ok(()) })
     }
 
     /// When something ends next.
     pub(crate) fn wakes_at(&self) -> Option<u64> {
-        let moving = self.moving.values().map(|(_, until)| *until);
-        moving.chain(self.stopping.front().map(|(_, until)| *until)).min()
+        let moving = self.moving.iter().map(|motion| motion.until);
+        let broken_off = self.broken_off.front().map(|_| 0);
+        moving.chain(self.stopping.front().map(|(_, until)| *until)).chain(broken_off).min()
     }
 
-    /// The agent is gone: nobody will ask for these ends.
-    pub(crate) fn forget(&mut self) {
-        self.moving.clear();
+    /// The agent is gone: nobody will ask for these ends, and some targets are reached all the same.
+    pub(crate) fn forget(&mut self, chance: &mut Chance) {
+        for Motion { path, value, .. } in self.moving.drain(..) {
+            if chance.percent(50) {
+                self.holds.insert(path, value);
+            }
+        }
         self.stopping.clear();
+        self.broken_off.clear();
+    }
+
+    /// What never reports does so soon: somebody looked after it.
+    pub(crate) fn mend(&mut self, now: u64) {
+        for motion in &mut self.moving {
+            motion.until = motion.until.min(now + SECOND);
+        }
+    }
+
+    /// What holds at `path`.
+    pub(crate) fn holds(&self, path: &SignalPath) -> Option<&Value> {
+        self.holds.get(path)
+    }
+
+    /// What the vehicle reads.
+    pub(crate) fn readings(&self) -> Vec<(SignalPath, Value)> {
+        let readable = self.holds.iter().filter(|(path, _)| is_readable(path));
+        readable.map(|(path, value)| (path.clone(), value.clone())).collect()
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use carriageway_agent::core::executor::{Record, WriteId};
-use carriageway_proto::{CommandKey, Epoch, Token};
+use carriageway_agent::core::reconciler::Past;
+use carriageway_proto::{CommandKey, Epoch, SignalPath, Token};
 
 use crate::chance::Chance;
 
@@ -14,6 +15,10 @@ pub(crate) enum Change {
     Forget(CommandKey),
     Epoch(Epoch),
     Token(Token),
+    /// This version of a path was decided on.
+    Decided(SignalPath, u64),
+    /// Nothing is desired of a path since this version of all.
+    Undesired(SignalPath, u64),
 }
 
 /// A change, with its number where somebody waits for it.
@@ -26,6 +31,8 @@ pub(crate) struct Disk {
     pub(crate) epoch: Epoch,
     /// The highest token of a lease.
     pub(crate) token: Option<Token>,
+    /// How far it has come with what is desired.
+    pub(crate) past: Past,
     written: u64,
     waiting: VecDeque<Write>,
     syncing: Vec<Write>,
@@ -82,6 +89,14 @@ impl Disk {
                 }
                 Change::Epoch(epoch) => self.epoch = self.epoch.max(*epoch),
                 Change::Token(token) => self.token = self.token.max(Some(*token)),
+                Change::Decided(path, version) => {
+                    let kept = self.past.decided.entry(path.clone()).or_default();
+                    *kept = (*kept).max(*version);
+                }
+                Change::Undesired(path, floor) => {
+                    self.past.decided.remove(path);
+                    self.past.floor = self.past.floor.max(*floor);
+                }
             }
         }
     }

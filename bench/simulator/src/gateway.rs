@@ -6,19 +6,19 @@ mod tokens;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use carriageway_gateway::core::commands::{CommandId, Write};
+use carriageway_gateway::core::commands::CommandId;
 use carriageway_proto::{Moment, Token, VehicleId};
 use carriageway_transport::core::connection::{Channel, ConnectionId, Ended};
 use carriageway_transport::core::session;
 
 use crate::air::{Air, Died, Fuse};
-use crate::checker::{Name, What};
+use crate::checker::{Name, What, Wish};
 use crate::host::Host;
 use crate::network::Side;
 use crate::pilot::Word;
-use crate::plan::{Click, Drive, SECOND};
+use crate::plan::{Click, Drive, Fault, SECOND};
 use crate::queue::Task;
-use crate::store::{Put, Store};
+use crate::store::{Change, Done, Put, Store};
 pub(crate) use process::operator_name;
 use process::{Process, Vehicles};
 use tokens::Tokens;
@@ -38,8 +38,8 @@ pub(crate) struct Gateway {
     pub(crate) fuse: Fuse,
     /// Counts its processes.
     pub(crate) run: u32,
-    /// How long it stays down after its kill.
-    pub(crate) after_kill: u64,
+    /// How long it stays down after its kill, and whether the host boots anew.
+    pub(crate) after_kill: (u64, bool),
     store: Store,
     tokens: Tokens,
     /// Records whose end was told, by whichever process.
@@ -59,7 +59,7 @@ impl Gateway {
             host: Host::new(air.plan.mix.gateway_ppm[index], &mut air.chance),
             fuse: Fuse::default(),
             run: 0,
-            after_kill: 0,
+            after_kill: (0, false),
             store: Store::default(),
             tokens: Tokens::default(),
             ended: BTreeSet::new(),
@@ -104,8 +104,12 @@ impl Gateway {
     }
 
     pub(crate) fn killed(&mut self, air: &mut Air) {
-        let down = self.after_kill;
+        let (down, reboot) = std::mem::take(&mut self.after_kill);
         self.die(air, down);
+        if reboot {
+            self.host.reboot(air.now, &mut air.chance);
+            air.tell(&self.name, What::Rebooted);
+        }
     }
 
     fn die(&mut self, air: &mut Air, down: u64) {
@@ -116,8 +120,10 @@ impl Gateway {
             self.host.reboot(air.now, &mut air.chance);
         }
         self.fuse.put_out();
-        let put = self.store.crash(&mut air.chance);
-        self.tell_stored(air, &put);
+        let done = self.store.crash(self.has_bad_disk(air), &mut air.chance);
+        for done in &done {
+            self.tell_stored(air, done);
+        }
         for (vehicle, token) in self.tokens.crash(&mut air.chance) {
             self.tell_token(air, &vehicle, token);
         }
@@ -179,25 +185,49 @@ impl Gateway {
         if run != self.run {
             return;
         }
-        let Some((write, put)) = self.store.finish() else { return };
-        self.tell_stored(air, &put);
-        self.act(air, |process, gateway, air| {
-            process.persisted(gateway, air, write);
-            Ok(())
-        });
+        for done in self.store.finish(self.has_bad_disk(air)) {
+            self.tell_stored(air, &done);
+            self.act(air, |process, gateway, air| {
+                process.persisted(gateway, air, &done);
+                Ok(())
+            });
+        }
+        self.sync(air);
     }
 
-    fn tell_stored(&self, air: &mut Air, put: &[Put]) {
-        for (vehicle, id) in put {
-            let vehicle = vehicle.as_str().into();
-            air.tell(&self.name, What::Stored { vehicle, id: id.to_string().into() });
+    fn tell_stored(&self, air: &mut Air, done: &Done) {
+        match done {
+            Done::Commands { put, .. } => {
+                for Put { vehicle, id, phase, may_have_left } in put {
+                    let (vehicle, id) = (vehicle.as_str().into(), id.to_string().into());
+                    let (phase, left) = (phase.name().into(), *may_have_left);
+                    air.tell(&self.name, What::Stored { vehicle, id, phase, left });
+                }
+            }
+            Done::Desired { vehicle, version, kept: true } => {
+                let vehicle = self.vehicles[*vehicle].1.clone();
+                air.tell(&self.name, What::Wish(Wish::Stored { vehicle, version: *version }));
+            }
+            Done::Desired { kept: false, .. } => {}
         }
     }
 
-    /// Hands a write to the disk.
-    fn write(&mut self, air: &mut Air, write: Write) {
-        self.store.begin(self.host.boot(), write);
-        let most = air.plan.mix.sync;
+    /// Hands a change to the disk.
+    fn write(&mut self, air: &mut Air, change: Change) {
+        self.store.push(self.host.boot(), change);
+        self.sync(air);
+    }
+
+    /// Starts the disk's next commit, where one is due.
+    fn sync(&mut self, air: &mut Air) {
+        if !self.store.begin() {
+            return;
+        }
+        let slow = |fault: &Fault| {
+            let Fault::SlowGatewayDisk { gateway, sync, span } = fault else { return None };
+            (*gateway == self.index && (span.0..span.1).contains(&air.now)).then_some(*sync)
+        };
+        let most = air.plan.faults.iter().find_map(slow).unwrap_or(air.plan.mix.sync);
         let at = air.now + air.chance.between(most / 4 + 1, most);
         air.queue.push(at, Task::Stored { gateway: self.index, run: self.run });
     }
@@ -236,6 +266,13 @@ impl Gateway {
         air.tell(&self.name, What::TokenDurable { vehicle, token });
     }
 
+    fn has_bad_disk(&self, air: &Air) -> bool {
+        air.plan.faults.iter().any(|fault| {
+            let Fault::BadGatewayDisk { gateway, span } = fault else { return false };
+            *gateway == self.index && (span.0..span.1).contains(&air.now)
+        })
+    }
+
     /// Starts to drain.
     pub(crate) fn drain(&mut self, air: &mut Air) {
         if self.process.is_none() {
@@ -272,5 +309,10 @@ impl Gateway {
         self.process
             .as_ref()
             .map_or((0, false, 0), |process| process.view(now, &self.vehicles[vehicle].0, vehicle))
+    }
+    /// How it stands with what is desired of a vehicle.
+    pub(crate) fn wishes_rested(&self, air: &Air, vehicle: usize) -> Vec<Wish> {
+        let now = self.host.read(air.now);
+        self.process.as_ref().map_or_else(Vec::new, |process| process.wishes_rested(self, now, vehicle))
     }
 }

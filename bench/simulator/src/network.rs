@@ -72,24 +72,20 @@ pub(crate) struct Weather<'a> {
 impl Weather<'_> {
     /// Until when nothing passes this way.
     fn blocked(&self, vehicle: usize, gateway: usize, from: Side, at: u64) -> Option<u64> {
-        self.plan.faults.iter().find_map(|fault| match fault {
-            Fault::Partition { vehicle: whose, gateway: which, up, down, span } => {
-                let direction = if from == Side::Vehicle { *up } else { *down };
-                let here = *whose == vehicle && which.is_none_or(|which| which == gateway) && direction;
-                (here && (span.0..span.1).contains(&at)).then_some(span.1)
-            }
-            _ => None,
+        self.plan.faults.iter().find_map(|fault| {
+            let Fault::Partition { vehicle: whose, gateway: which, up, down, span } = fault else {
+                return None;
+            };
+            let direction = if from == Side::Vehicle { *up } else { *down };
+            let here = *whose == vehicle && which.is_none_or(|which| which == gateway) && direction;
+            (here && (span.0..span.1).contains(&at)).then_some(span.1)
         })
     }
 
     fn loss(&self, vehicle: usize, at: u64) -> u64 {
-        let more = |fault: &Fault| match fault {
-            Fault::Lossy { vehicle: whose, percent, span }
-                if *whose == vehicle && (span.0..span.1).contains(&at) =>
-            {
-                *percent
-            }
-            _ => 0,
+        let more = |fault: &Fault| {
+            let Fault::Lossy { vehicle: whose, percent, span } = fault else { return 0 };
+            if *whose == vehicle && (span.0..span.1).contains(&at) { *percent } else { 0 }
         };
         if at >= self.plan.mix.horizon {
             return self.plan.mix.loss.min(10);
@@ -98,13 +94,9 @@ impl Weather<'_> {
     }
 
     fn delay(&mut self, vehicle: usize, at: u64) -> u64 {
-        let more = |fault: &Fault| match fault {
-            Fault::Slow { vehicle: whose, delay, span }
-                if *whose == vehicle && (span.0..span.1).contains(&at) =>
-            {
-                *delay
-            }
-            _ => 0,
+        let more = |fault: &Fault| {
+            let Fault::Slow { vehicle: whose, delay, span } = fault else { return 0 };
+            if *whose == vehicle && (span.0..span.1).contains(&at) { *delay } else { 0 }
         };
         let slow: u64 = self.plan.faults.iter().map(more).sum();
         let jitter = self.chance.below(self.plan.mix.jitter + 1);

@@ -3,12 +3,15 @@
 mod click;
 mod driving;
 mod fault;
+mod plot;
+mod wishes;
 
 use std::fmt;
 
 pub(crate) use self::click::Click;
 pub(crate) use self::driving::{Drive, Farewell, final_drive};
 pub use self::fault::Fault;
+pub(crate) use self::wishes::{Match, Patch, last_patch};
 use crate::chance::Chance;
 
 pub(crate) const MS: u64 = 1_000;
@@ -56,6 +59,8 @@ pub(crate) struct Mix {
     pub(crate) gateway_ppm: Vec<i64>,
     /// How long a gateway keeps a session without connections, in microseconds.
     pub(crate) resume_window: u64,
+    /// Targets of each class that operators click.
+    pub(crate) targets: u64,
     /// Of a hundred actuations, how many are refused and how many never reported.
     pub(crate) refusals: u64,
     pub(crate) mutes: u64,
@@ -85,11 +90,12 @@ impl Plan {
             for _ in 0..chance.below(3 + 2 * storms) {
                 faults.push(fault::draw_fault(&mut chance, vehicle, &mix));
             }
-            if storms > 0 && chance.percent(10) {
-                fault::reboot_twice(&mut chance, vehicle, &mix, &mut faults);
-            }
         }
         let mut clicks = click::draw_clicks(&mut chance, &mix, size.commands);
+        wishes::draw_patches(&mut chance, &mix, &mut clicks);
+        if storms > 0 {
+            plot::draw_plots(&mut chance, &mix, &mut faults, &mut clicks);
+        }
         let drives = driving::draw(seed, &mix, &mut faults, &mut clicks);
         faults.sort_by_key(Fault::begins);
         let is_driven = !drives.is_empty();
@@ -128,6 +134,7 @@ impl Mix {
             vehicle_ppm,
             gateway_ppm,
             resume_window: chance.pick(&[2, 10, 30]) * SECOND,
+            targets: chance.pick(&[3, 3, 3, 12]),
             refusals: chance.pick(&[0, 0, 10]),
             mutes: chance.pick(&[0, 0, 5]),
         }

@@ -1,48 +1,101 @@
-//! A gateway's disk: a write that is under way in a crash is there whole or not at all.
+//! A gateway's disk: all that waits goes in one commit, which fails as a whole while the disk is bad, and is there
+//! whole or not at all if the process dies meanwhile.
 
 use std::collections::BTreeMap;
 
 use carriageway_gateway::core::commands::{CommandId, Keep, Kept, Record, Request, Restored, Write, WriteId};
-use carriageway_proto::{BootId, VehicleId};
+use carriageway_proto::{BootId, Desired, Phase, VehicleId};
 
 use crate::chance::Chance;
 
-/// What was put on the disk: whose record, and which.
-pub(crate) type Put = (VehicleId, CommandId);
+/// What is to be on the disk.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// Records of commands.
+    Commands(Write),
+    /// What is desired of the vehicle of this index.
+    Desired(usize, Desired),
+}
+
+/// What was put on the disk of a command: whose record, which, its phase, and whether it may have left.
+#[derive(Debug)]
+pub(crate) struct Put {
+    pub(crate) vehicle: VehicleId,
+    pub(crate) id: CommandId,
+    pub(crate) phase: Phase,
+    pub(crate) may_have_left: bool,
+}
+
+/// A change that is on the disk, or is not.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// Records of commands; nothing was put there where it failed.
+    Commands { id: WriteId, kept: bool, put: Vec<Put> },
+    /// A desired state.
+    Desired { vehicle: usize, version: u64, kept: bool },
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct Store {
     /// With the order in which they were first written, and the boot whose clock they are by.
     records: BTreeMap<CommandId, (u64, BootId, Kept)>,
+    desired: BTreeMap<usize, Desired>,
     written: u64,
-    syncing: Option<(BootId, Write)>,
+    waiting: Vec<(BootId, Change)>,
+    syncing: Vec<(BootId, Change)>,
 }
 
 impl Store {
-    /// Begins a write; the command service has one at a time.
-    pub(crate) fn begin(&mut self, boot: BootId, write: Write) {
-        self.syncing = Some((boot, write));
+    pub(crate) fn push(&mut self, boot: BootId, change: Change) {
+        self.waiting.push((boot, change));
     }
 
-    /// The write is done. Which one it was, and what it put there.
-    pub(crate) fn finish(&mut self) -> Option<(WriteId, Vec<Put>)> {
-        let (boot, write) = self.syncing.take()?;
-        Some((write.id, self.keep(boot, write)))
+    /// Begins a commit of all that waits; false where one is under way or nothing waits.
+    pub(crate) fn begin(&mut self) -> bool {
+        if !self.syncing.is_empty() || self.waiting.is_empty() {
+            return false;
+        }
+        self.syncing.append(&mut self.waiting);
+        true
     }
 
-    /// The process is gone. What the write under way put there, if it came so far.
-    pub(crate) fn crash(&mut self, chance: &mut Chance) -> Vec<Put> {
-        let Some((boot, write)) = self.syncing.take() else { return Vec::new() };
-        if chance.percent(50) { Vec::new() } else { self.keep(boot, write) }
+    /// The commit is done, or has failed.
+    pub(crate) fn finish(&mut self, is_bad: bool) -> Vec<Done> {
+        let changes = std::mem::take(&mut self.syncing);
+        changes
+            .into_iter()
+            .map(|(boot, change)| if is_bad { failed(&change) } else { self.keep(boot, change) })
+            .collect()
     }
 
-    fn keep(&mut self, boot: BootId, write: Write) -> Vec<Put> {
+    /// The process is gone. What the commit under way put there, if it came so far.
+    pub(crate) fn crash(&mut self, is_bad: bool, chance: &mut Chance) -> Vec<Done> {
+        self.waiting.clear();
+        if self.syncing.is_empty() {
+            return Vec::new();
+        }
+        let is_lost = chance.percent(50) || is_bad;
+        let done = self.finish(is_lost);
+        if is_lost { Vec::new() } else { done }
+    }
+
+    fn keep(&mut self, boot: BootId, change: Change) -> Done {
+        let write = match change {
+            Change::Commands(write) => write,
+            Change::Desired(vehicle, desired) => {
+                let version = desired.version;
+                self.desired.insert(vehicle, desired);
+                return Done::Desired { vehicle, version, kept: true };
+            }
+        };
         let mut put = Vec::new();
         for keep in write.keeps {
             match keep {
                 Keep::Put(kept) => {
-                    let id = kept.record.id;
-                    put.push((kept.record.request.vehicle.clone(), id));
+                    let Record { id, request, .. } = &kept.record;
+                    let (id, vehicle) = (*id, request.vehicle.clone());
+                    let (phase, may_have_left) = (kept.record.phase(), kept.may_have_left);
+                    put.push(Put { vehicle, id, phase, may_have_left });
                     self.written += 1;
                     let place = self.records.get(&id).map_or(self.written, |(place, _, _)| *place);
                     self.records.insert(id, (place, boot, *kept));
@@ -50,10 +103,11 @@ impl Store {
                 Keep::Forget(id) => drop(self.records.remove(&id)),
             }
         }
-        put
+        Done::Commands { id: write.id, kept: true, put }
     }
 
-    /// Everything it holds, oldest first, with no more of each record than the gateway's store writes down.
+    /// Everything it holds of commands, oldest first, with no more of each record than the gateway's store writes
+    /// down.
     pub(crate) fn load(&self, boot: BootId) -> Vec<Restored> {
         let mut records: Vec<_> = self.records.values().collect();
         records.sort_by_key(|(place, _, _)| *place);
@@ -67,5 +121,19 @@ impl Store {
             }
         };
         records.into_iter().map(restored).collect()
+    }
+
+    /// What is desired, by vehicle.
+    pub(crate) fn desired(&self) -> impl Iterator<Item = (usize, &Desired)> {
+        self.desired.iter().map(|(vehicle, desired)| (*vehicle, desired))
+    }
+}
+
+fn failed(change: &Change) -> Done {
+    match change {
+        Change::Commands(write) => Done::Commands { id: write.id, kept: false, put: Vec::new() },
+        Change::Desired(vehicle, desired) => {
+            Done::Desired { vehicle: *vehicle, version: desired.version, kept: false }
+        }
     }
 }

@@ -2,16 +2,17 @@
 
 mod agent;
 mod driving;
+mod wishes;
 
 use carriageway_agent::core::executor::WriteId;
-use carriageway_proto::{Command, VehicleId};
+use carriageway_proto::{Command, Value, VehicleId};
 use carriageway_transport::core::connection::{Channel, ConnectionId, Ended};
 use carriageway_transport::core::keeper::{self, Choice};
 use carriageway_transport::core::session;
 
 use crate::air::{Air, Died, Fuse};
 use crate::body::Body;
-use crate::checker::{Name, What};
+use crate::checker::{Name, What, Wish};
 use crate::disk::{Change, Disk, Write};
 use crate::host::Host;
 use crate::network::Side;
@@ -116,7 +117,7 @@ impl Vehicle {
     fn die(&mut self, air: &mut Air, down: u64) {
         self.agent = None;
         self.fuse.put_out();
-        self.body.forget();
+        self.body.forget(&mut air.chance);
         air.tell(&self.name, What::Died);
         for connection in air.network.open_at(Side::Vehicle, self.index) {
             let (network, mut weather) = air.net();
@@ -134,18 +135,23 @@ impl Vehicle {
             Change::Put(record) => {
                 let verdict = record.verdict.as_ref().map(|verdict| verdict.phase.name().into());
                 let key = record.key().as_str().into();
-                air.tell(&self.name, What::Durable { key, verdict });
+                let print = record.command().map(|command| command.fingerprint().get());
+                air.tell(&self.name, What::Durable { key, verdict, print });
                 if record.released {
                     let key = record.key().as_str().into();
                     air.tell(&self.name, What::ReleaseDurable { key });
                 }
+            }
+            Change::Decided(path, version) => {
+                let decided = Wish::Decided { path: path.as_str().into(), version: *version };
+                air.tell(&self.name, What::Wish(decided));
             }
             Change::Epoch(epoch) => air.tell(&self.name, What::EpochDurable { epoch: epoch.number() }),
             Change::Token(token) => {
                 let what = What::TokenDurable { vehicle: self.name.clone(), token: token.number() };
                 air.tell(&self.name, what);
             }
-            Change::Forget(_) => {}
+            Change::Forget(_) | Change::Undesired(..) => {}
         }
     }
 
@@ -235,13 +241,10 @@ impl Vehicle {
         if !self.disk.begin() {
             return;
         }
-        let slow = |fault: &Fault| match fault {
-            Fault::SlowDisk { vehicle, sync, span }
-                if *vehicle == self.index && (span.0..span.1).contains(&air.now) =>
-            {
-                Some(*sync)
-            }
-            _ => None,
+        let slow = |fault: &Fault| {
+            let Fault::SlowDisk { vehicle, sync, span } = fault else { return None };
+            let is_here = *vehicle == self.index && (span.0..span.1).contains(&air.now);
+            is_here.then_some(*sync)
         };
         let most = air.plan.faults.iter().find_map(slow).unwrap_or(air.plan.mix.sync);
         let at = air.now + air.chance.between(most / 4 + 1, most);
@@ -266,6 +269,21 @@ impl Vehicle {
 
     pub(crate) fn is_up(&self) -> bool {
         self.agent.is_some()
+    }
+
+    /// What is true of a path that has come to rest, as far as the gateway cannot know it.
+    pub(crate) fn complete(&self, wish: Wish) -> Wish {
+        let Wish::Rested { vehicle, path, status, desired, reported, is_readable, is_expected, .. } = wish
+        else {
+            return wish;
+        };
+        let is_latched = self.agent.as_ref().is_some_and(Agent::is_latched);
+        let holds = match path.parse().ok().and_then(|path| self.body.holds(&path).cloned()) {
+            Some(Value::Int(value)) => Some(value),
+            Some(Value::Bool(_) | Value::Float(_) | Value::Text(_)) | None => None,
+        };
+        let is_expected = is_expected && !is_latched;
+        Wish::Rested { vehicle, path, status, desired, reported, holds, is_readable, is_expected }
     }
 
     /// Its disk has failed under the agent that runs.

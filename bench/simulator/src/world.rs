@@ -13,7 +13,7 @@ use crate::checker::{Name, Rules, What};
 use crate::gateway::Gateway;
 use crate::network::{Network, Side};
 use crate::pilot::Pilot;
-use crate::plan::{Click, Fault, Plan, REST, SECOND};
+use crate::plan::{Click, Fault, Plan, REST, SECOND, last_patch};
 use crate::queue::{Queue, Task};
 use crate::vehicle::Vehicle;
 
@@ -234,8 +234,8 @@ impl World {
                 vehicles[vehicle].after_kill = (down, reboot);
                 vehicles[vehicle].fuse.light(actions);
             }
-            Fault::KillGateway { gateway, actions, down, .. } => {
-                gateways[gateway].after_kill = down;
+            Fault::KillGateway { gateway, actions, down, reboot, .. } => {
+                gateways[gateway].after_kill = (down, reboot);
                 gateways[gateway].fuse.light(actions);
             }
             Fault::Drain { gateway, .. } => gateways[gateway].drain(air),
@@ -266,18 +266,26 @@ impl World {
                     vehicles[vehicle].replay(air, copy);
                 }
             }
-            Fault::Partition { .. } | Fault::Lossy { .. } | Fault::Slow { .. } | Fault::SlowDisk { .. } => {}
+            Fault::Partition { .. }
+            | Fault::Lossy { .. }
+            | Fault::Slow { .. }
+            | Fault::SlowDisk { .. }
+            | Fault::BadGatewayDisk { .. }
+            | Fault::SlowGatewayDisk { .. } => {}
         }
     }
 
     /// The second half of a fault; of a handover, whichever half is later.
     fn follow(&mut self, index: usize) {
-        match self.air.plan.faults[index] {
-            Fault::Handover { vehicle, dark, opens } if opens >= dark => self.open_path(vehicle),
-            Fault::BadDisk { vehicle, .. } if self.vehicles[vehicle].is_broken() => {
-                self.vehicles[vehicle].killed(&mut self.air);
-            }
-            _ => {}
+        let fault = &self.air.plan.faults[index];
+        if let Fault::Handover { vehicle, dark, opens } = *fault
+            && opens >= dark
+        {
+            self.open_path(vehicle);
+        } else if let Fault::BadDisk { vehicle, .. } = *fault
+            && self.vehicles[vehicle].is_broken()
+        {
+            self.vehicles[vehicle].killed(&mut self.air);
         }
     }
 
@@ -296,6 +304,7 @@ impl World {
         for vehicle in vehicles.iter_mut() {
             vehicle.fuse.put_out();
             vehicle.host.suspended_until = 0;
+            vehicle.body.mend(air.now);
             if vehicle.is_broken() || vehicle.disk.is_bad || vehicle.host.has_jumped {
                 vehicle.killed(air);
             }
@@ -321,6 +330,10 @@ impl World {
                 is_shown: held.2 + 8 >= vehicle.signal,
             };
             air.tell(&"world".into(), what);
+            let holder = gateways.iter().find(|gateway| gateway.view(air, vehicle.index).0 > 0);
+            for wish in holder.map_or_else(Vec::new, |gateway| gateway.wishes_rested(air, vehicle.index)) {
+                air.tell(&"world".into(), What::Wish(vehicle.complete(wish)));
+            }
         }
         if air.plan.is_driven {
             for (vehicle, armed) in vehicles.iter().flat_map(|vehicle| [(vehicle, true), (vehicle, false)]) {
@@ -329,7 +342,7 @@ impl World {
             }
         }
         let healed = air.plan.mix.horizon;
-        for click in clicks.iter().filter(|click| click.at >= healed) {
+        for click in clicks.iter().filter(|click| click.at >= healed && click.patch.is_none()) {
             let vehicle = vehicles[click.vehicle].name.clone();
             let (key, phase) = (format!("k{}", click.key).into(), "SUCCEEDED".into());
             air.tell(&"world".into(), What::Expected { vehicle, key, phase });
@@ -352,6 +365,9 @@ fn all_clicks(plan: &Plan) -> Vec<Click> {
         queue: false,
         leaks: false,
         slow: 0,
+        patch: None,
     };
-    plan.clicks.iter().cloned().chain((0..plan.mix.vehicles).map(last)).collect()
+    let desire = |vehicle: usize| Click { patch: Some(last_patch(vehicle)), ..last(vehicle) };
+    let vehicles = 0..plan.mix.vehicles;
+    plan.clicks.iter().cloned().chain(vehicles.flat_map(|vehicle| [last(vehicle), desire(vehicle)])).collect()
 }

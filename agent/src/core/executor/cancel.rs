@@ -1,5 +1,6 @@
 //! Withdrawing a command: it works until the vehicle has it, and not after.
 
+use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{Cancel, Class, CommandKey, Moment, Phase, Reason, Stamp};
 
 use super::record::{Wish, life};
@@ -26,6 +27,9 @@ impl Executor {
         self.counts.canceled += 1;
         self.ready.retain(|ready| ready != key);
         self.settle(key, Verdict::canceled(), false);
+        if sabotage::on(Sabotage::CanceledActed) {
+            self.ready.push_back(key.clone());
+        }
     }
 
     /// The command that is meant, if it ever comes, finds its key taken; what has the key goes on.

@@ -37,8 +37,15 @@ pub enum Input {
     },
     /// Values that hold now, as the vehicle says.
     Readings(Vec<(SignalPath, Value)>),
-    /// The vehicle has taken a command's target for this path.
-    Commanded(SignalPath, Value),
+    /// The vehicle has taken a command's target.
+    Commanded {
+        /// Which path.
+        path: SignalPath,
+        /// The target.
+        value: Value,
+        /// It is on its way there, and [`Input::Finished`] says when it has come; `None`: it holds.
+        moving: Option<Actuation>,
+    },
     /// An emergency stop holds the vehicle, or does not any more.
     Latched(bool),
     /// A session began: whoever is there knows nothing yet.

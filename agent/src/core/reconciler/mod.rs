@@ -28,6 +28,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use carriageway_proto::rate::Bucket;
+use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{
     Class, ClassMap, MAX_FRAME, Moment, PolicyTable, Reason, SignalPath, StateReport, SyncStatus, Value,
 };
@@ -83,7 +84,7 @@ pub struct Reconciler {
     version: u64,
     paths: BTreeMap<SignalPath, Path>,
     readings: BTreeMap<SignalPath, Reading>,
-    /// What the vehicle moves, until when it may report the end.
+    /// What the vehicle moves, by commands, too, and until when it may report the end.
     moving: BTreeMap<Actuation, (Moment, SignalPath)>,
     outputs: VecDeque<Output>,
     news: News,
@@ -126,7 +127,10 @@ impl Reconciler {
                     self.on_reading(path, value);
                 }
             }
-            Input::Commanded(path, value) => self.on_commanded(&path, &value),
+            Input::Commanded { path, value, moving } => {
+                self.on_commanded(&path, &value, moving);
+                self.moving.extend(moving.map(|actuation| (actuation, (now + LONGEST_ACTUATION, path))));
+            }
             Input::Latched(latched) => self.latched = latched,
             Input::Established => self.tell_anew(),
             Input::Written(id) => self.on_written(id, true),
@@ -214,7 +218,7 @@ impl Reconciler {
         }
         let rest = Rest::unclear("it was decided on before the agent restarted, and is not tried again");
         let mut path = Path { stage: Stage::Resting(rest), wanted };
-        if let Some(reading) = self.current(&path.wanted.value.path) {
+        if let Some(reading) = self.settled(&path.wanted.value.path) {
             path.read(reading);
         }
         path
@@ -230,14 +234,26 @@ impl Reconciler {
         }
     }
 
+    /// What holds at `path`, unless it is about to change.
+    fn settled(&self, path: &SignalPath) -> Option<&Value> {
+        self.current(path).filter(|_| !self.is_moving(path))
+    }
+
+    fn is_moving(&self, path: &SignalPath) -> bool {
+        self.moving.values().any(|(_, moving)| moving == path)
+    }
+
     fn current(&self, path: &SignalPath) -> Option<&Value> {
         self.readings.get(path).filter(|reading| reading.is_current).map(|reading| &reading.value)
     }
 
     fn on_reading(&mut self, path: SignalPath, value: Value) {
+        let is_moving = self.is_moving(&path);
         if let Some(wanted) = self.paths.get_mut(&path) {
             let before = wanted.status();
-            wanted.read(&value);
+            if !is_moving {
+                wanted.read(&value);
+            }
             let changed = self.readings.get(&path).is_none_or(|reading| reading.value != value);
             let news = if wanted.status() == before { News::Values } else { News::Status };
             if changed || news == News::Status {
@@ -258,11 +274,18 @@ impl Reconciler {
     }
 
     /// A command has the path now: a newer wish than what was desired of it so far.
-    fn on_commanded(&mut self, path: &SignalPath, value: &Value) {
+    fn on_commanded(&mut self, path: &SignalPath, value: &Value, moving: Option<Actuation>) {
         self.moved(path);
         let is_readable = self.readings.contains_key(path);
         let Some(wanted) = self.paths.get(path) else { return };
         let agrees = is_value(&wanted.wanted.value.value, value);
+        if let Some(actuation) = moving.filter(|_| agrees) {
+            // It does not hold yet, and its end is this path's, where that is awaited.
+            if let Stage::Applying(_) = wanted.stage {
+                self.set_stage(path, Stage::Applying(actuation));
+            }
+            return;
+        }
         let rest =
             if agrees && !is_readable { Rest::in_sync() } else { Rest::diverged("a command changed it") };
         match &wanted.stage {
@@ -316,10 +339,11 @@ impl Reconciler {
     /// The class to act in, or why nothing is to be done.
     fn obstacle(&self, now: Moment, wanted: &Wanted) -> Result<Class, Rest> {
         let Wanted { value, class } = wanted;
-        if let Some(too_old) = self.judge.too_old(now, value.stamp, value.ttl) {
+        let ttl = value.ttl.filter(|_| !sabotage::on(Sabotage::DesiredTooOldActed));
+        if let Some(too_old) = self.judge.too_old(now, value.stamp, ttl) {
             return Err(Rest::expired(too_old));
         }
-        if self.current(&value.path).is_some_and(|reading| is_value(&value.value, reading)) {
+        if self.settled(&value.path).is_some_and(|reading| is_value(&value.value, reading)) {
             return Err(Rest::in_sync());
         }
         let give_up = |reason, why: &str| Err(Rest::given_up(Refusal::new(reason, why)));
@@ -340,6 +364,9 @@ impl Reconciler {
     }
 
     fn decide(&mut self, path: &SignalPath, then: Decision) {
+        if then == Decision::Act && sabotage::on(Sabotage::DesiredNotRecorded) {
+            return self.set_stage(path, Stage::Ready);
+        }
         let version = self.paths[path].wanted.value.version;
         self.past.decided.insert(path.clone(), version);
         let id = WriteId(number(&mut self.last_write));
@@ -382,6 +409,8 @@ impl Reconciler {
 
     fn on_end(&mut self, actuation: Actuation, rest: Rest) {
         let Some((_, path)) = self.moving.remove(&actuation) else { return };
+        // It was read on its way.
+        self.moved(&path);
         if self.paths.get(&path).is_some_and(|wanted| wanted.stage == Stage::Applying(actuation)) {
             self.set_stage(&path, Stage::Resting(rest));
         }

@@ -225,7 +225,10 @@ impl World {
         if !agrees {
             self.commanded.insert(path);
         }
-        self.reconciler.handle(self.now(), Input::Commanded(name(path), Value::Int(value)));
+        self.reconciler.handle(
+            self.now(),
+            Input::Commanded { path: name(path), value: Value::Int(value), moving: None },
+        );
     }
 
     fn finish(&mut self) {

@@ -68,7 +68,7 @@ impl Bench {
     }
 
     fn command(&mut self, name: &str, value: i64) -> &mut Self {
-        self.put(Input::Commanded(path(name), Value::Int(value)))
+        self.put(Input::Commanded { path: path(name), value: Value::Int(value), moving: None })
     }
 
     fn put(&mut self, input: Input) -> &mut Self {
@@ -426,4 +426,50 @@ fn numbers_are_compared_as_they_are_read() {
     ] {
         assert_eq!(is_value(&wanted, &reading), same, "{wanted} and {reading}");
     }
+}
+
+#[test]
+fn what_was_read_on_the_way_elsewhere_does_not_hold() {
+    let mut bench = Bench::new();
+    let moving = Some(Actuation(1));
+    bench.put(Input::Commanded { path: path(SEAT), value: Value::Int(40), moving }).read(SEAT, 10);
+    bench.want(1, vec![wanted(SEAT, 10, 1)]);
+    assert_eq!(bench.acted.len(), 1, "a command moves it away from where it was read");
+    bench.read(SEAT, 30).finish();
+    bench.want(2, vec![wanted(SEAT, 30, 2)]);
+    assert_eq!(bench.acted.len(), 2, "it was read on its way, and has come to its end since");
+    bench.finish().read(SEAT, 30).want(3, vec![wanted(SEAT, 30, 3)]);
+    assert_eq!((bench.acted.len(), bench.status(SEAT)), (2, (SyncStatus::InSync, None)));
+}
+
+#[test]
+fn a_command_that_has_ended_does_not_keep_what_is_read_from_counting() {
+    let mut bench = Bench::new();
+    let (actuation, result) = (Actuation(1), Ok(()));
+    bench.put(Input::Commanded { path: path(SEAT), value: Value::Int(40), moving: Some(actuation) });
+    assert!(!bench.reconciler.is_idle());
+    bench.put(Input::Finished { actuation, result }).read(SEAT, 40).want(1, vec![wanted(SEAT, 40, 1)]);
+    assert_eq!((bench.acted.len(), bench.status(SEAT)), (0, (SyncStatus::InSync, None)));
+}
+
+#[test]
+fn a_command_that_is_on_its_way_to_what_is_desired_has_not_brought_it_about_yet() {
+    let mut bench = Bench::new();
+    bench.want(1, vec![wanted(SEAT, 40, 1)]);
+    let moving = Some(Actuation(1));
+    bench.put(Input::Commanded { path: path(SEAT), value: Value::Int(40), moving });
+    assert_eq!(bench.status(SEAT), (SyncStatus::Applying, None));
+    let result = Err(Refusal::new(Reason::NotPermitted, "stuck"));
+    bench.put(Input::Finished { actuation: Actuation(1), result });
+    assert_eq!(bench.status(SEAT), (SyncStatus::GivenUp, Some(Reason::NotPermitted)));
+}
+
+#[test]
+fn what_a_command_moves_away_is_not_in_sync_for_what_is_read_on_the_way() {
+    let mut bench = Bench::new();
+    bench.want(1, vec![wanted(SEAT, 40, 1)]).finish().read(SEAT, 40);
+    assert_eq!(bench.status(SEAT), (SyncStatus::InSync, None));
+    let moving = Some(Actuation(1));
+    bench.put(Input::Commanded { path: path(SEAT), value: Value::Int(10), moving }).read(SEAT, 40);
+    assert_eq!(bench.status(SEAT), (SyncStatus::Diverged, None));
 }

@@ -36,14 +36,15 @@ impl super::Rule for AckTruth {
             return None;
         }
         let entry = book.of(event);
-        match &event.what {
-            What::Phase { id, phase, key, .. } => {
-                let place = (event.node.clone(), id.clone());
-                self.rises(place, phase).or_else(|| gateway_lies(entry?, id, key, phase))
-            }
-            What::Said { key, phase, print, .. } => vehicle_lies(entry?, key, phase, *print),
-            What::Effect { key, print, .. } => denied_before(entry?, event.at, key, *print),
-            _ => None,
+        if let What::Phase { id, phase, key, .. } = &event.what {
+            let place = (event.node.clone(), id.clone());
+            self.rises(place, phase).or_else(|| gateway_lies(entry?, id, key, phase))
+        } else if let What::Said { key, phase, print, .. } = &event.what {
+            vehicle_lies(entry?, key, phase, *print)
+        } else if let What::Effect { key, print, .. } = &event.what {
+            denied_before(entry?, event.at, key, *print)
+        } else {
+            None
         }
     }
 }
@@ -68,13 +69,12 @@ impl AckTruth {
 
 /// The gateway's word against the vehicle's journal and effects.
 fn gateway_lies(entry: &Entry, id: &Name, key: &Name, phase: &str) -> Option<String> {
-    if phase == "SUCCEEDED" && !entry.has_succeeded {
+    let own = entry.lives.iter().find(|life| life.id == *id);
+    let has_succeeded = own.map_or(!entry.succeeded.is_empty(), |own| entry.has_succeeded(own.print));
+    if phase == "SUCCEEDED" && !has_succeeded {
         return Some(format!("{key} is called SUCCEEDED, the vehicle's journal never held that"));
     }
-    if !denies(phase) {
-        return None;
-    }
-    let own = entry.lives.iter().find(|life| life.id == *id)?;
+    let own = own.filter(|_| denies(phase))?;
     let by_another = |at: u64| entry.lives.iter().any(|life| life.id != *id && life.covers(at));
     let acted = |(at, print): &(u64, u64)| *print == own.print && own.covers(*at) && !by_another(*at);
     entry.effects.iter().any(acted).then(|| format!("{key} took effect and is called {phase}"))

@@ -36,14 +36,16 @@ pub(super) struct Entry {
     pub(super) lives: Vec<Life>,
     /// When each effect was, with its fingerprint.
     pub(super) effects: Vec<(u64, u64)>,
+    /// The fingerprint of what the vehicle's disk holds, where that is told.
+    pub(super) print: Option<u64>,
     /// What the vehicle's disk holds of it now.
     pub(super) durable: OnDisk,
     /// The last end that the vehicle told, since it last forgot: when, phase, fingerprint.
     pub(super) said: Option<(u64, Name, Option<u64>)>,
     /// The first that the vehicle saw of it since it last forgot.
     pub(super) seen: Option<u64>,
-    /// The journal has held its success.
-    pub(super) has_succeeded: bool,
+    /// The fingerprints of which the journal has held a success; `None`: of whichever wish.
+    pub(super) succeeded: Vec<Option<u64>>,
     /// All that was said of it.
     pub(super) events: Vec<Event>,
 }
@@ -143,9 +145,12 @@ impl Entry {
             }
         } else if let What::Seen { .. } = what {
             self.seen = self.seen.or(Some(event.at));
-        } else if let What::Durable { verdict, .. } = what {
+        } else if let What::Durable { verdict, print, .. } = what {
+            self.print = *print;
             self.durable = verdict.clone().map_or(OnDisk::Intent, OnDisk::Ended);
-            self.has_succeeded |= verdict.as_deref() == Some("SUCCEEDED");
+            if verdict.as_deref() == Some("SUCCEEDED") {
+                self.succeeded.push(*print);
+            }
         } else if let What::Forgot { .. } = what {
             (self.durable, self.said, self.seen) = (OnDisk::Nothing, None, None);
         } else if let What::Effect { print, .. } = what {
@@ -156,6 +161,11 @@ impl Entry {
         {
             self.said = Some((event.at, phase.clone(), *print));
         }
+    }
+
+    /// Whether the journal has held the success of this wish.
+    pub(super) fn has_succeeded(&self, print: u64) -> bool {
+        self.succeeded.iter().any(|of| of.is_none_or(|of| of == print))
     }
 
     /// Whether some life of this wish was going on at `at`.

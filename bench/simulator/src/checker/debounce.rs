@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::book::Book;
 use super::event::{Event, Name, What};
+use super::wish::Wish;
 
 #[derive(Debug)]
 pub(super) struct Debounce {
@@ -37,10 +38,13 @@ impl super::Rule for Debounce {
         if matches!(event.what, What::Died | What::Stopped) {
             self.last.retain(|(node, _), _| *node != event.node);
         }
-        if let What::Durable { key, verdict: Some(verdict) } = &event.what
+        if let What::Durable { key, verdict: Some(verdict), .. } = &event.what
             && &**verdict != "SUCCEEDED"
         {
             self.last.retain(|(node, _), last| *node != event.node || last.key != *key);
+        }
+        if let What::Wish(Wish::Acted { path, .. }) = &event.what {
+            self.last.remove(&(event.node.clone(), path.clone()));
         }
         let What::Effect { key, class, path, print, .. } = &event.what else { return None };
         let window = self.windows.get(class).copied()?;

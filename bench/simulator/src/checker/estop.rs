@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::book::Book;
 use super::event::{Event, Name, Refused, What};
+use super::wish::Wish;
 
 /// What is known of a vehicle's stops.
 #[derive(Debug, Default)]
@@ -85,6 +86,11 @@ impl Vehicle {
                 (self.is_stopped, self.is_rearmed) = (true, false);
                 let was_free = std::mem::take(&mut self.start) == Start::Free;
                 return was_free.then(|| "a released emergency stop came back with a restart".into());
+            }
+            What::Wish(Wish::Acted { path, .. }) if !self.latched.is_empty() => {
+                return Some(format!(
+                    "{path} was brought about as desired while an emergency stop holds the vehicle"
+                ));
             }
             What::Rearmed { .. } => self.is_rearmed = true,
             What::ReleaseDurable { key } => {

@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::wish::Wish;
+
 /// A name or another short text.
 pub type Name = Arc<str>;
 
@@ -119,6 +121,37 @@ pub enum What {
         vehicle: Name,
         /// The record.
         id: Name,
+        /// The phase that is on the disk.
+        #[serde(default)]
+        phase: Name,
+        /// By what is on the disk it may have left.
+        #[serde(default)]
+        left: bool,
+    },
+    /// A gateway handed a command to its vehicle's session.
+    Sent {
+        /// To whom.
+        vehicle: Name,
+        /// The record.
+        id: Name,
+        /// Its class.
+        class: Name,
+        /// Its target's path.
+        path: Name,
+        /// It had waited on the disk for its vehicle.
+        waited: bool,
+    },
+    /// It certainly never left, or was not taken: it is at the gateway again.
+    Unsent {
+        /// To whom.
+        vehicle: Name,
+        /// The record.
+        id: Name,
+    },
+    /// The gateway goes by the end of a record that was sent: it may be told later, once it is on the disk.
+    Over {
+        /// The record.
+        id: Name,
     },
     /// A copy of a command reached the vehicle's agent.
     Seen {
@@ -133,6 +166,9 @@ pub enum What {
         key: Name,
         /// Its end; `None`: intended.
         verdict: Option<Name>,
+        /// Its fingerprint.
+        #[serde(default)]
+        print: Option<u64>,
     },
     /// The vehicle's journal forgot the command.
     Forgot {
@@ -175,6 +211,10 @@ pub enum What {
     Began,
     /// A process was killed or ended.
     Died,
+    /// The node's host boots anew.
+    Rebooted,
+    /// Something happened to a desired state.
+    Wish(Wish),
     /// A write to the node's disk failed.
     DiskFailed,
     /// The vehicle's journal holds this epoch now.
@@ -389,6 +429,11 @@ impl What {
             | Self::Effect { key, .. }
             | Self::Said { key, .. } => Some((node, key)),
             Self::Stored { .. }
+            | Self::Sent { .. }
+            | Self::Unsent { .. }
+            | Self::Over { .. }
+            | Self::Rebooted
+            | Self::Wish(_)
             | Self::Stopped
             | Self::Began
             | Self::Died

@@ -20,41 +20,34 @@ impl super::Rule for Key {
     }
 
     fn look(&mut self, event: &Event, book: &Book) -> Option<String> {
-        match &event.what {
-            What::Accepted { key, print, .. } => {
-                let lives = &book.of(event)?.lives;
-                let other = lives.iter().any(|life| {
-                    let is_kept = event.at < life.at.max(life.born + life.ttl) + KEPT;
-                    life.gateway == event.node && !life.is_lost && is_kept && life.print != *print
-                });
-                other.then(|| format!("{key} was accepted with two payloads"))
+        let place = |key: &Name| (event.node.clone(), key.clone());
+        if let What::Accepted { key, print, .. } = &event.what {
+            let lives = &book.of(event)?.lives;
+            let other = lives.iter().any(|life| {
+                let is_kept = event.at < life.at.max(life.born + life.ttl) + KEPT;
+                life.gateway == event.node && !life.is_lost && is_kept && life.print != *print
+            });
+            return other.then(|| format!("{key} was accepted with two payloads"));
+        } else if let What::Repeated { key, id, print, .. } = &event.what {
+            let life = book.of(event)?.lives.iter().find(|life| life.id == *id)?;
+            return (life.print != *print).then(|| format!("{key} with another payload was called a repeat"));
+        } else if let What::Seen { key, print } = &event.what {
+            let entry = book.of(event)?;
+            let said = |event: &Event| {
+                let What::Said { print, .. } = &event.what else { return None };
+                *print
+            };
+            let known = entry.print.or_else(|| entry.events.iter().rev().find_map(said))?;
+            if entry.durable != OnDisk::Nothing && known != *print {
+                self.conflicts.insert(place(key), *print);
             }
-            What::Repeated { key, id, print, .. } => {
-                let life = book.of(event)?.lives.iter().find(|life| life.id == *id)?;
-                (life.print != *print).then(|| format!("{key} with another payload was called a repeat"))
-            }
-            What::Seen { key, print } => {
-                let entry = book.of(event)?;
-                let known = entry.events.iter().rev().find_map(|event| match &event.what {
-                    What::Said { print, .. } => *print,
-                    _ => None,
-                })?;
-                if entry.durable != OnDisk::Nothing && known != *print {
-                    self.conflicts.insert((event.node.clone(), key.clone()), *print);
-                }
-                None
-            }
-            What::Said { key, phase, print, .. } => {
-                let wanted = self.conflicts.remove(&(event.node.clone(), key.clone()))?;
-                let refused = &**phase == "REJECTED" && *print == Some(wanted);
-                (!refused).then(|| format!("a copy of {key} with another payload was answered {phase}"))
-            }
-            _ => {
-                if event.what == What::Died {
-                    self.conflicts.retain(|(vehicle, _), _| *vehicle != event.node);
-                }
-                None
-            }
+        } else if let What::Said { key, phase, print, .. } = &event.what {
+            let wanted = self.conflicts.remove(&place(key))?;
+            let refused = &**phase == "REJECTED" && *print == Some(wanted);
+            return (!refused).then(|| format!("a copy of {key} with another payload was answered {phase}"));
+        } else if event.what == What::Died {
+            self.conflicts.retain(|(vehicle, _), _| *vehicle != event.node);
         }
+        None
     }
 }

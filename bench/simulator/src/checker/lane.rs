@@ -39,41 +39,33 @@ impl super::Rule for Lane {
     }
 
     fn look(&mut self, event: &Event, _: &Book) -> Option<String> {
-        match &event.what {
-            What::Handed { vehicle, lane, number, expires } => {
-                let sender = self.senders.entry((vehicle.clone(), lane.clone())).or_default();
-                sender.expires.extend(expires.map(|at| (*number, at)));
-                sender.handed = *number;
-                None
-            }
-            What::Settled { vehicle, lane, number, fate } => {
-                let sender = self.senders.entry((vehicle.clone(), lane.clone())).or_default();
-                sender.settled(*number, *fate).map(|why| format!("{lane} of {vehicle}: {why}"))
-            }
-            What::Delivered { vehicle, epoch, lane, number } => {
-                let sender = self.senders.entry((vehicle.clone(), lane.clone())).or_default();
-                sender.delivered(*epoch, *number, event.at).map(|why| format!("{lane} of {vehicle}: {why}"))
-            }
-            What::Gap { vehicle, class, frames, .. } => {
-                let prefix = format!("{class} {}", if *vehicle == event.node { "down" } else { "up" });
-                let of_lane = self
-                    .senders
-                    .iter_mut()
-                    .filter(|((whose, lane), _)| whose == vehicle && lane.starts_with(&prefix));
-                of_lane.for_each(|(_, sender)| sender.gaps += frames);
-                None
-            }
-            What::Died => {
-                self.senders.values_mut().for_each(|sender| sender.forgiven = sender.handed);
-                None
-            }
-            What::Established { vehicle, resumed: false, .. } => {
-                let of_vehicle = self.senders.iter_mut().filter(|((whose, _), _)| whose == vehicle);
-                of_vehicle.for_each(|(_, sender)| sender.start_over());
-                None
-            }
-            _ => None,
+        let place = |vehicle: &Name, lane: &Name| (vehicle.clone(), lane.clone());
+        if let What::Handed { vehicle, lane, number, expires } = &event.what {
+            let sender = self.senders.entry(place(vehicle, lane)).or_default();
+            sender.expires.extend(expires.map(|at| (*number, at)));
+            sender.handed = *number;
+        } else if let What::Settled { vehicle, lane, number, fate } = &event.what {
+            let sender = self.senders.entry(place(vehicle, lane)).or_default();
+            return sender.settled(*number, *fate).map(|why| format!("{lane} of {vehicle}: {why}"));
+        } else if let What::Delivered { vehicle, epoch, lane, number } = &event.what {
+            let sender = self.senders.entry(place(vehicle, lane)).or_default();
+            return sender
+                .delivered(*epoch, *number, event.at)
+                .map(|why| format!("{lane} of {vehicle}: {why}"));
+        } else if let What::Gap { vehicle, class, frames, .. } = &event.what {
+            let prefix = format!("{class} {}", if *vehicle == event.node { "down" } else { "up" });
+            let of_lane = self
+                .senders
+                .iter_mut()
+                .filter(|((whose, lane), _)| whose == vehicle && lane.starts_with(&prefix));
+            of_lane.for_each(|(_, sender)| sender.gaps += frames);
+        } else if event.what == What::Died {
+            self.senders.values_mut().for_each(|sender| sender.forgiven = sender.handed);
+        } else if let What::Established { vehicle, resumed: false, .. } = &event.what {
+            let of_vehicle = self.senders.iter_mut().filter(|((whose, _), _)| whose == vehicle);
+            of_vehicle.for_each(|(_, sender)| sender.start_over());
         }
+        None
     }
 }
 

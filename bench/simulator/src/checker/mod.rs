@@ -6,21 +6,25 @@
 
 mod ack_truth;
 mod book;
+mod boot;
 mod bound;
 mod debounce;
 mod dedup_bound;
+mod desired;
 mod drain;
 mod durable;
 mod estop;
 mod event;
 mod fed;
 mod fence;
+mod flight;
 mod fresh;
 mod fresh_control;
 mod key;
 mod lane;
 mod latest;
 mod liveness;
+mod lone;
 mod offline;
 mod once;
 mod order;
@@ -29,12 +33,14 @@ mod rate;
 #[cfg(test)]
 mod tests;
 mod watchdog;
+mod wish;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use book::Book;
 pub use event::{Event, LaneFate, Name, Refused, What};
+pub use wish::Wish;
 
 /// What a run allows, beyond what is in its log.
 #[derive(Clone, Debug, Default)]
@@ -94,32 +100,33 @@ pub struct Checker {
 impl Checker {
     /// A checker before the first event.
     pub fn new(rules: &Rules) -> Self {
-        Self {
-            rules: vec![
-                Box::new(offline::Offline::default()),
-                Box::new(key::Key::default()),
-                Box::new(fresh::Fresh),
-                Box::new(once::Once),
-                Box::new(dedup_bound::DedupBound),
-                Box::new(order::Order::default()),
-                Box::new(fence::Fence::default()),
-                Box::new(estop::Estop::default()),
-                Box::new(fresh_control::FreshControl),
-                Box::new(watchdog::Watchdog::default()),
-                Box::new(fed::Fed::default()),
-                Box::new(latest::Latest::default()),
-                Box::new(lane::Lane::default()),
-                Box::new(owner::Owner::default()),
-                Box::new(ack_truth::AckTruth::default()),
-                Box::new(durable::Durable::default()),
-                Box::new(rate::Rate::new(rules)),
-                Box::new(debounce::Debounce::new(rules)),
-                Box::new(bound::Bound),
-                Box::new(drain::Drain::default()),
-                Box::new(liveness::Liveness::default()),
-            ],
-            book: Book::default(),
-        }
+        let of_commands: Vec<Box<dyn Rule>> = vec![
+            Box::new(offline::Offline::default()),
+            Box::new(key::Key::default()),
+            Box::new(fresh::Fresh),
+            Box::new(once::Once),
+            Box::new(dedup_bound::DedupBound),
+            Box::new(order::Order::default()),
+            Box::new(fence::Fence::default()),
+            Box::new(estop::Estop::default()),
+            Box::new(fresh_control::FreshControl),
+            Box::new(watchdog::Watchdog::default()),
+            Box::new(fed::Fed::default()),
+            Box::new(latest::Latest::default()),
+            Box::new(lane::Lane::default()),
+            Box::new(owner::Owner::default()),
+            Box::new(ack_truth::AckTruth::default()),
+            Box::new(durable::Durable::default()),
+            Box::new(rate::Rate::new(rules)),
+            Box::new(debounce::Debounce::new(rules)),
+            Box::new(bound::Bound),
+            Box::new(drain::Drain::default()),
+            Box::new(liveness::Liveness::default()),
+            Box::new(boot::Boot::default()),
+            Box::new(flight::Flight::default()),
+            Box::new(lone::Lone::default()),
+        ];
+        Self { rules: of_commands.into_iter().chain(desired::rules()).collect(), book: Book::default() }
     }
 
     /// Takes in the next event; what it breaks, if anything.

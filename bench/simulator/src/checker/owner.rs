@@ -19,19 +19,14 @@ impl super::Rule for Owner {
     }
 
     fn look(&mut self, event: &Event, _: &Book) -> Option<String> {
-        let (vehicle, epoch, resumed) = match &event.what {
-            What::EpochDurable { epoch } => {
-                let durable = self.durable.entry(event.node.clone()).or_default();
-                *durable = (*durable).max(*epoch);
-                return None;
-            }
-            What::Died => {
-                self.newest.retain(|(node, _), _| *node != event.node);
-                return None;
-            }
-            What::Established { vehicle, epoch, resumed } => (vehicle, *epoch, *resumed),
-            _ => return None,
-        };
+        if let What::EpochDurable { epoch } = &event.what {
+            let durable = self.durable.entry(event.node.clone()).or_default();
+            *durable = (*durable).max(*epoch);
+        } else if event.what == What::Died {
+            self.newest.retain(|(node, _), _| *node != event.node);
+        }
+        let What::Established { vehicle, epoch, resumed } = &event.what else { return None };
+        let (epoch, resumed) = (*epoch, *resumed);
         let at_vehicle = *vehicle == event.node;
         let newest = self.newest.entry((event.node.clone(), vehicle.clone())).or_default();
         let before = std::mem::replace(newest, epoch.max(*newest));

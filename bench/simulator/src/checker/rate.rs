@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::book::Book;
 use super::event::{Event, Name, What};
+use super::wish::Wish;
 
 const MILLION: u64 = 1_000_000;
 
@@ -29,7 +30,11 @@ impl super::Rule for Rate {
     }
 
     fn look(&mut self, event: &Event, _: &Book) -> Option<String> {
-        let What::Effect { key, class, .. } = &event.what else { return None };
+        let (What::Effect { key, class, .. } | What::Wish(Wish::Acted { path: key, class, .. })) =
+            &event.what
+        else {
+            return None;
+        };
         let (rate, burst) = self.rates.get(class).copied()?;
         let brim = u64::from(burst) * MILLION;
         let (hand, since) = self.hands.entry((event.node.clone(), class.clone())).or_insert((brim, event.at));

@@ -17,7 +17,7 @@ fn seen(now: u64, key: &str, print: u64) -> Event {
 }
 
 fn durable(now: u64, key: &str, verdict: Option<&str>) -> Event {
-    at(now, "v", What::Durable { key: key.into(), verdict: verdict.map(Name::from) })
+    at(now, "v", What::Durable { key: key.into(), verdict: verdict.map(Name::from), print: Some(7) })
 }
 
 fn effect(now: u64, key: &str, print: u64) -> Event {
@@ -300,7 +300,11 @@ fn offline_durable_bound_drain_and_the_end_are_checked() {
     if let What::Accepted { queued, .. } = &mut queued.what {
         *queued = true;
     }
-    let stored = at(0, "g", What::Stored { vehicle: vehicle.clone(), id: "k-0".into() });
+    let stored = at(
+        0,
+        "g",
+        What::Stored { vehicle: vehicle.clone(), id: "k-0".into(), phase: "QUEUED".into(), left: false },
+    );
     assert_eq!(broken([stored, queued.clone()]), [""; 0]);
     assert_eq!(broken([queued]), ["DURABLE"]);
     assert_eq!(broken([at(0, "g", What::Held { what: "x".into(), count: 2, limit: 1 })]), ["BOUND"]);

@@ -2,6 +2,7 @@
 
 mod driving;
 mod operators;
+mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -29,6 +30,7 @@ use crate::probes::{self, Probes};
 use driving::Driving;
 pub(crate) use driving::operator_name;
 use operators::Known;
+use wishes::Wishes;
 
 /// Presence is read this often.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -58,6 +60,7 @@ pub(super) struct Process {
     registry: Registry,
     commands: Commands,
     driving: Driving,
+    wishes: Wishes,
     policies: PolicyTable,
     boards: Vec<Board>,
     /// All sessions that have not finished, newest last.
@@ -65,6 +68,8 @@ pub(super) struct Process {
     /// By connection, its session.
     carried: BTreeMap<u32, SessionId>,
     tickets: BTreeMap<(SessionId, Ticket), CommandId>,
+    /// By vehicle, what was sent and had not ended when something was last sent.
+    away: BTreeMap<usize, BTreeSet<CommandId>>,
     known: BTreeMap<CommandId, Known>,
     under_way: BTreeMap<(usize, Class), u64>,
     /// Sessions that something happened to since they were last driven.
@@ -74,7 +79,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn new(gateway: &Gateway, air: &Air) -> Self {
+    pub(super) fn new(gateway: &Gateway, air: &mut Air) -> Self {
         let resume_window = Duration::from_micros(air.plan.mix.resume_window);
         let limits = registry::Limits { resume_window, ..registry::Limits::default() };
         let policies = PolicyTable::defaults();
@@ -87,11 +92,13 @@ impl Process {
             registry: Registry::new(limits),
             commands,
             driving: Driving::new(gateway),
+            wishes: Wishes::recover(gateway, air),
             policies,
             boards: gateway.vehicles.iter().map(|_| Board::new(512)).collect(),
             sessions: Vec::new(),
             carried: BTreeMap::new(),
             tickets: BTreeMap::new(),
+            away: BTreeMap::new(),
             known,
             under_way: BTreeMap::new(),
             touched: BTreeSet::new(),
@@ -148,6 +155,7 @@ impl Process {
         }
         self.registry.handle(now, registry::Input::Tick);
         self.look_for_the_awaited(gateway, now);
+        self.sweep_wishes(now);
         if self.draining {
             for live in self.sessions.iter_mut().filter(|live| !live.over) {
                 if self.commands.under_way_of(&gateway.vehicles[live.vehicle].0) == 0 {
@@ -343,13 +351,15 @@ impl Process {
                 self.observe(gateway, now, vehicle);
                 self.look_for_the_awaited(gateway, now);
                 self.driving.established(now, id, epoch);
+                self.wishes_established(gateway, now, (vehicle, epoch));
             }
             Happening::Message { class, payload } if probes::carries(class) => {
                 probes::delivered(air, &gateway.name, (name, epoch.number()), (class, "up"), &payload);
             }
-            Happening::Message { payload, .. } => {
-                self.message(now, (id, epoch), Message::decode(payload).ok());
-            }
+            Happening::Message { payload, .. } => match Message::decode(payload) {
+                Ok(Message::StateReport(report)) => self.wish_report(gateway, now, (vehicle, epoch), report),
+                other => self.message(now, (id, epoch), other.ok()),
+            },
             Happening::Gap { class, frames } => {
                 let (vehicle, class) = (name.clone(), class.name().into());
                 air.tell(&gateway.name, What::Gap { vehicle, epoch: epoch.number(), class, frames });
@@ -374,7 +384,13 @@ impl Process {
                     return;
                 }
                 let place = (live.id, ticket);
+                if self.wish_settled(gateway, now, place, fate == Fate::Acknowledged) {
+                    return;
+                }
                 if let Some(command) = self.tickets.remove(&place) {
+                    if let Fate::Expired { sent: false } | Fate::Lost { sent: false } = fate {
+                        self.unsent(gateway, air, command);
+                    }
                     self.commands.handle(now, commands::Input::Delivery(command, delivery(fate)));
                 }
             }
@@ -407,6 +423,7 @@ impl Process {
         }
         self.driving.ended(now, &vehicle, epoch);
         self.registry.handle(now, registry::Input::Ended { vehicle, session });
+        self.wishes_ended(gateway, now, (index, session));
     }
 
     /// Tells what the cores have to tell.
@@ -421,6 +438,7 @@ impl Process {
             }
         }
         self.drain_commands(gateway, air)?;
+        self.drain_wishes(gateway, air)?;
         self.pump_leases(gateway, air)
     }
 

@@ -2,7 +2,7 @@
 
 use carriageway_proto::Class;
 
-use super::{MS, Mix, SECOND};
+use super::{MS, Mix, Patch, SECOND};
 use crate::chance::Chance;
 
 /// What an operator does.
@@ -26,6 +26,8 @@ pub(crate) struct Click {
     pub(crate) leaks: bool,
     /// From the first byte of the request to its last.
     pub(crate) slow: u64,
+    /// It changes what is desired of the vehicle, instead of asking for anything.
+    pub(crate) patch: Option<Patch>,
 }
 
 pub(super) fn draw_clicks(chance: &mut Chance, mix: &Mix, count: u64) -> Vec<Click> {
@@ -41,7 +43,9 @@ pub(super) fn draw_clicks(chance: &mut Chance, mix: &Mix, count: u64) -> Vec<Cli
             number += 1;
             let at = first.at + chance.below(2 * SECOND);
             let value = if chance.percent(50) { first.value } else { number.cast_signed() };
-            clicks.push(Click { at, key: number, value, ..first.clone() });
+            // Where there are many targets, they are clicked one after the other.
+            let path = if mix.targets > 3 { chance.below(mix.targets) as u8 } else { first.path };
+            clicks.push(Click { at, key: number, value, path, ..first.clone() });
         }
         if chance.percent(25) {
             let at = first.at + chance.between(50 * MS, 20 * SECOND);
@@ -76,12 +80,13 @@ fn draw_click(chance: &mut Chance, mix: &Mix, number: &mut u64, has_stops: bool)
         gateway: Some(chance.index(mix.gateways)).filter(|_| chance.percent(20)),
         key: *number,
         class,
-        path: chance.below(3) as u8,
+        path: chance.below(mix.targets) as u8,
         value: number.cast_signed(),
         ttl: chance.pick(&[None, Some(300 * MS), Some(SECOND), Some(2 * SECOND), Some(5 * SECOND)]),
         cancel: false,
         queue: class != Class::Safety && chance.percent(25),
         leaks: false,
         slow,
+        patch: None,
     }
 }

@@ -179,6 +179,7 @@ fn commands(chance: &mut Chance, drive: &Drive, clicks: &mut Vec<Click>) {
             cancel: false,
             queue: false,
             leaks: drive.leaks,
+            patch: None,
             slow: 0,
         });
     }
@@ -205,7 +206,13 @@ fn aimed_fault(chance: &mut Chance, drive: &Drive, mix: &Mix) -> Fault {
             down: chance.below(SECOND),
             reboot: chance.percent(25),
         },
-        5..=6 => Fault::KillGateway { gateway, at, actions, down: chance.below(SECOND) },
+        5..=6 => Fault::KillGateway {
+            gateway,
+            at,
+            actions,
+            down: chance.below(SECOND),
+            reboot: chance.percent(25),
+        },
         7 => Fault::SuspendVehicle { vehicle, span },
         8 => Fault::SuspendGateway { gateway, span },
         9 => Fault::VehicleClockBack { vehicle, at, by: chance.between(60, 3_000) * MS },

@@ -69,6 +69,24 @@ pub enum Fault {
         actions: u32,
         /// How long it is down.
         down: u64,
+        /// Its host boots anew.
+        reboot: bool,
+    },
+    /// A gateway's disk fails.
+    BadGatewayDisk {
+        /// Which.
+        gateway: usize,
+        /// From and until when.
+        span: (u64, u64),
+    },
+    /// A gateway's disk takes longer, in microseconds.
+    SlowGatewayDisk {
+        /// Which.
+        gateway: usize,
+        /// How long a write takes.
+        sync: u64,
+        /// From and until when.
+        span: (u64, u64),
     },
     /// A gateway drains, ends, and starts again.
     Drain {
@@ -156,6 +174,8 @@ impl Fault {
             | Self::Slow { span, .. }
             | Self::SuspendVehicle { span, .. }
             | Self::SuspendGateway { span, .. }
+            | Self::BadGatewayDisk { span, .. }
+            | Self::SlowGatewayDisk { span, .. }
             | Self::SlowDisk { span, .. } => span.0,
             Self::Handover { dark, opens, .. } => *dark.min(opens),
             Self::KillVehicle { at, .. }
@@ -178,7 +198,7 @@ fn span(chance: &mut Chance, mix: &Mix, longest: u64) -> (u64, u64) {
 pub(super) fn draw_fault(chance: &mut Chance, vehicle: usize, mix: &Mix) -> Fault {
     let (at, gateway) = (chance.below(mix.horizon), chance.index(mix.gateways));
     let actions = chance.below(60) as u32;
-    match chance.below(24) {
+    match chance.below(27) {
         0..=3 => {
             let longest = chance.pick(&[SECOND, 5 * SECOND, 40 * SECOND]);
             let direction = chance.below(4);
@@ -200,7 +220,10 @@ pub(super) fn draw_fault(chance: &mut Chance, vehicle: usize, mix: &Mix) -> Faul
             let down = chance.pick(&[0, 300 * MS, 5 * SECOND]);
             Fault::KillVehicle { vehicle, at, actions, down, reboot: chance.percent(25) }
         }
-        13..=14 => Fault::KillGateway { gateway, at, actions, down: chance.below(4 * SECOND) },
+        13..=14 => {
+            let down = chance.below(4 * SECOND);
+            Fault::KillGateway { gateway, at, actions, down, reboot: chance.percent(25) }
+        }
         15 => Fault::Drain { gateway, at },
         16 => Fault::SuspendVehicle { vehicle, span: span(chance, mix, 10 * SECOND) },
         17 => Fault::SuspendGateway { gateway, span: span(chance, mix, 10 * SECOND) },
@@ -218,26 +241,12 @@ pub(super) fn draw_fault(chance: &mut Chance, vehicle: usize, mix: &Mix) -> Faul
             Fault::BadDisk { vehicle, at, restart }
         }
         21 => Fault::Reroute { vehicle, at, gateway },
-        _ => Fault::Replay { vehicle, at, age: chance.index(20) },
-    }
-}
-
-/// Two boots soon after each other show the same readings of the clock: copies from the first turn up in the
-/// second.
-pub(super) fn reboot_twice(chance: &mut Chance, vehicle: usize, mix: &Mix, faults: &mut Vec<Fault>) {
-    let first = chance.below(mix.horizon.saturating_sub(90 * SECOND));
-    let second = first + chance.between(8, 25) * SECOND;
-    for at in [first, second] {
-        faults.push(Fault::KillVehicle {
-            vehicle,
-            at,
-            actions: 0,
-            down: chance.below(5 * SECOND),
-            reboot: true,
-        });
-    }
-    for age in 0..8 {
-        let at = second + chance.between(5, 40) * SECOND;
-        faults.push(Fault::Replay { vehicle, at, age });
+        22..=23 => Fault::BadGatewayDisk { gateway, span: span(chance, mix, 20 * SECOND) },
+        24 => Fault::SlowGatewayDisk {
+            gateway,
+            sync: chance.between(100, 3_000) * MS,
+            span: span(chance, mix, 20 * SECOND),
+        },
+        25.. => Fault::Replay { vehicle, at, age: chance.index(20) },
     }
 }

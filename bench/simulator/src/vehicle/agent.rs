@@ -7,6 +7,7 @@ use bytes::Bytes;
 use carriageway_agent::core::drive;
 use carriageway_agent::core::executor::{Executor, Input, Limits, Output, WriteId};
 use carriageway_agent::core::outbox::Outbox;
+use carriageway_agent::core::reconciler;
 use carriageway_agent::core::vehicle::{Applied, Refusal};
 use carriageway_proto::message::{BadMessage, fingerprint};
 use carriageway_proto::{Class, Command, Epoch, Message, Moment, PolicyTable, Token, Value};
@@ -17,6 +18,7 @@ use carriageway_transport::core::lane::{Fate, Ticket};
 use carriageway_transport::core::session::{self, Happening};
 
 use super::driving::Driving;
+use super::wishes::Wishes;
 use super::{SESSION, TOKEN, Vehicle};
 use crate::air::{Air, Died};
 use crate::checker::What;
@@ -41,6 +43,7 @@ pub(super) struct Agent {
     keeper: Keeper,
     pub(super) executor: Executor,
     pub(super) driving: Driving,
+    pub(super) wishes: Wishes,
     outbox: Outbox<Ticket>,
     connected: BTreeMap<Choice, u32>,
     probes: Probes,
@@ -73,14 +76,16 @@ impl Agent {
         let allowed = match air.plan.mix.transports {
             0 => Allowed::QuicOnly,
             1 => Allowed::WebSocketOnly,
-            _ => Allowed::Both,
+            2.. => Allowed::Both,
         };
         let executor = Executor::recover(stamp, policies, limits, vehicle.disk.load());
         let driving = Driving::new(vehicle, air, executor.is_latched());
         let config = keeper::Config { allowed, ..keeper::Config::default() };
+        let mut executor = Executor::recover(stamp, policies, limits, vehicle.disk.load());
         Self {
             keeper: Keeper::new(config, session.connectivity(now), air.chance.below(u64::MAX)),
             session,
+            wishes: Wishes::recover(now, &mut executor, &policies, vehicle),
             executor,
             driving,
             outbox: Outbox::default(),
@@ -104,6 +109,10 @@ impl Agent {
         self.executor.is_broken()
     }
 
+    pub(super) fn is_latched(&self) -> bool {
+        self.executor.is_latched()
+    }
+
     pub(super) fn unsent(&self) -> u64 {
         self.outbox.len() as u64
     }
@@ -124,12 +133,18 @@ impl Agent {
         self.executor.handle(vehicle.host.read(air.now), input);
     }
 
-    /// A write of this number is durable, or has failed.
+    /// The disk has a write of this number, or has not.
     pub(super) fn written(&mut self, vehicle: &mut Vehicle, air: &mut Air, id: WriteId, kept: bool) {
+        let now = vehicle.host.read(air.now);
         if id == TOKEN {
-            self.driving.on_kept(vehicle.host.read(air.now), kept);
+            self.driving.on_kept(now, kept);
         }
-        let input = if kept { Input::Written(id) } else { Input::WriteFailed(id) };
+        let (wish, input) = if kept {
+            (reconciler::Input::Written(id), Input::Written(id))
+        } else {
+            (reconciler::Input::WriteFailed(id), Input::WriteFailed(id))
+        };
+        self.wishes.handle(now, wish);
         self.executor_input(vehicle, air, input);
     }
 
@@ -139,11 +154,13 @@ impl Agent {
         let now = vehicle.host.read(air.now);
         self.session.handle(now, session::Input::Tick);
         while let Some(ended) = vehicle.body.progress(air.now) {
-            let input = Input::Finished { actuation: ended.actuation, result: ended.result };
-            self.executor.handle(now, input);
+            let (actuation, result) = (ended.actuation, ended.result);
+            self.wishes.handle(now, reconciler::Input::Finished { actuation, result: result.clone() });
+            self.executor.handle(now, Input::Finished { actuation, result });
         }
         if now >= self.look_at {
             self.look_at = now + LOOK;
+            self.wishes.handle(now, reconciler::Input::Readings(vehicle.body.readings()));
             vehicle.signal += 1;
             for path in SIGNALS {
                 let path = path.parse().expect("a VSS path");
@@ -162,7 +179,9 @@ impl Agent {
         loop {
             self.drain_session(vehicle, air)?;
             self.drain_executor(vehicle, air)?;
-            let told = self.tell_drive_state(vehicle)? | self.tell(vehicle)?;
+            let told = self.tell_drive_state(vehicle)?
+                | self.tell(vehicle)?
+                | self.wishes.tell(vehicle, &mut self.session)?;
             let dialed = self.keep_connected(vehicle, air)?;
             if !told && !dialed {
                 break;
@@ -178,6 +197,7 @@ impl Agent {
             self.session_wait,
             self.executor_wait,
             self.driving.due(),
+            self.wishes.wakes_at(),
             self.keeper_wait,
             Some(self.look_at),
             Some(self.probes.wakes_at()),
@@ -227,6 +247,7 @@ impl Agent {
                 self.epoch = epoch;
                 if !resumed {
                     vehicle.write(air, (Some(SESSION), Change::Epoch(epoch)));
+                    self.wishes.handle(vehicle.host.read(air.now), reconciler::Input::Established);
                 }
                 self.driving.tell_again();
             }
@@ -279,6 +300,9 @@ impl Agent {
             }
             Ok(Message::Lease(lease)) => self.driving.lease(vehicle, air, lease),
             Ok(Message::Rearm(rearm)) => self.driving.rearm(vehicle, air, rearm),
+            Ok(Message::Desired(desired)) if lane == Class::Config => {
+                self.wishes.desired(vehicle.host.read(air.now), desired);
+            }
             Ok(_) | Err(BadMessage::Unreadable(_)) => {}
         }
     }
@@ -297,14 +321,17 @@ impl Agent {
             let now = vehicle.host.read(air.now);
             match self.executor.poll(now) {
                 Output::Wait(until) => {
-                    self.executor_wait = until;
-                    return Ok(());
+                    if !self.wishes.act(vehicle, air, &mut self.executor)? {
+                        self.executor_wait = until;
+                        return Ok(());
+                    }
                 }
                 Output::Stop(actuation) => {
                     vehicle.fuse.step()?;
                     air.tell(&vehicle.name, What::Stopped);
                     vehicle.body.stop(air.now, actuation);
                     self.driving.handle(now, drive::Input::EmergencyStop);
+                    self.wishes.handle(now, reconciler::Input::Latched(true));
                 }
                 Output::Apply { actuation, target } => {
                     vehicle.fuse.step()?;
@@ -317,6 +344,9 @@ impl Agent {
                         let (token, order) = (command.token.map_or(0, Token::number), command.order);
                         let (class, path) = (target.class.name().into(), target.path.as_str().into());
                         air.tell(&vehicle.name, What::Effect { key, class, path, print, token, order });
+                        let moving = (applied == Applied::Moving).then_some(actuation);
+                        let (path, value) = (target.path.clone(), target.value.clone());
+                        self.wishes.handle(now, reconciler::Input::Commanded { path, value, moving });
                     }
                     vehicle.fuse.step()?;
                     self.executor.handle(now, Input::Applied { actuation, applied });

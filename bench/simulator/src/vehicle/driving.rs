@@ -1,7 +1,7 @@
 //! Driving on the vehicle: the glue around the core, as in the agent's shell, and what the log is told of it.
 
 use carriageway_agent::core::drive::{Drive, Input, Limits, Output};
-use carriageway_agent::core::executor;
+use carriageway_agent::core::{executor, reconciler};
 use carriageway_proto::time::micros;
 use carriageway_proto::{Class, ControlFrame, DrivePhase, DriveState, Lease, Message, Moment, Rearm, Token};
 use carriageway_transport::core::lane::Ticket;
@@ -146,6 +146,8 @@ impl Agent {
     pub(super) fn on_released(&mut self, vehicle: &Vehicle, air: &mut Air, released: bool) {
         if released {
             air.tell(&vehicle.name, What::Released);
+            let latched = reconciler::Input::Latched(false);
+            self.wishes.handle(vehicle.host.read(air.now), latched);
         }
         let input = if released { Input::Released } else { Input::ReleaseFailed };
         self.driving.handle(vehicle.host.read(air.now), input);

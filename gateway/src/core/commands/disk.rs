@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{Moment, Phase, Reason};
 
 use super::record::{News, OnDisk, Stage};
@@ -202,6 +203,9 @@ impl Commands {
 
     /// What was to be written stays so. What would have been accepted by it is not.
     pub(super) fn persist_failed(&mut self, now: Moment, write: WriteId) {
+        if sabotage::on(Sabotage::FailureTakenForSuccess) {
+            return self.persisted(now, write);
+        }
         let Some(failed) = self.disk.under_way.take_if(|one| one.id == write) else { return };
         self.disk.health = Health::Broken { retry_at: now + self.limits.disk_pause };
         self.disk.forgotten.extend(failed.forgotten);
@@ -227,6 +231,7 @@ impl Commands {
     fn restore_one(&mut self, now: Moment, Restored { kept, is_same_boot }: Restored) {
         let Kept { mut record, may_have_left } = kept;
         let latest = record.timeline.last().map_or(record.accepted, |step| step.at);
+        let is_same_boot = is_same_boot || sabotage::on(Sabotage::GatewayBootsCompared);
         let is_same_boot = is_same_boot && latest <= now;
         if !is_same_boot {
             rebase(&mut record, latest, now);

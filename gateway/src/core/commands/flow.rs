@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{Class, Moment, Phase, Reason, VehicleId};
 
 use super::record::{News, Stage};
@@ -30,6 +31,9 @@ impl Commands {
         let (away, older) = (slot.away, slot.waiting.replace(id));
         if let Some(older) = older {
             self.finish(now, older, News::of(Phase::Superseded, superseded_by(id)));
+            if sabotage::on(Sabotage::SupersededSent) {
+                self.outputs.push_back(Output::Dispatch(older));
+            }
         }
         if is_offline {
             self.set_stage(id, Stage::Queued);
@@ -77,9 +81,19 @@ impl Commands {
     fn release(&mut self, now: Moment, vehicle: &VehicleId, target: &Target) {
         let Some(state) = self.vehicles.get_mut(vehicle) else { return };
         let Some(slot) = state.slots.get(target) else { return };
-        let Some(id) = slot.waiting.filter(|_| slot.away.is_none() && state.reach == Reach::Connected) else {
+        let is_free = slot.away.is_none() || sabotage::on(Sabotage::TwoInFlight);
+        let Some(id) = slot.waiting.filter(|_| is_free && state.reach == Reach::Connected) else {
             return;
         };
+        let is_lone = slot.released.is_none();
+        if is_lone && sabotage::on(Sabotage::LoneCommandDropped) {
+            return self.finish(now, id, News::of(Phase::Superseded, "dropped"));
+        }
+        if sabotage::on(Sabotage::QueueNotFiltered)
+            && let Some(record) = self.records.get_mut(&id).filter(|record| record.stage == Stage::Queued)
+        {
+            record.accepted = now;
+        }
         let record = &self.records[&id];
         if record.lives_until() <= now || record.place <= self.doubted {
             self.expire(now, id);
@@ -87,11 +101,18 @@ impl Commands {
         }
         let class = target.0;
         let is_first = state.queues[class].first_key_value().is_none_or(|(_, first)| *first == id);
-        if record.stage == Stage::Queued && (state.away[class] > 0 || !is_first) {
+        let is_next = state.away[class] == 0 && is_first;
+        if record.stage == Stage::Queued && !is_next && !sabotage::on(Sabotage::QueueReleasedAtOnce) {
             return;
         }
         let policy = &self.policies[class];
         let free = slot.released.map_or(now, |released| released + policy.duplicate_window);
+        if is_lone
+            && sabotage::on(Sabotage::LoneCommandHeld)
+            && now < record.accepted + policy.duplicate_window
+        {
+            return self.set_retry(id, Some(record.accepted + policy.duplicate_window));
+        }
         if now < free {
             self.set_retry(id, Some(free));
         } else if let Err(wait) = state.releases[class].take(policy, now) {

@@ -109,6 +109,9 @@ impl Commands {
     fn end_or_remove(&mut self, now: Moment, id: CommandId) {
         match &self.records[&id].stage {
             Stage::Ended => self.remove(id),
+            Stage::Queued if sabotage::on(Sabotage::QueueNotFiltered) => {
+                self.set_due(id, now + std::time::Duration::from_mins(1));
+            }
             Stage::Held | Stage::Queued | Stage::Leaving | Stage::Ending(_) => {
                 let detail = "its ttl passed before it could be sent; certainly not executed";
                 self.tell(now, id, News::of(Phase::Expired, detail));

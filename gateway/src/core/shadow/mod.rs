@@ -14,6 +14,7 @@ mod words;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{BootId, Desired, Epoch, Moment, SignalPath, Stamp, StateReport, Value, VehicleId};
 
 use place::Place;
@@ -57,6 +58,9 @@ impl Shadows {
         let Some(desired) = patched? else { return Ok(Change::None) };
         let version = desired.version;
         self.outputs.push_back(Output::Keep { vehicle: vehicle.clone(), desired });
+        if sabotage::on(Sabotage::PatchNotAwaited) {
+            self.outputs.push_back(Output::Patched { vehicle: vehicle.clone(), version, kept: true });
+        }
         Ok(Change::Promised(version))
     }
 
@@ -88,7 +92,9 @@ impl Shadows {
     pub fn handle(&mut self, now: Moment, input: Input) {
         match input {
             Input::Kept { vehicle, version } => self.kept(vehicle, version, true),
-            Input::NotKept { vehicle, version } => self.kept(vehicle, version, false),
+            Input::NotKept { vehicle, version } => {
+                self.kept(vehicle, version, sabotage::on(Sabotage::FailureTakenForSuccess));
+            }
             Input::Established { vehicle, epoch } => self.established(vehicle, epoch),
             Input::Ended { vehicle, epoch } => {
                 if let Some(place) = self.vehicles.get_mut(&vehicle) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use carriageway_agent::core::vehicle::EMERGENCY_STOP;
 use carriageway_gateway::core::commands::{
-    self, Change, CommandId, NotSent, OnOffline, Output, Reach, Record, Refusal, Request, Submitted, WriteId,
+    self, Change, CommandId, NotSent, OnOffline, Output, Reach, Record, Refusal, Request, Submitted,
 };
 use carriageway_proto::{Cancel, Class, Command, Message, Moment, Phase, SignalPath, Value};
 
@@ -12,6 +12,7 @@ use super::{Gateway, Process, operator_name};
 use crate::air::{Air, Died};
 use crate::checker::{Name, Refused, What};
 use crate::plan::Click;
+use crate::store::{self, Done};
 
 /// What the glue remembers of a record.
 #[derive(Debug)]
@@ -66,7 +67,7 @@ impl Known {
             key: request.key.as_str().into(),
             vehicle: vehicle.expect("every vehicle is known here"),
             class: request.class,
-            is_queued: false,
+            is_queued: request.on_offline == OnOffline::Queue,
             is_counted: false,
             ended_as: Some(record.phase()).filter(|phase| phase.is_terminal()),
             birth: None,
@@ -86,16 +87,24 @@ impl Known {
 
 /// What a click is after.
 fn target(click: &Click) -> (SignalPath, Value) {
-    let path = match click.class {
-        Class::Safety => return (EMERGENCY_STOP.parse().expect("a VSS path"), Value::Bool(true)),
-        Class::Comfort => format!("Vehicle.Cabin.Seat{}.Heating", click.path),
-        Class::Diagnostics => format!("Vehicle.OBD.Log{}", click.path),
-        Class::Drive => format!("Vehicle.Powertrain.Transmission.Selector{}", click.path),
-        Class::Session | Class::Body | Class::Config | Class::Bulk => {
-            format!("Vehicle.Cabin.Door{}.Window", click.path)
+    let is_stop = click.class == Class::Safety;
+    let value = if is_stop { Value::Bool(true) } else { Value::Int(click.value) };
+    (path_of(click.class, click.path), value)
+}
+
+/// The path of this number that belongs to a class.
+pub(super) fn path_of(class: Class, number: u8) -> SignalPath {
+    let path = match class {
+        Class::Safety => EMERGENCY_STOP.to_owned(),
+        Class::Comfort => format!("Vehicle.Cabin.Seat{number}.Heating"),
+        Class::Diagnostics => format!("Vehicle.OBD.Log{number}"),
+        Class::Config => format!("Vehicle.Cabin.Light{number}.Level"),
+        Class::Drive => format!("Vehicle.Powertrain.Transmission.Selector{number}"),
+        Class::Session | Class::Body | Class::Bulk => {
+            format!("Vehicle.Cabin.Door{number}.Window")
         }
     };
-    (path.parse().expect("a VSS path"), Value::Int(click.value))
+    path.parse().expect("a VSS path")
 }
 
 impl Process {
@@ -110,6 +119,10 @@ impl Process {
         gateway.fuse.step()?;
         let now = gateway.host.read(air.now);
         self.observe(gateway, now, click.vehicle);
+        if let Some(patch) = &click.patch {
+            self.patch(gateway, air, click, patch);
+            return Ok(());
+        }
         if click.cancel {
             self.withdraw(gateway, now, click);
             return Ok(());
@@ -209,9 +222,32 @@ impl Process {
         }
     }
 
-    /// The disk has what it was given.
-    pub(crate) fn persisted(&mut self, gateway: &Gateway, air: &Air, write: WriteId) {
-        self.commands.handle(gateway.host.read(air.now), commands::Input::Persisted(write));
+    /// The disk has what it was given, or has not.
+    pub(crate) fn persisted(&mut self, gateway: &Gateway, air: &mut Air, done: &Done) {
+        let now = gateway.host.read(air.now);
+        match *done {
+            Done::Commands { id, kept: true, .. } => {
+                self.commands.handle(now, commands::Input::Persisted(id));
+            }
+            Done::Commands { id, kept: false, .. } => {
+                self.commands.handle(now, commands::Input::PersistFailed(id));
+                self.refuse_the_unkept(gateway, air);
+            }
+            Done::Desired { vehicle, version, kept } => {
+                self.wish_kept(gateway, now, vehicle, (version, kept));
+            }
+        }
+    }
+
+    /// What was to wait on the disk and is not there is gone, and whoever asked is told.
+    fn refuse_the_unkept(&mut self, gateway: &Gateway, air: &mut Air) {
+        let commands = &self.commands;
+        let is_gone =
+            |id: &CommandId, known: &mut Known| known.birth.is_some() && commands.record(*id).is_none();
+        for (_, known) in self.known.extract_if(.., is_gone) {
+            let (vehicle, class) = (gateway.vehicles[known.vehicle].1.clone(), known.class.name().into());
+            air.tell(&gateway.name, What::Refused { vehicle, key: known.key, class, why: Refused::Busy });
+        }
     }
 
     /// Tells the ends that a process before this one put on the disk and did not live to tell.
@@ -282,6 +318,46 @@ impl Process {
         Ok(())
     }
 
+    fn dispatch(&mut self, gateway: &Gateway, air: &mut Air, id: CommandId) {
+        let now = gateway.host.read(air.now);
+        match self.hand_over(gateway, air, id) {
+            Ok(()) => {
+                self.commands.handle(now, commands::Input::Sent(id));
+                self.announce(gateway, air, id);
+                self.tell_what_is_over(gateway, air, id);
+                let (record, known) = (self.commands.record(id), &self.known[&id]);
+                let path = record.map_or("", |record| record.request.path.as_str()).into();
+                let (vehicle, class) = (gateway.vehicles[known.vehicle].1.clone(), known.class.name().into());
+                let waited = known.is_queued;
+                air.tell(&gateway.name, What::Sent { vehicle, id: known.name.clone(), class, path, waited });
+            }
+            Err(why) => {
+                self.commands.handle(now, commands::Input::NotSent(id, why));
+                self.unsent(gateway, air, id);
+            }
+        }
+    }
+
+    /// Of the commands sent to the vehicle of `id`, which is sent now, those that the core takes to have ended.
+    fn tell_what_is_over(&mut self, gateway: &Gateway, air: &mut Air, id: CommandId) {
+        let away = self.away.entry(self.known[&id].vehicle).or_default();
+        let is_over =
+            |id: &CommandId| self.commands.record(*id).is_none_or(|record| record.phase().is_terminal());
+        for over in away.extract_if(.., |id| is_over(id)) {
+            if let Some(known) = self.known.get(&over) {
+                air.tell(&gateway.name, What::Over { id: known.name.clone() });
+            }
+        }
+        away.insert(id);
+    }
+
+    /// A command is at the gateway again: it never left.
+    pub(super) fn unsent(&self, gateway: &Gateway, air: &mut Air, id: CommandId) {
+        let known = &self.known[&id];
+        let vehicle = gateway.vehicles[known.vehicle].1.clone();
+        air.tell(&gateway.name, What::Unsent { vehicle, id: known.name.clone() });
+    }
+
     /// Asks the vehicle to withdraw a command, on the command's own lane. Without a way it is asked again
     /// once there is one.
     fn ask_to_cancel(&mut self, now: Moment, id: CommandId) {
@@ -303,20 +379,14 @@ impl Process {
             let now = gateway.host.read(air.now);
             match output {
                 Output::Changed(change) => self.changed(gateway, air, change),
-                Output::Dispatch(id) => {
-                    let input = match self.hand_over(gateway, air, id) {
-                        Ok(()) => commands::Input::Sent(id),
-                        Err(why) => commands::Input::NotSent(id, why),
-                    };
-                    self.commands.handle(now, input);
-                }
+                Output::Dispatch(id) => self.dispatch(gateway, air, id),
                 Output::Cancel(id) => self.ask_to_cancel(now, id),
                 Output::Durable(id) => {
                     if self.known.get(&id).is_some_and(|known| known.is_queued) {
                         self.announce(gateway, air, id);
                     }
                 }
-                Output::Persist(write) => gateway.write(air, write),
+                Output::Persist(write) => gateway.write(air, store::Change::Commands(write)),
             }
         }
         Ok(())
