@@ -47,7 +47,7 @@ pub(crate) struct Gateway {
     /// The end of its drain, if it drains.
     drains_until: Option<u64>,
     vehicles: Vehicles,
-    process: Option<Process>,
+    process: Option<Box<Process>>,
     wake_at: u64,
 }
 
@@ -76,7 +76,7 @@ impl Gateway {
         }
         self.run += 1;
         air.tell(&self.name, What::Began);
-        self.process = Some(Process::new(self, air));
+        self.process = Some(Box::new(Process::new(self, air)));
         self.act(air, |process, gateway, air| {
             process.tell_restored(gateway, air);
             Ok(())

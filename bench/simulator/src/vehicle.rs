@@ -39,7 +39,7 @@ pub(crate) struct Vehicle {
     pub(crate) after_kill: (u64, bool),
     /// The newest value given out of its signals.
     pub(crate) signal: u64,
-    agent: Option<Agent>,
+    agent: Option<Box<Agent>>,
     wake_at: u64,
 }
 
@@ -69,7 +69,7 @@ impl Vehicle {
         }
         self.run += 1;
         air.tell(&self.name, What::Began);
-        self.agent = Some(Agent::start(self, air));
+        self.agent = Some(Box::new(Agent::start(self, air)));
         self.act(air, |_, _, _| Ok(()));
     }
 
@@ -264,7 +264,7 @@ impl Vehicle {
 
     /// Outcomes that have not arrived, the session's epoch, and the newest signal.
     pub(crate) fn unsent(&self) -> u64 {
-        self.agent.as_ref().map_or(1, Agent::unsent)
+        self.agent.as_deref().map_or(1, Agent::unsent)
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -277,7 +277,7 @@ impl Vehicle {
         else {
             return wish;
         };
-        let is_latched = self.agent.as_ref().is_some_and(Agent::is_latched);
+        let is_latched = self.agent.as_deref().is_some_and(Agent::is_latched);
         let holds = match path.parse().ok().and_then(|path| self.body.holds(&path).cloned()) {
             Some(Value::Int(value)) => Some(value),
             Some(Value::Bool(_) | Value::Float(_) | Value::Text(_)) | None => None,
@@ -288,7 +288,7 @@ impl Vehicle {
 
     /// Its disk has failed under the agent that runs.
     pub(crate) fn is_broken(&self) -> bool {
-        self.agent.as_ref().is_some_and(Agent::is_broken)
+        self.agent.as_deref().is_some_and(Agent::is_broken)
     }
 }
 

@@ -208,8 +208,7 @@ impl World {
         let click = &self.clicks[index];
         let mut gateway = click.gateway.unwrap_or(self.air.routes[click.vehicle]);
         if self.air.is_healthy() {
-            let holds = |gate: &&Gateway| gate.view(&self.air, click.vehicle).0 > 0;
-            gateway = self.gateways.iter().find(holds).map_or(gateway, |gate| gate.index);
+            gateway = home(&self.air, &self.gateways, click.vehicle);
         }
         let gate = &self.gateways[gateway];
         // While its host sleeps nobody reads the request.
@@ -348,6 +347,14 @@ impl World {
             air.tell(&"world".into(), What::Expected { vehicle, key, phase });
         }
     }
+}
+
+/// The gateway that people ask for a vehicle: the one it is routed to, unless another alone has its session.
+fn home(air: &Air, gateways: &[Gateway], vehicle: usize) -> usize {
+    let route = air.routes[vehicle];
+    let holds = |gate: &&Gateway| gate.view(air, vehicle).0 > 0;
+    let at_route = gateways.get(route).filter(holds);
+    at_route.or_else(|| gateways.iter().find(holds)).map_or(route, |gate| gate.index)
 }
 
 fn all_clicks(plan: &Plan) -> Vec<Click> {

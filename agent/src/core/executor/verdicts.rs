@@ -64,13 +64,14 @@ impl Executor {
     }
 
     /// ACK-TRUTH: an effect that the journal does not hold is not known. Nor is it told that a command had none
-    /// where its intent is or may be on the disk without that: a restart would call it UNKNOWN. A refusal
-    /// without an intent stands: on the disk is that refusal or nothing.
+    /// where its intent is or may be on the disk without that: a restart would call it UNKNOWN. Without an intent
+    /// there is that refusal on the disk or nothing, and then a copy is judged anew after a restart: what is too
+    /// old stays so, any other reason may have passed.
     fn distrust(&mut self, key: &CommandKey, acted: bool) {
         let entry = self.entries.get_mut(key).expect("the caller has looked it up");
         let verdict = entry.record.verdict.as_mut().expect("it is being settled");
-        // What was withdrawn before it came may come after a restart, and act.
-        let stands = !entry.admitted && verdict.phase != Phase::Canceled;
+        let is_too_old = verdict.phase == Phase::Expired && verdict.reason != Some(Reason::AgeUnknowable);
+        let stands = !entry.admitted && is_too_old;
         if stands || verdict.phase == Phase::Unknown {
             return;
         }

@@ -3,9 +3,9 @@
 use carriageway_proto::{ControlFrame, Frame, Stamp};
 use carriageway_transport::core::connection::Channel;
 
-use super::World;
+use super::{World, home};
 use crate::checker::What;
-use crate::gateway::{Gateway, operator_name};
+use crate::gateway::operator_name;
 use crate::network::Side;
 use crate::pilot::{Pilot, Report, Word};
 use crate::plan::{Plan, REST, SECOND, final_drive};
@@ -24,9 +24,7 @@ impl World {
         let Self { air, gateways, pilots, .. } = self;
         let drive = air.plan.drives[number].clone();
         let pilot = pilots[number].get_or_insert_with(|| {
-            let holds = |gate: &&Gateway| gate.view(air, drive.vehicle).0 > 0;
-            let at = gateways.iter().find(holds).map_or(air.routes[drive.vehicle], |gate| gate.index);
-            Pilot::new(drive.gateway.unwrap_or(at))
+            Pilot::new(drive.gateway.unwrap_or_else(|| home(air, gateways, drive.vehicle)))
         });
         let here = gateways[pilot.gateway].host.stamp(air.now);
         if air.now >= drive.span.1 {

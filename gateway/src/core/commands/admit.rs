@@ -37,7 +37,12 @@ impl Commands {
                 let record = Record::new(arrived, fresh, request, ttl);
                 // A clock that went backwards meanwhile: nobody knows how long the rest of it took.
                 let is_late = record.lives_until() <= now || now < record.accepted;
-                self.insert(now, record, reach);
+                // Nobody is told of what waits for its vehicle and is not accepted yet; what is too late waits for nothing.
+                let is_untold = record.request.on_offline == OnOffline::Queue
+                    && reach == Reach::Offline
+                    && !is_late
+                    && !sabotage::on(Sabotage::QueueNotAwaited);
+                self.insert(now, Record { is_untold, ..record }, reach);
                 if is_late {
                     let detail = "its ttl passed before all of it had arrived; certainly not executed";
                     self.tell(now, fresh, News::of(Phase::Expired, detail));
@@ -186,10 +191,6 @@ impl Commands {
     pub(super) fn insert(&mut self, now: Moment, mut record: Record, reach: Reach) {
         self.places += 1;
         record.place = self.places;
-        // Nobody is told of what is not accepted yet.
-        record.is_untold = record.request.on_offline == OnOffline::Queue
-            && reach == Reach::Offline
-            && !sabotage::on(Sabotage::QueueNotAwaited);
         let id = record.id;
         self.adopt(now, record, reach);
         self.touch(id);

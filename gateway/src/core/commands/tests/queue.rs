@@ -57,6 +57,19 @@ fn what_is_queued_is_accepted_once_it_is_on_disk_and_not_told_before() {
 }
 
 #[test]
+fn what_was_too_late_before_it_was_all_here_ends_whatever_the_disk_does() {
+    let mut desk = offline();
+    let late = Request { ttl: Some(Duration::from_millis(300)), ..queued("a", 50) };
+    let submitted = desk.commands.submit(at(400), at(0), id(1), late, Reach::Offline);
+    assert_eq!(submitted, Submitted::Expired(id(1)));
+    desk.handle(400, Input::Tick);
+    let write = desk.writes[0].id;
+    desk.handle(401, Input::PersistFailed(write));
+    let told: Vec<_> = desk.told.iter().map(|change| change.phase).collect();
+    assert_eq!(told, [Created, Expired], "the operator was told of it: it must not vanish");
+}
+
+#[test]
 fn only_classes_that_may_wait_do() {
     let mut desk = offline();
     for class in [Class::Safety, Class::Drive] {
