@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 
-use carriageway_proto::Command;
+use bytes::Bytes;
+use carriageway_proto::{Command, Frame, Message};
+use carriageway_transport::core::connection::Channel;
 
 use crate::chance::Chance;
 use crate::checker::{Checker, Event, Name, Rules, Violation, What};
@@ -140,7 +142,19 @@ impl Air {
         (network, Weather { now: *now, plan, chance, queue })
     }
 
-    pub(crate) fn note_copy(&mut self, vehicle: usize, command: Command) {
+    /// A command leaves the gateway: a copy of it may turn up later, by some other way.
+    pub(crate) fn note_copy(&mut self, vehicle: usize, channel: Channel, frame: &Bytes) {
+        let may_be = match channel {
+            Channel::Lane(class) => class.is_command(),
+            Channel::Shared => true,
+            Channel::Datagram => false,
+        };
+        let Some((_, Frame::Lane { payload, .. })) =
+            may_be.then(|| Frame::decode(frame.clone()).ok()).flatten()
+        else {
+            return;
+        };
+        let Ok(Message::Command(command)) = Message::decode(payload) else { return };
         let copies = &mut self.copies[vehicle];
         if copies.len() == COPIES {
             copies.pop_front();

@@ -197,7 +197,11 @@ impl Vehicle<'_> {
         for (is_end, verdict) in [(false, verdicts[0]), (true, verdicts[1])] {
             let is_due = !is_end || verdict.is_some();
             if is_due && self.spoken.insert((key.to_owned(), is_end)) {
-                durable.push(What::Durable { key: key.into(), verdict: verdict.map(Name::from) });
+                durable.push(What::Durable {
+                    key: key.into(),
+                    verdict: verdict.map(Name::from),
+                    print: None,
+                });
             }
         }
         durable

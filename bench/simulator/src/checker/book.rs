@@ -54,7 +54,8 @@ pub(super) struct Entry {
 #[derive(Clone, Debug)]
 pub(super) struct Steering {
     pub(super) at: u64,
-    pub(super) operator: Name,
+    /// `None`: the hands of two made the same, and it is either's.
+    pub(super) operator: Option<Name>,
     pub(super) token: u64,
     pub(super) counter: u64,
     pub(super) neutral: bool,
@@ -77,9 +78,13 @@ impl Book {
             What::Died => self.died(&event.node),
             What::DiskFailed => self.disk_failed(&event.node),
             What::Steered { vehicle, operator, token, counter, print, neutral } => {
-                let (operator, token, counter, neutral) = (operator.clone(), *token, *counter, *neutral);
+                let place = (vehicle.clone(), *print);
+                let is_same = |before: &Steering| before.operator.as_ref() == Some(operator);
+                let is_theirs = self.steered.get(&place).is_none_or(is_same);
+                let operator = is_theirs.then(|| operator.clone());
+                let (token, counter, neutral) = (*token, *counter, *neutral);
                 let steering = Steering { at: event.at, operator, token, counter, neutral };
-                self.steered.insert((vehicle.clone(), *print), steering);
+                self.steered.insert(place, steering);
             }
             what => {
                 let Some((vehicle, key)) = what.command(&event.node) else { return };

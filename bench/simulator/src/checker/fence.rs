@@ -179,7 +179,7 @@ impl Fence {
 
     /// At any instant at most one operator steers, and one who was granted the lease.
     fn steers(&mut self, book: &Book, node: &Name, token: u64, print: u64) -> Option<String> {
-        let operator = &book.steered(node, print)?.operator;
+        let operator = book.steered(node, print)?.operator.as_ref()?;
         let life = self.lives.get(&(node.clone(), token))?;
         if !life.holders.contains(operator) {
             return Some(format!("{operator} steered under token {token}, which is not theirs"));

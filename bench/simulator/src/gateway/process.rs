@@ -309,6 +309,7 @@ impl Process {
             match live.session.poll(now) {
                 session::Output::Transmit(to, channel, frame) => {
                     gateway.fuse.step()?;
+                    air.note_copy(live.vehicle, channel, &frame);
                     let (network, mut weather) = air.net();
                     if network.is_open(to.0, Side::Gateway)
                         && network.send(&mut weather, (to.0, Side::Gateway), channel, frame)

@@ -310,9 +310,8 @@ impl Process {
             token,
             order: live.epoch.number() << 32 | live.given[class],
         };
-        let payload = Message::Command(command.clone()).encode();
+        let payload = Message::Command(command).encode();
         let ticket = live.session.send(class, payload, Some(ends)).map_err(|_| NotSent::LaneFull)?;
-        air.note_copy(vehicle, command);
         self.tickets.insert((live.id, ticket), id);
         self.touched.insert(live.id);
         Ok(())
