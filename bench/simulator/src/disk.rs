@@ -14,9 +14,9 @@ pub(crate) enum Change {
     Put(Box<Record>),
     Forget(CommandKey),
     Epoch(Epoch),
-    /// This version of a path was decided on.
+    /// No version of a path up to this one is decided on any more.
     Decided(SignalPath, u64),
-    /// Nothing is desired of a path since this version of all.
+    /// A path is not kept any more, and ended up to this version.
     Undesired(SignalPath, u64),
 }
 
