@@ -1,4 +1,4 @@
-//! Desired state in a journal's file: which version of each path was decided on.
+//! Desired state in a journal's file: up to which version of each path nothing is decided on any more.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use rusqlite::{Connection, Transaction, params};
 use super::sqlite::whole;
 use crate::core::reconciler::Past;
 
-/// The row of no path holds the floor.
+/// The row of no path holds the floor, for paths without a row.
 pub(super) const SCHEMA: &str = "
     CREATE TABLE desired (
         vehicle TEXT NOT NULL,
@@ -21,7 +21,7 @@ pub(super) const SCHEMA: &str = "
 /// The path in the row that holds the floor: no signal has it.
 const FLOOR: &str = "";
 
-/// This version of `path` was decided on. The highest is kept.
+/// No version of `path` up to this one is decided on any more. The highest is kept.
 pub(super) fn decide(
     transaction: &Transaction<'_>,
     vehicle: &VehicleId,
@@ -31,7 +31,7 @@ pub(super) fn decide(
     raise(transaction, vehicle, path.as_str(), version)
 }
 
-/// Nothing is desired of `path` since version `floor` of all.
+/// `path` needs no row of its own where the floor rises to `floor`.
 pub(super) fn forget(
     transaction: &Transaction<'_>,
     vehicle: &VehicleId,

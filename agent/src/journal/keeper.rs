@@ -135,7 +135,7 @@ impl Journal {
         }
     }
 
-    /// Queues that this version of `path` was decided on, as write `id`.
+    /// Queues that no version of `path` up to this one is decided on any more, as write `id`.
     pub fn decide(&mut self, id: WriteId, path: SignalPath, version: u64) {
         match &mut self.backing {
             Backing::Nowhere { written } => written.push_back(id),
@@ -146,7 +146,7 @@ impl Journal {
         }
     }
 
-    /// Queues that nothing is desired of `path` any more since version `floor` of all. Nobody waits for it.
+    /// Queues that `path` is not kept any more, and ended up to `floor` as all that are not. Nobody waits for it.
     pub fn undesire(&mut self, path: SignalPath, floor: u64) {
         match &mut self.backing {
             Backing::Nowhere { .. } => {}

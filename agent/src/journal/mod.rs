@@ -29,18 +29,18 @@ pub enum Change {
     Forget(CommandKey),
     /// A session of this epoch begins. The highest is kept.
     Epoch(Epoch),
-    /// This version of what is desired of `path` was decided on. The highest is kept.
+    /// Nothing is decided any more on what is desired of `path` up to this version. The highest is kept.
     Desired {
         /// Which path.
         path: SignalPath,
         /// Which version of it.
         version: u64,
     },
-    /// Nothing is desired of `path` any more; desired state of a version below `floor` is none.
+    /// `path` is not kept any more: of paths that are not, nothing is decided on up to `floor`.
     Undesired {
         /// Which path.
         path: SignalPath,
-        /// The version of all. The highest is kept.
+        /// The version. The highest is kept.
         floor: u64,
     },
     /// A lease of this token was seen. The highest is kept.

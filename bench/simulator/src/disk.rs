@@ -15,9 +15,9 @@ pub(crate) enum Change {
     Forget(CommandKey),
     Epoch(Epoch),
     Token(Token),
-    /// This version of a path was decided on.
+    /// No version of a path up to this one is decided on any more.
     Decided(SignalPath, u64),
-    /// Nothing is desired of a path since this version of all.
+    /// A path is not kept any more, and ended up to this version.
     Undesired(SignalPath, u64),
 }
 

@@ -10,9 +10,10 @@ use crate::core::vehicle::{Actuation, Applied, Refusal, Target};
 /// What the journal holds of desired state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Past {
-    /// Desired state of a lower version is none any more.
+    /// Of a path that is not in `decided`, no version up to this one is decided on any more.
     pub floor: u64,
-    /// The last version of each path that was decided on: acted upon, perhaps, and not to be acted upon again.
+    /// No version of these paths up to this one is decided on any more: it may have been acted upon, or a newer
+    /// state of all has dropped or replaced it.
     pub decided: BTreeMap<SignalPath, u64>,
 }
 
@@ -75,7 +76,8 @@ pub enum Input {
 /// What the reconciler wants done, in this order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
-    /// Make durable that this version of `path` is decided on; then say [`Input::Written`].
+    /// Make durable that no version of `path` up to this one is decided on any more; then say
+    /// [`Input::Written`].
     Decide {
         /// Names the write. Writes become durable in this order or not at all.
         id: WriteId,
@@ -84,12 +86,12 @@ pub enum Output {
         /// Which version of it.
         version: u64,
     },
-    /// Nothing is desired of `path` any more since this version of all: [`Past::floor`] rises to it, and the
-    /// path need not be kept. Need not be durable, but both or neither.
+    /// The path need not be kept any more where [`Past::floor`] rises to `floor`. Need not be durable, but both
+    /// or neither.
     Forget {
         /// Which path.
         path: SignalPath,
-        /// The version of all.
+        /// Its version.
         floor: u64,
     },
     /// Call [`crate::Vehicle::apply`] now, without any wait, and say [`Input::Applied`].

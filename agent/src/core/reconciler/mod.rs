@@ -15,16 +15,19 @@
 //! emergency stop nothing is begun until it is re-armed; what comes meanwhile is GIVEN_UP for its version.
 //!
 //! What came of a version before a restart is not known: its path is IN_SYNC if it holds, else GIVEN_UP.
-//! A path that is not desired any more is forgotten; its actuation, if one is under way, comes to its end.
+//! The actuation of a path that is not desired any more comes to its end. Gateways that know
+//! nothing of each other may bring an older version back: what was taken in and was then dropped or replaced
+//! has ended, decided on or not.
 
 mod io;
 #[cfg(test)]
 mod model;
+mod past;
 mod path;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use carriageway_proto::rate::Bucket;
@@ -80,6 +83,8 @@ pub struct Reconciler {
     judge: Judge,
     policy: PolicyTable,
     past: Past,
+    /// Of [`Past::decided`], what is not desired any more.
+    dropped: BTreeSet<SignalPath>,
     /// The newest version of all that was taken in.
     version: u64,
     paths: BTreeMap<SignalPath, Path>,
@@ -103,6 +108,7 @@ impl Reconciler {
             judge,
             policy,
             past,
+            dropped: BTreeSet::new(),
             version,
             paths: BTreeMap::new(),
             readings: BTreeMap::new(),
@@ -198,39 +204,16 @@ impl Reconciler {
         let mut kept = BTreeMap::new();
         for wanted in values {
             let path = wanted.value.path.clone();
-            let known =
-                self.paths.remove(&path).filter(|known| known.wanted.value.version == wanted.value.version);
-            kept.insert(path, known.unwrap_or_else(|| self.take_up(wanted)));
+            let known = self.paths.remove(&path);
+            kept.insert(path, self.take_up(known, wanted));
         }
+        let left_out = std::mem::replace(&mut self.paths, kept);
+        self.dropped.retain(|path| !self.paths.contains_key(path));
         if is_newer {
-            self.forget_all_but(&kept);
+            self.end_dropped(left_out);
         } else {
             // One version says one thing: what another copy left out is wanted all the same.
-            kept.append(&mut self.paths);
-        }
-        self.paths = kept;
-    }
-
-    fn take_up(&self, wanted: Wanted) -> Path {
-        let decided = self.past.decided.get(&wanted.value.path).copied().unwrap_or(0);
-        if wanted.value.version > decided {
-            return Path { wanted, stage: Stage::Waiting };
-        }
-        let rest = Rest::unclear("it was decided on before the agent restarted, and is not tried again");
-        let mut path = Path { stage: Stage::Resting(rest), wanted };
-        if let Some(reading) = self.settled(&path.wanted.value.path) {
-            path.read(reading);
-        }
-        path
-    }
-
-    fn forget_all_but(&mut self, kept: &BTreeMap<SignalPath, Path>) {
-        self.past.floor = self.version;
-        let gone: Vec<SignalPath> =
-            self.past.decided.keys().filter(|path| !kept.contains_key(*path)).cloned().collect();
-        for path in gone {
-            self.past.decided.remove(&path);
-            self.outputs.push_back(Output::Forget { path, floor: self.version });
+            self.paths.extend(left_out);
         }
     }
 
@@ -367,10 +350,7 @@ impl Reconciler {
         if then == Decision::Act && sabotage::on(Sabotage::DesiredNotRecorded) {
             return self.set_stage(path, Stage::Ready);
         }
-        let version = self.paths[path].wanted.value.version;
-        self.past.decided.insert(path.clone(), version);
-        let id = WriteId(number(&mut self.last_write));
-        self.outputs.push_back(Output::Decide { id, path: path.clone(), version });
+        let id = self.record(path, self.paths[path].wanted.value.version);
         self.set_stage(path, Stage::Recording { write: id, then });
     }
 

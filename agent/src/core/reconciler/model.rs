@@ -1,5 +1,6 @@
-//! A world that does its worst to the reconciler: old and doubled copies of what is desired, crashes, reboots, a
-//! disk that forgets what was not synced, commands that meddle, emergency stops. The world knows true time.
+//! A world that does its worst to the reconciler: old and doubled copies of what is desired, two gateways that know
+//! nothing of each other, crashes, reboots, a disk that forgets what was not synced, commands that meddle, emergency
+//! stops. The world knows true time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,16 +13,19 @@ use super::*;
 enum Step {
     /// An operator wants something else of a path.
     Change {
+        gateway: usize,
         path: usize,
         value: i64,
         ttl: Option<u64>,
     },
     /// Nothing is wanted of a path any more.
     Drop {
+        gateway: usize,
         path: usize,
     },
-    /// The gateway makes a copy of all that is wanted, by a floor that is `behind` the vehicle's clock.
+    /// A gateway makes a copy of all that is wanted, by a floor that is `behind` the vehicle's clock.
     Copy {
+        gateway: usize,
         behind: u64,
     },
     /// One of the copies ever made reaches the vehicle.
@@ -53,6 +57,12 @@ enum Step {
 }
 
 const PATHS: usize = 3;
+const GATEWAYS: usize = 2;
+
+/// The vehicle is mostly at the first.
+fn gateway() -> impl Strategy<Value = usize> {
+    prop_oneof![3 => Just(0), 1 => Just(1)]
+}
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let ttl = prop_oneof![Just(None), Just(Some(400_u64)), Just(Some(5_000))];
@@ -63,9 +73,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Finish),
     ];
     let step = prop_oneof![
-        4 => (0..PATHS, 0..3_i64, ttl).prop_map(|(path, value, ttl)| Step::Change { path, value, ttl }),
-        1 => (0..PATHS).prop_map(|path| Step::Drop { path }),
-        5 => (0..300_u64).prop_map(|behind| Step::Copy { behind }),
+        4 => (gateway(), 0..PATHS, 0..3_i64, ttl)
+            .prop_map(|(gateway, path, value, ttl)| Step::Change { gateway, path, value, ttl }),
+        1 => (gateway(), 0..PATHS).prop_map(|(gateway, path)| Step::Drop { gateway, path }),
+        5 => (gateway(), 0..300_u64).prop_map(|(gateway, behind)| Step::Copy { gateway, behind }),
         8 => any::<prop::sample::Index>().prop_map(|copy| Step::Deliver { copy }),
         6 => meddling,
         4 => (1..800_u64).prop_map(|millis| Step::Pass { millis }),
@@ -84,6 +95,13 @@ struct Version {
     ttl: Option<u64>,
 }
 
+/// What one gateway knows: the version of all, and the one that each path is to have now.
+#[derive(Default)]
+struct Gateway {
+    version: u64,
+    desired: BTreeMap<usize, u64>,
+}
+
 struct World {
     /// True milliseconds, and how far the vehicle's clock is behind them.
     time: u64,
@@ -93,10 +111,9 @@ struct World {
     buckets: ClassMap<Bucket>,
     disk: Past,
     unsynced: Vec<Output>,
-    /// At the gateway: every version ever, and the one that each path is to have now.
-    version: u64,
+    /// Every version ever.
     versions: BTreeMap<(usize, u64), Version>,
-    desired: BTreeMap<usize, u64>,
+    gateways: [Gateway; GATEWAYS],
     copies: Vec<Input>,
     /// The vehicle's own state, and what it moves to.
     values: [i64; PATHS],
@@ -131,9 +148,8 @@ impl World {
             buckets: ClassMap::from_fn(|class| Bucket::full(&policy[class], now)),
             disk: Past::default(),
             unsynced: Vec::new(),
-            version: 0,
             versions: BTreeMap::new(),
-            desired: BTreeMap::new(),
+            gateways: Default::default(),
             copies: Vec::new(),
             values: [0; PATHS],
             moving: Vec::new(),
@@ -151,16 +167,16 @@ impl World {
 
     fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {
         match *step {
-            Step::Change { path, value, ttl } => {
-                self.version += 1;
-                self.versions.insert((path, self.version), Version { value, born: self.time, ttl });
-                self.desired.insert(path, self.version);
+            Step::Change { gateway, path, value, ttl } => {
+                let version = self.next_version(gateway);
+                self.versions.insert((path, version), Version { value, born: self.time, ttl });
+                self.gateways[gateway].desired.insert(path, version);
             }
-            Step::Drop { path } => {
-                self.version += 1;
-                self.desired.remove(&path);
+            Step::Drop { gateway, path } => {
+                self.next_version(gateway);
+                self.gateways[gateway].desired.remove(&path);
             }
-            Step::Copy { behind } => self.copy(behind),
+            Step::Copy { gateway, behind } => self.copy(gateway, behind),
             Step::Deliver { copy } if !self.copies.is_empty() => {
                 let input = copy.get(&self.copies).clone();
                 self.deliver(input);
@@ -180,7 +196,16 @@ impl World {
         self.settle()
     }
 
-    fn copy(&mut self, behind: u64) {
+    /// Above what the vehicle reports. Each gateway gives out numbers of its own, so that one says one thing.
+    fn next_version(&mut self, gateway: usize) -> u64 {
+        let known = self.gateways[gateway].version.max(self.reconciler.version);
+        let round = known / GATEWAYS as u64 + 1;
+        self.gateways[gateway].version = round * GATEWAYS as u64 + gateway as u64;
+        self.gateways[gateway].version
+    }
+
+    fn copy(&mut self, gateway: usize, behind: u64) {
+        let Gateway { version, desired } = &self.gateways[gateway];
         let clock = self.now() - Duration::from_millis(behind);
         let stamp = Stamp { boot: BootId::from_bytes([self.boot; 16]), clock };
         let wanted = |(path, version): (&usize, &u64)| {
@@ -193,8 +218,8 @@ impl World {
                 Wanted { value, class: Some(Class::Comfort) }
             })
         };
-        let values = self.desired.iter().filter_map(wanted).collect();
-        self.copies.push(Input::Desired { version: self.version, values });
+        let values = desired.iter().filter_map(wanted).collect();
+        self.copies.push(Input::Desired { version: *version, values });
     }
 
     fn deliver(&mut self, input: Input) {
@@ -331,7 +356,9 @@ proptest! {
             world.take(step)?;
         }
         // Liveness: once the faults stop, everything that is desired comes to rest, and says so.
-        world.take(&Step::Copy { behind: 0 })?;
+        let gateway = 0;
+        world.next_version(gateway);
+        world.take(&Step::Copy { gateway, behind: 0 })?;
         let newest = world.copies.pop().unwrap();
         let Input::Desired { values, .. } = &newest else { panic!("only what is desired is copied") };
         let wanted = values.len();
@@ -351,8 +378,8 @@ proptest! {
             }
         }
         let report = last.expect("it reports");
-        prop_assert_eq!(report.version, world.version);
-        prop_assert!((wanted..=world.desired.len()).contains(&report.paths.len()));
+        prop_assert_eq!(report.version, world.gateways[gateway].version);
+        prop_assert!((wanted..=world.gateways[gateway].desired.len()).contains(&report.paths.len()));
         for state in report.paths {
             prop_assert!(!matches!(state.status, SyncStatus::Pending | SyncStatus::Applying), "{state:?}");
             if state.status == SyncStatus::InSync {
