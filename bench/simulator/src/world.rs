@@ -312,6 +312,15 @@ impl World {
             gateway.fuse.put_out();
             gateway.host.suspended_until = 0;
         }
+        // A route counts for what is dialed next, and on a lossy path that may be at any time. A vehicle that has
+        // not followed its route yet does so now: from here on nobody moves between gateways, and when the world is
+        // judged a second session is one that stayed.
+        for vehicle in vehicles.iter() {
+            let astray = air.network.open_at(Side::Vehicle, vehicle.index);
+            let is_astray = |number: &u32| air.network.of(*number).gateway != air.routes[vehicle.index];
+            let astray: Vec<_> = astray.into_iter().filter(is_astray).collect();
+            air.network.darken(&astray);
+        }
         air.tell(&"world".into(), What::Healed);
     }
 
