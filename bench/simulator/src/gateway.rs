@@ -6,8 +6,8 @@ mod tokens;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use carriageway_gateway::core::commands::CommandId;
-use carriageway_proto::{Moment, Token, VehicleId};
+use carriageway_gateway::core::commands::{Arrival, CommandId};
+use carriageway_proto::{Token, VehicleId};
 use carriageway_transport::core::connection::{Channel, ConnectionId, Ended};
 use carriageway_transport::core::session;
 
@@ -175,8 +175,14 @@ impl Gateway {
         });
     }
 
+    /// An operator's request begins to come in. `None` where no process is there to read it.
+    pub(crate) fn arrival(&mut self, now: u64) -> Option<Arrival> {
+        let now = self.host.read(now);
+        self.process.as_mut().map(|process| process.arrival(now))
+    }
+
     /// An operator's request is all here.
-    pub(crate) fn click(&mut self, air: &mut Air, click: &Click, arrived: (u64, Moment)) {
+    pub(crate) fn click(&mut self, air: &mut Air, click: &Click, arrived: (u64, Arrival)) {
         self.act(air, |process, gateway, air| process.click(gateway, air, click, arrived));
     }
 

@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use bytes::Bytes;
-use carriageway_proto::{ControlFrame, Moment};
+use carriageway_gateway::core::commands::Arrival;
+use carriageway_proto::ControlFrame;
 use carriageway_transport::core::connection::{Channel, Ended};
 use carriageway_transport::core::keeper::Choice;
 
@@ -47,7 +48,7 @@ pub(crate) enum Task {
     /// A request begins to come in.
     Click(usize),
     /// A request is all there, if the gateway's process `run` still is.
-    Submit { click: usize, gateway: usize, run: u32, arrived: (u64, Moment) },
+    Submit { click: usize, gateway: usize, run: u32, arrived: (u64, Arrival) },
     /// The paths of these connections are gone.
     Dark(Vec<u32>),
     /// A fault begins.

@@ -210,12 +210,13 @@ impl World {
         if self.air.is_healthy() {
             gateway = home(&self.air, &self.gateways, click.vehicle);
         }
-        let gate = &self.gateways[gateway];
+        let gate = &mut self.gateways[gateway];
         // While its host sleeps nobody reads the request.
         if gate.host.suspended_until > self.air.now {
             return self.air.queue.push(gate.host.suspended_until, Task::Click(index));
         }
-        let (run, arrived) = (gate.run, (self.air.now, gate.host.read(self.air.now)));
+        let Some(arrival) = gate.arrival(self.air.now) else { return };
+        let (run, arrived) = (gate.run, (self.air.now, arrival));
         self.air.queue.push(self.air.now + click.slow, Task::Submit { click: index, gateway, run, arrived });
     }
 

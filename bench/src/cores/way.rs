@@ -56,7 +56,8 @@ impl Way {
         self.number += 1;
         let id = CommandId::from_bytes(u128::from(self.number).to_be_bytes());
         let request = request(self.number)?;
-        match self.commands.submit(self.now, self.now, id, request, Reach::Connected) {
+        let arrived = self.commands.arrival(self.now);
+        match self.commands.submit(self.now, arrived, id, request, Reach::Connected) {
             Submitted::Accepted { .. } => {}
             refused => bail!("the gateway did not take a command: {refused:?}"),
         }

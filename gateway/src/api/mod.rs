@@ -24,7 +24,6 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{delete, get, patch, post};
-use carriageway_proto::Moment;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::auth::Verifier;
@@ -138,14 +137,14 @@ async fn uncached(mut response: Response) -> Response {
 
 /// When the gateway had read a request's head: what the request asks for is at least this old.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Arrival(pub(crate) Moment);
+pub(crate) struct Arrival(pub(crate) crate::core::commands::Arrival);
 
 impl FromRequestParts<Api> for Arrival {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Self::Rejection> {
         let noted = parts.extensions.get().copied();
-        Ok(noted.unwrap_or_else(|| Self(api.hub().clock().now())))
+        Ok(noted.unwrap_or_else(|| Self(api.hub().arrival())))
     }
 }
 
@@ -153,10 +152,10 @@ impl FromRequestParts<Api> for Arrival {
 async fn measured(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
     let clock = api.hub().clock().clone();
-    let begun = clock.now();
-    request.extensions_mut().insert(Arrival(begun));
+    let arrival = api.hub().arrival();
+    request.extensions_mut().insert(Arrival(arrival));
     let response = next.run(request).await;
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
-    api.hub().metrics().http(route, response.status().as_u16(), clock.now().since(begun));
+    api.hub().metrics().http(route, response.status().as_u16(), clock.now().since(arrival.at()));
     response
 }

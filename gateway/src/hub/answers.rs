@@ -106,8 +106,8 @@ impl Hub {
     pub(super) fn hear_disk(&self) {
         let answers = &self.0.answers.0.waiting;
         let answers = std::mem::take(&mut *answers.lock().unwrap_or_else(PoisonError::into_inner));
-        let now = self.now();
         let mut state = self.state();
+        let now = self.now();
         for (written, said) in answers {
             let kept = said.is_ok();
             self.note(&mut state, &written, said);

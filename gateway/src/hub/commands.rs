@@ -11,7 +11,7 @@ use super::room::Room;
 use super::sessions::observe_in;
 use super::{Event, Hub, State};
 use crate::core::commands::{
-    Canceling, Change, CommandId, Input, NotSent, Reach, Record, Refusal, Request, Submitted,
+    Arrival, Canceling, Change, CommandId, Input, NotSent, Reach, Record, Refusal, Request, Submitted,
 };
 
 /// How long an answer waits for the disk: a healthy one takes milliseconds.
@@ -48,10 +48,16 @@ pub enum Kept {
 }
 
 impl Hub {
+    /// A request begins to come in now.
+    pub fn arrival(&self) -> Arrival {
+        let mut state = self.state();
+        state.commands.arrival(self.now())
+    }
+
     /// Takes in a command and hands it to the vehicle's session, or says why not; without delay. It
     /// lives from `arrived`, when it began to come in; one that has outlived its ttl by now gets a
     /// record that says EXPIRED, and is not sent.
-    pub fn submit(&self, arrived: Moment, request: Request) -> Submission {
+    pub fn submit(&self, arrived: Arrival, request: Request) -> Submission {
         let class = request.class;
         let submission = self.try_submit(arrived, request);
         if let Some(reason) = refusal_name(&submission) {
@@ -60,7 +66,7 @@ impl Hub {
         submission
     }
 
-    fn try_submit(&self, arrived: Moment, request: Request) -> Submission {
+    fn try_submit(&self, arrived: Arrival, request: Request) -> Submission {
         let mut state = self.state();
         let now = self.now();
         observe_in(now, &mut state, &request.vehicle);
@@ -131,8 +137,8 @@ impl Hub {
 
     /// Withdraws a command: at once where it has not left, else the vehicle is asked to.
     pub fn cancel(&self, id: CommandId) -> Canceling {
-        let now = self.now();
         let mut state = self.state();
+        let now = self.now();
         let canceling = state.commands.cancel(now, id);
         self.pump(now, &mut state);
         canceling

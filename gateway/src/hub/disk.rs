@@ -44,8 +44,8 @@ impl Hub {
     }
 
     fn written(&self, begun: Moment, id: WriteId, outcome: Outcome) {
-        let now = self.now();
         let mut state = self.state();
+        let now = self.now();
         match outcome {
             Ok(()) => {
                 self.0.metrics.store_written(now.since(begun));
@@ -135,7 +135,8 @@ mod tests {
                 may_drive: false,
             };
             let now = self.clock.now();
-            self.commands.submit(now, now, id, request, Reach::Connected);
+            let arrived = self.commands.arrival(now);
+            self.commands.submit(now, arrived, id, request, Reach::Connected);
             self.pump();
             id
         }

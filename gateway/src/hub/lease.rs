@@ -86,8 +86,8 @@ impl Hub {
         if self.is_draining() {
             return Err(LeaseError::Draining);
         }
-        let now = self.now();
         let mut state = self.state();
+        let now = self.now();
         observe_in(now, &mut state, vehicle);
         let connected = clock_of(&state, vehicle).is_some();
         let is_known = state.registry.knows(vehicle);
@@ -114,8 +114,8 @@ impl Hub {
         if self.is_draining() {
             return Err(LeaseError::Draining);
         }
-        let now = self.now();
         let mut state = self.state();
+        let now = self.now();
         let renewed = state.leases.renew(now, vehicle, operator, token);
         self.pump(now, &mut state);
         Ok(renewed?)
@@ -123,8 +123,8 @@ impl Hub {
 
     /// Gives a lease back.
     pub fn release_lease(&self, vehicle: &VehicleId, operator: &str, token: Token) -> Result<(), LeaseError> {
-        let now = self.now();
         let mut state = self.state();
+        let now = self.now();
         let released = state.leases.release(now, vehicle, operator, token);
         self.pump(now, &mut state);
         Ok(released?)
@@ -153,8 +153,8 @@ impl Hub {
 
     /// What is known of driving `vehicle`; `None` if it has never been here, or was forgotten.
     pub fn drive(&self, vehicle: &VehicleId) -> Option<DriveGlance> {
-        let at = self.now();
         let mut state = self.state();
+        let at = self.now();
         observe_in(at, &mut state, vehicle);
         self.pump(at, &mut state);
         let view = state.leases.view(at, vehicle);
@@ -205,8 +205,8 @@ impl Hub {
     }
 
     fn lease_input(&self, input: Input) {
-        let now = self.now();
         let mut state = self.state();
+        let now = self.now();
         state.leases.handle(now, input);
         self.pump(now, &mut state);
     }

@@ -319,6 +319,8 @@ impl Hub {
         &self.0.metrics
     }
 
+    /// What goes to a core is read under the state's lock: readings that overtake each other on their way there
+    /// would look to it like a clock that goes backwards.
     fn now(&self) -> Moment {
         self.0.clock.now()
     }
@@ -386,8 +388,8 @@ impl Hub {
 
     /// One vehicle; `None` if it has never been here, or was forgotten.
     pub fn vehicle(&self, vehicle: &VehicleId) -> Option<Glance> {
-        let now = self.now();
         let mut state = self.state();
+        let now = self.now();
         observe_in(now, &mut state, vehicle);
         self.pump(now, &mut state);
         let view = state.registry.view(now, vehicle)?;
@@ -438,8 +440,8 @@ impl Hub {
     /// stops that have a way to their vehicle. Whoever drives is told, and that `patience` is left at most.
     pub fn start_draining(&self, patience: Duration) {
         self.0.draining.store(true, Ordering::Release);
-        let now = self.now();
         let mut state = self.state();
+        let now = self.now();
         let by = now + patience;
         state.drain_by = Some(by);
         let held: Vec<_> = state.leases.held().cloned().collect();

@@ -63,8 +63,8 @@ impl Hub {
         let hello = &greeted.greeting.hello;
         let request =
             registry::Request { version: hello.version, session: hello.session, epoch: hello.epoch };
-        let now = self.now();
         let mut state = self.state();
+        let now = self.now();
         forget_the_dead(now, &mut state, vehicle);
         let admission = state.registry.admit(now, vehicle, request, SessionId::from_bytes(self.chance()));
         let entry = match admission {
@@ -169,8 +169,8 @@ impl Hub {
     }
 
     fn tell(&self, event: Event) {
-        let now = self.now();
         let mut state = self.state();
+        let now = self.now();
         self.pace(now, &mut state, event);
         self.pump(now, &mut state);
     }
@@ -221,7 +221,7 @@ impl Hub {
             room.heard[class] = Some(now);
         }
         match Message::decode(payload) {
-            Ok(Message::Outcome(outcome)) => self.outcome(now, vehicle, outcome),
+            Ok(Message::Outcome(outcome)) => self.outcome(vehicle, outcome),
             // This version stores no files: it counts what comes and lets it go.
             Ok(Message::Chunk(chunk)) => {
                 metrics.bulk_bytes.inc_by(chunk.data.len() as u64);
@@ -245,9 +245,10 @@ impl Hub {
         }
     }
 
-    fn outcome(&self, now: Moment, vehicle: &VehicleId, outcome: carriageway_proto::Outcome) {
+    fn outcome(&self, vehicle: &VehicleId, outcome: carriageway_proto::Outcome) {
         let key = outcome.key.clone();
         let mut state = self.state();
+        let now = self.now();
         state.commands.handle(now, commands::Input::Outcome(vehicle.clone(), outcome));
         while let Some(heard) = state.commands.poll_heard() {
             self.0.metrics.outcome(match heard {
@@ -274,8 +275,8 @@ impl Hub {
     }
 
     fn settled(&self, session: SessionId, ticket: Ticket, fate: Fate) {
-        let now = self.now();
         let mut state = self.state();
+        let now = self.now();
         if let Some(vehicle) = state.desired.remove(&(session, ticket)) {
             let arrived = matches!(fate, Fate::Acknowledged);
             state.shadows.handle(now, shadow::Input::Settled { vehicle, arrived });
@@ -304,8 +305,8 @@ impl Hub {
 
     fn over(&self, vehicle: &VehicleId, (session, epoch): (SessionId, Epoch), why: &str) {
         tracing::info!(%vehicle, why, "session ended");
-        let now = self.now();
         let mut state = self.state();
+        let now = self.now();
         let unsettled: Vec<_> = state
             .tickets
             .range((session, Ticket(0))..=(session, Ticket(u64::MAX)))
@@ -343,8 +344,8 @@ impl Hub {
 
     /// Reads how the vehicle's connections fare, and tells of a change.
     pub fn observe(&self, vehicle: &VehicleId) {
-        let now = self.now();
         let mut state = self.state();
+        let now = self.now();
         observe_in(now, &mut state, vehicle);
         Self::look_for_the_awaited(now, &mut state);
         self.pump(now, &mut state);

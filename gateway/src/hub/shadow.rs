@@ -53,8 +53,8 @@ impl Hub {
         condition: &Condition,
         edits: &BTreeMap<SignalPath, Edit>,
     ) -> Result<Option<oneshot::Receiver<bool>>, StateError> {
-        let now = self.now();
         let mut state = self.state();
+        let now = self.now();
         if !state.registry.knows(vehicle) && !state.shadows.knows(vehicle) {
             return Err(StateError::UnknownVehicle);
         }
@@ -89,8 +89,8 @@ impl Hub {
     }
 
     fn shadow_input(&self, input: Input) {
-        let now = self.now();
         let mut state = self.state();
+        let now = self.now();
         state.shadows.handle(now, input);
         self.pump(now, &mut state);
     }

@@ -81,16 +81,16 @@ impl Hub {
 
     /// When to look again: at the next deadline of a command, at `latest` at the latest.
     fn sleep_until(&self, latest: Moment) -> Moment {
-        let now = self.now();
         let mut state = self.state();
+        let now = self.now();
         let due = state.commands.wakes_at().map_or(latest, |due| due.max(now + GRAIN));
         state.sleeps_until = due.min(latest);
         state.sleeps_until
     }
 
     fn tick(&self) {
-        let now = self.now();
         let mut state = self.state();
+        let now = self.now();
         state.commands.note(now);
         Self::look_for_the_awaited(now, &mut state);
         if state.commands.wakes_at().is_some_and(|wake| wake <= now) {
@@ -115,8 +115,8 @@ impl Hub {
             silences.push((watched, silent));
             seen.push(status);
         }
-        let now = self.now();
         let mut state = self.state();
+        let now = self.now();
         for (watched, silent) in silences {
             let input = observation(now, &watched.vehicle, watched.session, silent);
             state.registry.handle(now, input);
@@ -269,11 +269,15 @@ mod tests {
             on_offline: commands::OnOffline::Queue,
             may_drive: false,
         };
-        let arrived = hub.now();
+        let arrived = hub.arrival();
         let submitted = hub.submit(arrived, request);
         assert!(matches!(submitted, crate::hub::Submission::Accepted(_)), "{submitted:?}");
         assert!(hub.0.alarm.notified().now_or_never().is_some(), "the alarm rings");
-        assert_eq!(hub.sleep_until(later), arrived + Duration::from_secs(30), "its deadline, to the point");
+        assert_eq!(
+            hub.sleep_until(later),
+            arrived.at() + Duration::from_secs(30),
+            "its deadline, to the point"
+        );
     }
 
     #[test]

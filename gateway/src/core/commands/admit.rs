@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use carriageway_proto::sabotage::{self, Sabotage};
-use carriageway_proto::{Class, Moment, Phase, VehicleId};
+use carriageway_proto::{Class, Moment, Phase, Reason, VehicleId};
 
 use super::bucket::{Bucket, Rate};
 use super::record::{News, Stage};
 use super::slot::Vehicle;
-use super::{CommandId, Commands, Limits, OnOffline, Reach, Record, Refusal, Request, Submitted};
+use super::{Arrival, CommandId, Commands, Limits, OnOffline, Reach, Record, Refusal, Request, Submitted};
 
 enum Admitted {
     New { ttl: Duration },
@@ -17,12 +17,13 @@ enum Admitted {
 
 impl Commands {
     /// Decides on a command. It lives from `arrived`, when it began to come in, however long the rest
-    /// of it took. `fresh` is the id of its record, should there be a new one. A repeat is answered
+    /// of it took; where the clock went backwards meanwhile nobody knows how old it is, and it ends EXPIRED
+    /// (FRESH). `fresh` is the id of its record, should there be a new one. A repeat is answered
     /// from the record whatever the state of the vehicle.
     pub fn submit(
         &mut self,
         now: Moment,
-        arrived: Moment,
+        arrived: Arrival,
         fresh: CommandId,
         request: Request,
         reach: Reach,
@@ -33,19 +34,19 @@ impl Commands {
         match self.admit(now, &request, reach) {
             Ok(Admitted::Repeat(id)) => Submitted::Repeated(id),
             Ok(Admitted::New { ttl }) => {
-                let arrived = if sabotage::on(Sabotage::TtlFromAcceptance) { now } else { arrived };
-                let record = Record::new(arrived, fresh, request, ttl);
-                // A clock that went backwards meanwhile: nobody knows how long the rest of it took.
-                let is_late = record.lives_until() <= now || now < record.accepted;
+                let is_from_now = sabotage::on(Sabotage::TtlFromAcceptance);
+                let arrived = if is_from_now { self.arrival(now) } else { arrived };
+                let record = Record::new(arrived.at, fresh, request, ttl);
+                let too_late = self.too_late(now, arrived, &record);
+                let is_late = too_late.is_some();
                 // Nobody is told of what waits for its vehicle and is not accepted yet; what is too late waits for nothing.
                 let is_untold = record.request.on_offline == OnOffline::Queue
                     && reach == Reach::Offline
                     && !is_late
                     && !sabotage::on(Sabotage::QueueNotAwaited);
                 self.insert(now, Record { is_untold, ..record }, reach);
-                if is_late {
-                    let detail = "its ttl passed before all of it had arrived; certainly not executed";
-                    self.tell(now, fresh, News::of(Phase::Expired, detail));
+                if let Some(news) = too_late {
+                    self.tell(now, fresh, news);
                     return Submitted::Expired(fresh);
                 }
                 if self.records[&fresh].is_untold {
@@ -60,6 +61,16 @@ impl Commands {
             }
             Err(refusal) => Submitted::Refused(refusal),
         }
+    }
+
+    /// How a command ends that may not go any more now that all of it is here.
+    fn too_late(&self, now: Moment, arrived: Arrival, record: &Record) -> Option<News> {
+        if arrived.steps_back != self.steps_back {
+            let detail = "the gateway's clock went backwards while it came in; certainly not executed";
+            return Some(News { reason: Some(Reason::AgeUnknowable), ..News::of(Phase::Expired, detail) });
+        }
+        let detail = "its ttl passed before all of it had arrived; certainly not executed";
+        (record.lives_until() <= now).then(|| News::of(Phase::Expired, detail))
     }
 
     fn admit(&mut self, now: Moment, request: &Request, reach: Reach) -> Result<Admitted, Refusal> {

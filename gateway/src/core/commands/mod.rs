@@ -99,6 +99,21 @@ impl Default for Limits {
     }
 }
 
+/// When a command began to come in: [`Commands::arrival`] makes it, [`Commands::submit`] takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    at: Moment,
+    /// How often the clock had gone backwards by then.
+    steps_back: u64,
+}
+
+impl Arrival {
+    /// By the clock of then.
+    pub fn at(self) -> Moment {
+        self.at
+    }
+}
+
 /// Whether the vehicle has a connection now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
@@ -283,6 +298,8 @@ pub struct Commands {
     latest: Moment,
     /// Nobody knows how old what has this place or a lower one is: the clock went backwards since.
     doubted: u64,
+    /// How often the clock went backwards: what began to come in before the last time is of an unknown age too.
+    steps_back: u64,
     unfinished: usize,
     disk: Disk,
     telling: Telling,
@@ -306,6 +323,7 @@ impl Commands {
             places: 0,
             latest: Moment::ZERO,
             doubted: 0,
+            steps_back: 0,
             unfinished: 0,
             disk: Disk::default(),
             telling: Telling::default(),
@@ -336,7 +354,14 @@ impl Commands {
     pub fn note(&mut self, now: Moment) {
         if now < std::mem::replace(&mut self.latest, now) {
             self.doubted = self.places;
+            self.steps_back += 1;
         }
+    }
+
+    /// A command begins to come in now. Once all of it is here it goes to [`Commands::submit`] with this.
+    pub fn arrival(&mut self, now: Moment) -> Arrival {
+        self.note(now);
+        Arrival { at: now, steps_back: self.steps_back }
     }
 
     /// The next thing to do or to tell.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use carriageway_agent::core::vehicle::EMERGENCY_STOP;
 use carriageway_gateway::core::commands::{
-    self, Change, CommandId, NotSent, OnOffline, Output, Reach, Record, Refusal, Request, Submitted,
+    self, Arrival, Change, CommandId, NotSent, OnOffline, Output, Reach, Record, Refusal, Request, Submitted,
 };
 use carriageway_proto::{Cancel, Class, Command, Message, Moment, Phase, SignalPath, Value};
 
@@ -108,13 +108,18 @@ pub(super) fn path_of(class: Class, number: u8) -> SignalPath {
 }
 
 impl Process {
+    /// A request begins to come in.
+    pub(crate) fn arrival(&mut self, now: Moment) -> Arrival {
+        self.commands.arrival(now)
+    }
+
     /// A request is all here: it is decided on, and handed to the vehicle's session.
     pub(crate) fn click(
         &mut self,
         gateway: &mut Gateway,
         air: &mut Air,
         click: &Click,
-        arrived: (u64, Moment),
+        arrived: (u64, Arrival),
     ) -> Result<(), Died> {
         gateway.fuse.step()?;
         let now = gateway.host.read(air.now);

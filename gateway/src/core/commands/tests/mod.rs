@@ -48,10 +48,23 @@ fn commands() -> Commands {
     Commands::new(Limits::default(), PolicyTable::defaults())
 }
 
+/// Submits at `ms` what began to come in at `arrived`.
+fn submit(
+    commands: &mut Commands,
+    ms: u64,
+    arrived: u64,
+    fresh: CommandId,
+    request: Request,
+    reach: Reach,
+) -> Submitted {
+    let arrived = commands.arrival(at(arrived));
+    commands.submit(at(ms), arrived, fresh, request, reach)
+}
+
 /// With one body command in the lane, ttl 5 s.
 fn with_one() -> Commands {
     let mut commands = commands();
-    let submitted = commands.submit(at(0), at(0), id(1), window("k", 50), Reach::Connected);
+    let submitted = submit(&mut commands, 0, 0, id(1), window("k", 50), Reach::Connected);
     assert_eq!(submitted, Submitted::Accepted { id: id(1), ttl: Duration::from_secs(5) });
     commands.handle(at(0), Input::Sent(id(1)));
     commands
@@ -113,14 +126,14 @@ fn a_command_goes_through_its_phases_and_tells_each_once() {
 #[test]
 fn the_same_key_is_the_same_command_even_when_the_vehicle_is_gone() {
     let mut commands = with_one();
-    let again = commands.submit(at(9), at(9), id(2), window("k", 50), Reach::Offline);
+    let again = submit(&mut commands, 9, 9, id(2), window("k", 50), Reach::Offline);
     assert_eq!(again, Submitted::Repeated(id(1)));
     for other in [
         window("k", 51),
         Request { class: Class::Comfort, ..window("k", 50) },
         Request { ttl: Some(Duration::from_secs(4)), ..window("k", 50) },
     ] {
-        let conflict = commands.submit(at(9), at(9), id(2), other, Reach::Connected);
+        let conflict = submit(&mut commands, 9, 9, id(2), other, Reach::Connected);
         assert_eq!(conflict, Submitted::Refused(Refusal::KeyConflict(id(1))));
     }
     assert_eq!(commands.len(), 1);
@@ -129,10 +142,10 @@ fn the_same_key_is_the_same_command_even_when_the_vehicle_is_gone() {
 #[test]
 fn an_offline_vehicle_gets_nothing_and_the_key_stays_free() {
     let mut commands = commands();
-    let refused = commands.submit(at(0), at(0), id(1), window("k", 50), Reach::Offline);
+    let refused = submit(&mut commands, 0, 0, id(1), window("k", 50), Reach::Offline);
     assert_eq!(refused, Submitted::Refused(Refusal::Offline));
     assert!(commands.is_empty());
-    let later = commands.submit(at(1), at(1), id(2), window("k", 99), Reach::Connected);
+    let later = submit(&mut commands, 1, 1, id(2), window("k", 99), Reach::Connected);
     assert!(matches!(later, Submitted::Accepted { .. }));
 }
 
@@ -240,7 +253,7 @@ fn a_record_stays_ten_minutes_after_its_end_and_never_less_than_its_ttl() {
     assert_eq!(commands.wakes_at(), None);
 
     let day = Request { class: Class::Config, ..window("d", 1) };
-    commands.submit(at(0), at(0), id(1), day, Reach::Connected);
+    submit(&mut commands, 0, 0, id(1), day, Reach::Connected);
     commands.handle(at(0), Input::Sent(id(1)));
     let outcome = Outcome {
         key: "d".parse().unwrap(),
@@ -259,12 +272,12 @@ fn a_ttl_of_nothing_or_of_ages_is_refused() {
     let mut commands = commands();
     for ttl in [0, 51_000] {
         let request = Request { ttl: Some(Duration::from_millis(ttl)), ..window("k", 1) };
-        let refused = commands.submit(at(0), at(0), id(1), request, Reach::Connected);
+        let refused = submit(&mut commands, 0, 0, id(1), request, Reach::Connected);
         let longest = Duration::from_secs(50);
         assert_eq!(refused, Submitted::Refused(Refusal::Ttl { longest }), "{ttl} ms");
     }
     let bulk = Request { class: Class::Bulk, ..window("k", 1) };
-    let refused = commands.submit(at(0), at(0), id(1), bulk, Reach::Connected);
+    let refused = submit(&mut commands, 0, 0, id(1), bulk, Reach::Connected);
     assert_eq!(refused, Submitted::Refused(Refusal::NoCommandClass));
 }
 
@@ -277,9 +290,10 @@ fn accepted_at_once(
     let mut refusal = None;
     let accepted = (0..count)
         .filter(|n| {
-            match commands.submit(
-                at(0),
-                at(0),
+            match submit(
+                commands,
+                0,
+                0,
                 id(1_000 * commands.len() as u64 + 1_000 + n),
                 make(&format!("{}{n}", commands.len())),
                 Reach::Connected,
@@ -314,7 +328,7 @@ fn too_fast_is_told_when_to_come_back() {
     let mut commands = Commands::new(Limits::default(), policies);
     let body = accepted_at_once(&mut commands, 30, other);
     assert_eq!(body, (20, Some(Refusal::RateLimited(Duration::from_millis(100)))));
-    let later = commands.submit(at(100), at(100), id(1), other("late"), Reach::Connected);
+    let later = submit(&mut commands, 100, 100, id(1), other("late"), Reach::Connected);
     assert!(matches!(later, Submitted::Accepted { .. }));
 }
 
@@ -339,22 +353,37 @@ fn a_stop_takes_the_place_of_a_record_that_has_only_been_kept_to_be_read() {
         while commands.wakes_at().is_some_and(|wake| wake <= at(60_000)) {
             commands.handle(at(60_000), Input::Tick);
         }
-        let body = commands.submit(at(60_000), at(60_000), id(7), other("late"), Reach::Connected);
+        let body = submit(&mut commands, 60_000, 60_000, id(7), other("late"), Reach::Connected);
         assert_eq!(body, Submitted::Refused(Refusal::Full));
         for n in 10..15 {
             let stopped =
-                commands.submit(at(60_000), at(60_000), id(n), stop(&format!("s{n}")), Reach::Connected);
+                submit(&mut commands, 60_000, 60_000, id(n), stop(&format!("s{n}")), Reach::Connected);
             assert!(matches!(stopped, Submitted::Accepted { .. }), "{stopped:?}");
             assert_eq!((commands.len(), commands.take_evicted()), (5, 1));
         }
     }
 }
 
-/// What is left of the ttl would be overstated by the jump.
+/// What is left of the ttl would be overstated by the step, also where the clock has passed the arrival again.
+#[test]
+fn a_command_that_came_in_while_the_clock_went_backwards_is_not_sent() {
+    let mut commands = commands();
+    let arrived = commands.arrival(at(1_000));
+    commands.note(at(1_900));
+    commands.note(at(800));
+    let submitted = commands.submit(at(1_700), arrived, id(1), window("k", 1), Reach::Connected);
+    assert_eq!(submitted, Submitted::Expired(id(1)));
+    assert_eq!(phases(&commands), [Created, Expired]);
+    assert_eq!(commands.record(id(1)).unwrap().reason(), Some(Reason::AgeUnknowable));
+    let whole = submit(&mut commands, 1_750, 1_701, id(2), other("b"), Reach::Connected);
+    assert!(matches!(whole, Submitted::Accepted { .. }), "it is of a known age");
+}
+
+/// What is left of the ttl would be overstated by the step.
 #[test]
 fn a_command_that_began_to_come_in_ahead_of_the_clock_is_not_sent() {
     let mut commands = commands();
-    let submitted = commands.submit(at(1_000), at(1_001), id(1), window("k", 1), Reach::Connected);
+    let submitted = submit(&mut commands, 1_000, 1_001, id(1), window("k", 1), Reach::Connected);
     assert_eq!(submitted, Submitted::Expired(id(1)));
     assert_eq!(phases(&commands), [Created, Expired]);
 }
@@ -363,21 +392,21 @@ fn a_command_that_began_to_come_in_ahead_of_the_clock_is_not_sent() {
 fn the_ttl_counts_from_when_a_command_began_to_come_in() {
     let mut commands = commands();
     let brief = |key| Request { ttl: Some(Duration::from_secs(1)), ..window(key, 1) };
-    let late = commands.submit(at(1_000), at(0), id(1), brief("k"), Reach::Connected);
+    let late = submit(&mut commands, 1_000, 0, id(1), brief("k"), Reach::Connected);
     assert_eq!(late, Submitted::Expired(id(1)));
     assert_eq!(phases(&commands), [Created, Expired]);
     assert_eq!(commands.unfinished(), 0);
-    let again = commands.submit(at(1_001), at(1_001), id(2), brief("k"), Reach::Connected);
+    let again = submit(&mut commands, 1_001, 1_001, id(2), brief("k"), Reach::Connected);
     assert_eq!(again, Submitted::Repeated(id(1)), "a repeat is answered, not sent");
-    let in_time = commands.submit(at(1_999), at(1_000), id(3), brief("k-2"), Reach::Connected);
+    let in_time = submit(&mut commands, 2_000, 1_001, id(3), brief("k-2"), Reach::Connected);
     assert_eq!(in_time, Submitted::Accepted { id: id(3), ttl: Duration::from_secs(1) });
-    assert_eq!(commands.record(id(3)).unwrap().lives_until(), at(2_000));
+    assert_eq!(commands.record(id(3)).unwrap().lives_until(), at(2_001));
 }
 
 #[test]
 fn a_command_the_lane_refused_leaves_nothing() {
     let mut commands = commands();
-    commands.submit(at(0), at(0), id(1), window("k", 1), Reach::Connected);
+    submit(&mut commands, 0, 0, id(1), window("k", 1), Reach::Connected);
     commands.handle(at(0), Input::NotSent(id(1), NotSent::LaneFull));
     assert!(commands.is_empty());
     assert_eq!(

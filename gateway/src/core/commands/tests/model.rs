@@ -169,7 +169,8 @@ impl World {
             told: Vec::new(),
             crashed: false,
         };
-        let submitted = self.commands.submit(self.now, self.now, id(n), request, self.reach);
+        let arrived = self.commands.arrival(self.now);
+        let submitted = self.commands.submit(self.now, arrived, id(n), request, self.reach);
         if let Submitted::Accepted { .. } = submitted {
             assert!(self.reach == Reach::Connected || may_wait, "OFFLINE");
             self.known.insert(id(n), known);

@@ -60,7 +60,7 @@ fn what_is_queued_is_accepted_once_it_is_on_disk_and_not_told_before() {
 fn what_was_too_late_before_it_was_all_here_ends_whatever_the_disk_does() {
     let mut desk = offline();
     let late = Request { ttl: Some(Duration::from_millis(300)), ..queued("a", 50) };
-    let submitted = desk.commands.submit(at(400), at(0), id(1), late, Reach::Offline);
+    let submitted = submit(&mut desk.commands, 400, 0, id(1), late, Reach::Offline);
     assert_eq!(submitted, Submitted::Expired(id(1)));
     desk.handle(400, Input::Tick);
     let write = desk.writes[0].id;

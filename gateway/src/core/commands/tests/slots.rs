@@ -31,7 +31,7 @@ impl Desk {
     }
 
     pub(super) fn submit(&mut self, ms: u64, n: u64, request: Request) -> Submitted {
-        let submitted = self.commands.submit(at(ms), at(ms), id(n), request, self.reach);
+        let submitted = submit(&mut self.commands, ms, ms, id(n), request, self.reach);
         self.pump(ms);
         submitted
     }
@@ -260,7 +260,7 @@ fn a_full_lane_is_tried_again() {
     desk.ends(600, "a", Succeeded);
     assert_eq!(desk.dispatched, [id(1), id(2)]);
     // It was taken, then given back: the session never sent it.
-    desk.commands.submit(at(610), at(610), id(3), other("c"), Reach::Connected);
+    submit(&mut desk.commands, 610, 610, id(3), other("c"), Reach::Connected);
     assert!(matches!(desk.commands.poll(), Some(Output::Changed(_))));
     assert_eq!(desk.commands.poll(), Some(Output::Dispatch(id(3))));
     desk.handle(610, Input::NotSent(id(3), NotSent::LaneFull));
