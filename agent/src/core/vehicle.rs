@@ -27,8 +27,8 @@ pub trait Vehicle: Send {
     fn observe(&mut self, now: Moment, changed: &mut Vec<(SignalPath, Value)>);
 
     /// Starts to bring about `target`. A newer target for a path that still moves replaces the older,
-    /// whose end need not be reported any more. Called once per command, and once per path and version of
-    /// what is desired, only after the intent is durable.
+    /// whose end need not be reported any more; a refused one replaces nothing. Called once per command, and
+    /// once per path and version of what is desired, only after the intent is durable.
     fn apply(&mut self, now: Moment, actuation: Actuation, target: &Target) -> Applied;
 
     /// The class in which `path` takes what is desired of it as a lasting state, or `None` where it does not:

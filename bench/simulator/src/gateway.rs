@@ -89,6 +89,7 @@ impl Gateway {
         does: impl FnOnce(&mut Process, &mut Self, &mut Air) -> Result<(), Died>,
     ) {
         let Some(mut process) = self.process.take() else { return };
+        process.note(self, air);
         match does(&mut process, self, air).and_then(|()| process.pump(self, air)) {
             Ok(()) if process.has_drained() => self.die(air, SECOND),
             Ok(()) => {

@@ -337,7 +337,10 @@ impl Hub {
     /// A panic under the lock is a broken invariant that was logged already; what it left is still
     /// the best there is to go on with.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read by whoever holds the state, so that one reading is later than the last.
+        state.commands.note(self.now());
+        state
     }
 
     /// Tells what the cores have to tell, and wakes the watchers.

@@ -91,7 +91,6 @@ impl Hub {
     fn tick(&self) {
         let mut state = self.state();
         let now = self.now();
-        state.commands.note(now);
         Self::look_for_the_awaited(now, &mut state);
         if state.commands.wakes_at().is_some_and(|wake| wake <= now) {
             state.commands.handle(now, commands::Input::Tick);

@@ -373,7 +373,6 @@ impl Reconciler {
     fn apply(&mut self, now: Moment, path: &SignalPath, class: Class) -> Output {
         let actuation = Actuation(number(&mut self.last_actuation));
         let value = self.paths[path].wanted.value.value.clone();
-        self.moved(path);
         self.moving.insert(actuation, (now + LONGEST_ACTUATION, path.clone()));
         self.set_stage(path, Stage::Applying(actuation));
         Output::Apply { actuation, target: Target { class, path: path.clone(), value } }
@@ -381,18 +380,33 @@ impl Reconciler {
 
     fn on_applied(&mut self, actuation: Actuation, applied: Applied) {
         match applied {
-            Applied::Moving => {}
+            Applied::Moving => self.take_over(actuation),
             Applied::Done => self.on_end(actuation, Rest::in_sync()),
-            Applied::Refused(refusal) => self.on_end(actuation, Rest::given_up(refusal)),
+            Applied::Refused(refusal) => {
+                // What moved the path before goes on, and what was read of it stays as true as it was.
+                let Some((_, path)) = self.moving.remove(&actuation) else { return };
+                self.end(&path, actuation, Rest::given_up(refusal));
+            }
         }
+    }
+
+    /// The vehicle moves the path by `actuation` now, and by nothing else.
+    fn take_over(&mut self, actuation: Actuation) {
+        let Some((until, path)) = self.moving.remove(&actuation) else { return };
+        self.moved(&path);
+        self.moving.insert(actuation, (until, path));
     }
 
     fn on_end(&mut self, actuation: Actuation, rest: Rest) {
         let Some((_, path)) = self.moving.remove(&actuation) else { return };
         // It was read on its way.
         self.moved(&path);
-        if self.paths.get(&path).is_some_and(|wanted| wanted.stage == Stage::Applying(actuation)) {
-            self.set_stage(&path, Stage::Resting(rest));
+        self.end(&path, actuation, rest);
+    }
+
+    fn end(&mut self, path: &SignalPath, actuation: Actuation, rest: Rest) {
+        if self.paths.get(path).is_some_and(|wanted| wanted.stage == Stage::Applying(actuation)) {
+            self.set_stage(path, Stage::Resting(rest));
         }
     }
 

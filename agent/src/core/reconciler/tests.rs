@@ -1,6 +1,7 @@
 //! Stories of a reconciler with a journal and a vehicle.
 
 mod dropped;
+mod refused;
 
 use carriageway_proto::{BootId, DesiredValue, PathState, Stamp};
 

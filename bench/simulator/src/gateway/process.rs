@@ -288,9 +288,13 @@ impl Process {
         self.touched.insert(id);
     }
 
+    /// The clock is read before anything else, as by whoever takes hold of the hub's state.
+    pub(super) fn note(&mut self, gateway: &Gateway, air: &Air) {
+        self.commands.note(gateway.host.read(air.now));
+    }
+
     /// Does all that the cores want done.
     pub(super) fn pump(&mut self, gateway: &mut Gateway, air: &mut Air) -> Result<(), Died> {
-        self.commands.note(gateway.host.read(air.now));
         loop {
             while let Some(id) = self.touched.pop_first() {
                 self.drive(gateway, air, id)?;

@@ -28,7 +28,6 @@ impl Commands {
         request: Request,
         reach: Reach,
     ) -> Submitted {
-        self.note(now);
         self.reach(&request.vehicle, reach);
         self.release_freed(now);
         match self.admit(now, &request, reach) {

@@ -335,7 +335,6 @@ impl Commands {
 
     /// Takes in what happened; drain [`Commands::poll`] afterwards.
     pub fn handle(&mut self, now: Moment, input: Input) {
-        self.note(now);
         match input {
             Input::Sent(id) => drop(self.tell(now, id, News::of(Phase::Queued, "handed to the session"))),
             Input::NotSent(id, why) => self.not_sent(now, id, why),
@@ -349,7 +348,8 @@ impl Commands {
         self.release_freed(now);
     }
 
-    /// Takes in a reading of the clock; the more often, the smaller a step backwards that is noticed. After one
+    /// Takes in a reading of the clock; the more often, the smaller a step backwards that is noticed. Readings have to
+    /// come in the order in which they were taken: others' of two threads would look like such a step. After one
     /// nobody knows how old what waits here is: it ends EXPIRED instead of leaving (FRESH).
     pub fn note(&mut self, now: Moment) {
         if now < std::mem::replace(&mut self.latest, now) {

@@ -163,7 +163,7 @@ pub enum SendError {
     /// The lane's queue is full; try again when something has been settled.
     #[error("the lane is full")]
     Full(Bytes),
-    /// Beyond [`MAX_PAYLOAD`], or [`MAX_BULK_PAYLOAD`] on the bulk lane.
+    /// Beyond [`MAX_PAYLOAD`](super::MAX_PAYLOAD), or [`MAX_BULK_PAYLOAD`](super::MAX_BULK_PAYLOAD) on the bulk lane.
     #[error("the message is too large for its lane")]
     TooLarge(Bytes),
     /// The session is over.

@@ -348,6 +348,7 @@ fn what_waited_while_the_clock_went_backwards_expires() {
     let mut desk = offline();
     desk.submit(50_000, 1, queued("a", 50));
     desk.disk(50_005);
+    desk.commands.note(at(50_005));
     desk.commands.note(at(47_000));
     desk.submit(47_100, 2, queued_other("b"));
     desk.disk(47_105);
@@ -359,11 +360,24 @@ fn what_waited_while_the_clock_went_backwards_expires() {
 }
 
 #[test]
+fn inputs_that_overtake_each_other_by_a_moment_are_no_step_of_the_clock() {
+    let mut desk = Desk::new();
+    desk.submit(50_000, 1, window("a", 50));
+    desk.submit(50_010, 2, window("b", 60));
+    desk.ends(50_009, "a", Succeeded);
+    desk.handle(50_008, Input::Tick);
+    desk.handle(50_600, Input::Tick);
+    assert_eq!(desk.dispatched, [id(1), id(2)], "the second was held, and was not doubted");
+}
+
+#[test]
 fn what_the_disk_let_go_too_late_to_know_its_age_stays() {
     let mut desk = offline();
     desk.submit(50_000, 1, queued("a", 50));
     desk.disk(50_005);
+    desk.commands.note(at(50_100));
     desk.reach(50_100, Reach::Connected);
+    desk.commands.note(at(49_000));
     desk.disk(49_000);
     assert!(desk.dispatched.is_empty());
     assert_eq!(desk.end(1).0, Expired);
