@@ -29,6 +29,9 @@ pub(super) struct Lone {
     places: BTreeMap<(Name, Name), usize>,
     /// What the vehicle said of these keys may be SUPERSEDED.
     said: BTreeSet<(Name, Name)>,
+    /// Gateways that tell what they send. A log of a real run does not, and knows nothing of commands whose answer died
+    /// with the gateway, nor in which order two that came at once were taken: there nobody can say what was alone.
+    tellers: BTreeSet<Name>,
     /// Superseded just now, when: what did it may be told right after.
     suspects: Vec<(u64, usize)>,
 }
@@ -65,6 +68,7 @@ impl super::Rule for Lone {
             let by_vehicle = self.said.contains(&(vehicle.clone(), key.clone()));
             self.reached(event, id, phase, by_vehicle);
         } else if let What::Sent { id, .. } = &event.what {
+            self.tellers.insert(event.node.clone());
             return self.sent(event, id);
         } else if let What::Effect { key, print, .. } = &event.what {
             let is_called_off =
@@ -87,7 +91,7 @@ impl Lone {
         if super::event::is_end(phase) {
             self.commands[place].ended.get_or_insert(event.at);
         }
-        if phase == "SUPERSEDED" && !by_vehicle {
+        if phase == "SUPERSEDED" && !by_vehicle && self.tellers.contains(&event.node) {
             self.suspects.push((event.at, place));
         }
     }
