@@ -138,6 +138,8 @@ pub enum Sabotage {
     FailureTakenForSuccess,
     /// The gateway compares its clock with readings from another boot of its host.
     GatewayBootsCompared,
+    /// The gateway tells an end before it is on the disk.
+    EndNotAwaited,
 }
 
 impl Sabotage {
@@ -209,6 +211,7 @@ impl Sabotage {
         Self::PatchNotAwaited,
         Self::FailureTakenForSuccess,
         Self::GatewayBootsCompared,
+        Self::EndNotAwaited,
     ];
 }
 

@@ -204,7 +204,8 @@ impl Gateway {
 
     fn tell_stored(&self, air: &mut Air, done: &Done) {
         match done {
-            Done::Commands { put, .. } => {
+            Done::Commands { kept: false, .. } => air.tell(&self.name, What::DiskFailed),
+            Done::Commands { put, kept: true, .. } => {
                 for Put { vehicle, id, phase, may_have_left } in put {
                     let (vehicle, id) = (vehicle.as_str().into(), id.to_string().into());
                     let (phase, left) = (phase.name().into(), *may_have_left);

@@ -62,15 +62,41 @@ struct Seeds {
     /// Prints everything that happens, with `--seed`
     #[arg(long, requires = "seed")]
     trace: bool,
-    /// Keeps these faults of the seed only, by number
-    #[arg(long, value_delimiter = ',', requires = "seed")]
-    keep_faults: Option<Vec<usize>>,
-    /// Keeps these clicks of the seed only, by number
-    #[arg(long, value_delimiter = ',', requires = "seed")]
-    keep_clicks: Option<Vec<usize>>,
-    /// Keeps these drives of the seed only, by number
-    #[arg(long, value_delimiter = ',', requires = "seed")]
-    keep_drives: Option<Vec<usize>>,
+    /// Keeps these faults of the seed only, by number: "3,7", or "none"
+    #[arg(long, value_name = "NUMBERS", requires = "seed")]
+    keep_faults: Option<Places>,
+    /// Keeps these clicks of the seed only, by number: "3,7", or "none"
+    #[arg(long, value_name = "NUMBERS", requires = "seed")]
+    keep_clicks: Option<Places>,
+    /// Keeps these drives of the seed only, by number: "3,7", or "none"
+    #[arg(long, value_name = "NUMBERS", requires = "seed")]
+    keep_drives: Option<Places>,
+}
+
+/// Some of a seed's faults, clicks or drives.
+#[derive(Clone, Debug)]
+struct Places(Vec<usize>);
+
+impl std::str::FromStr for Places {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self(Vec::new()));
+        }
+        let number =
+            |part: &str| part.parse().map_err(|_| format!("{part:?} is not a number; say 3,7 or none"));
+        text.split(',').map(number).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl std::fmt::Display for Places {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("none");
+        }
+        f.write_str(&self.0.iter().map(usize::to_string).collect::<Vec<_>>().join(","))
+    }
 }
 
 fn range(text: &str) -> Result<Range<u64>, String> {
@@ -120,9 +146,9 @@ fn check(log: &std::path::Path) -> bool {
 fn one(seed: u64, seeds: &Seeds) -> bool {
     let size = Size::default();
     let mut kept = Kept::all(seed, size);
-    kept.faults = seeds.keep_faults.clone().unwrap_or(kept.faults);
-    kept.clicks = seeds.keep_clicks.clone().unwrap_or(kept.clicks);
-    kept.drives = seeds.keep_drives.clone().unwrap_or(kept.drives);
+    kept.faults = seeds.keep_faults.clone().map_or(kept.faults, |places| places.0);
+    kept.clicks = seeds.keep_clicks.clone().map_or(kept.clicks, |places| places.0);
+    kept.drives = seeds.keep_drives.clone().map_or(kept.drives, |places| places.0);
     let report = run::replay(seed, size, &kept);
     print!("{}", report.plan);
     if seeds.trace {
@@ -196,15 +222,14 @@ fn add(sum: &mut Sum, report: &Report) {
     if sum.bad <= TOLD
         && let Some((kept, least)) = shrink::shrink(report.seed, Size::default())
     {
-        let list = |places: &[usize]| places.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         print!("the least that still does it: {}", least.plan);
         println!("{}", least.violation.expect("the shrinker keeps it"));
         println!(
             "replay: carriageway-simulate --seed {} --keep-faults {} --keep-clicks {} --keep-drives {} --trace",
             report.seed,
-            list(&kept.faults),
-            list(&kept.clicks),
-            list(&kept.drives)
+            Places(kept.faults),
+            Places(kept.clicks),
+            Places(kept.drives)
         );
     }
 }

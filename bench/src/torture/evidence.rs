@@ -134,7 +134,9 @@ fn of_operator(asked: &Asked) -> Result<Vec<Event>> {
     let id = name(record["id"].as_str().context("a record without an id")?);
     for step in record["timeline"].as_array().context("a record without a timeline")? {
         let phase = name(step["phase"].as_str().context("a step without a phase")?);
-        let what = What::Phase { vehicle: vehicle.clone(), key: key.clone(), id: id.clone(), phase };
+        let durable = step["durable"].as_bool().context("a step that does not say whether it is durable")?;
+        let (vehicle, key, id) = (vehicle.clone(), key.clone(), id.clone());
+        let what = What::Phase { vehicle, key, id, phase, durable, waited: 0 };
         events.push(Event { at: date(&step["at"])? + MILLISECOND - 1, node: GATEWAY.into(), what });
     }
     Ok(events)

@@ -36,7 +36,7 @@ impl Executor {
         self.counts.acted += 1;
         let actuation = self.next_actuation();
         self.expect_end(now, actuation, key.clone(), ttl);
-        self.set_stage(key, Stage::Acting(actuation));
+        self.entries.set_stage(key, Stage::Acting(actuation));
         Some(Output::Apply { actuation, target })
     }
 

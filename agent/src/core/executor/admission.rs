@@ -87,7 +87,7 @@ impl Executor {
         if let Some(verdict) = self.forbids(now, command) {
             return Some(verdict);
         }
-        let under_way = self.count(class, |entry| entry.stage != Stage::Settled);
+        let under_way = self.entries.tally(class).under_way;
         if under_way >= self.policy[class].in_flight as usize {
             return Some(Verdict::rejected(
                 Reason::Busy,
@@ -111,9 +111,9 @@ impl Executor {
     fn admit(&mut self, mut record: Record) {
         record.keep_for = record.keep_for.max(self.limits.remember);
         let key = record.key().clone();
-        self.entries.insert(key.clone(), Entry { record, stage: Stage::Ready, admitted: true });
+        self.entries.insert(Entry { record, stage: Stage::Ready, admitted: true });
         let id = self.write(&key);
-        self.set_stage(&key, Stage::Intending(id));
+        self.entries.set_stage(&key, Stage::Intending(id));
         if sabotage::on(Sabotage::AckBeforeDurable) {
             self.tell_as(&key, Phase::Received);
         }
@@ -125,9 +125,7 @@ impl Executor {
     /// Refuses for a reason that may pass: remembered, so that no copy acts afterwards.
     fn refuse(&mut self, record: Record, verdict: Verdict) {
         self.counts.refused += 1;
-        if self.count(record.class(), |entry| !entry.admitted && !entry.record.is_withdrawn())
-            >= self.limits.refused
-        {
+        if self.entries.tally(record.class()).refused >= self.limits.refused {
             self.counts.unanswered += 1;
             return;
         }
@@ -136,7 +134,7 @@ impl Executor {
             let (class, outcome) = (record.class(), record.outcome(&verdict));
             return self.outputs.push_back(Output::Tell { class, outcome });
         }
-        self.entries.insert(key.clone(), Entry { record, stage: Stage::Settled, admitted: false });
+        self.entries.insert(Entry { record, stage: Stage::Settled, admitted: false });
         self.settle(&key, verdict, false);
     }
 
@@ -166,7 +164,7 @@ impl Executor {
         self.latch.get_or_insert_with(|| key.clone());
         self.expect_end(now, actuation, key.clone(), ttl);
         self.give_way(&key);
-        self.entries.insert(key.clone(), Entry { record, stage: Stage::Acting(actuation), admitted: true });
+        self.entries.insert(Entry { record, stage: Stage::Acting(actuation), admitted: true });
         if !self.broken {
             self.write(&key);
         }

@@ -53,8 +53,7 @@ impl Executor {
             self.counts.refused += 1;
             return;
         }
-        let withdrawn = self.count(cancel.class, |entry| entry.record.is_withdrawn());
-        if withdrawn >= self.limits.refused {
+        if self.entries.tally(cancel.class).withdrawn >= self.limits.refused {
             self.counts.unanswered += 1;
             return;
         }
@@ -68,7 +67,7 @@ impl Executor {
             released: false,
             verdict: None,
         };
-        self.entries.insert(key.clone(), Entry { record, stage: Stage::Settled, admitted: false });
+        self.entries.insert(Entry { record, stage: Stage::Settled, admitted: false });
         self.settle(&key, Verdict::canceled(), false);
     }
 

@@ -19,11 +19,11 @@ impl Executor {
             // None of these is about to be forgotten: nothing has arrived yet.
             let _older = self.marks.raise(command);
         }
-        self.entries.insert(key.clone(), Entry { record, stage: Stage::Settled, admitted });
+        self.entries.insert(Entry { record, stage: Stage::Settled, admitted });
         if verdict.is_some() {
             self.settled(&key);
         } else if is_retried {
-            self.set_stage(&key, Stage::Ready);
+            self.entries.set_stage(&key, Stage::Ready);
             self.ready.push_back(key);
         } else if sabotage::on(Sabotage::UnknownCalledExpired) {
             let why = TooOld { reason: None, detail: "the agent restarted".into() };
@@ -62,9 +62,9 @@ impl Executor {
 
     /// `command` has an effect from `now` on.
     pub(super) fn note_effect(&mut self, now: Moment, key: &CommandKey) {
-        let entry = self.entries.get_mut(key).expect("what acts is remembered");
-        entry.record.acted = Some(now);
-        let command = entry.record.command().expect("only a command acts").clone();
+        let record = self.entries.record_mut(key);
+        record.acted = Some(now);
+        let command = record.command().expect("only a command acts").clone();
         self.effects.note(now, &command);
         if let Some(older) = self.marks.raise(&command)
             && self.spared.remove(&older)
@@ -77,13 +77,13 @@ impl Executor {
     /// DEDUP-BOUND: a record outlives every copy that was seen, whatever a gateway wrote into it.
     pub(super) fn keep_beyond(&mut self, key: &CommandKey, copy: &Command) {
         let boot = self.judge.boot();
-        let entry = self.entries.get_mut(key).expect("the caller has looked it up");
-        let (forget_at, fresh_until) = (entry.record.forget_at(boot), copy.stamp.clock + copy.ttl);
+        let record = self.entries.record_mut(key);
+        let (forget_at, fresh_until) = (record.forget_at(boot), copy.stamp.clock + copy.ttl);
         if copy.stamp.boot != boot || copy.ttl > LONGEST_TTL || fresh_until < forget_at {
             return;
         }
         let longer = forget_at.until(fresh_until) + Duration::from_millis(1);
-        entry.record.keep_for += longer;
+        record.keep_for += longer;
         if self.dying.remove(&(forget_at, key.clone())) {
             self.dying.insert((forget_at + longer, key.clone()));
         }
@@ -92,17 +92,14 @@ impl Executor {
         }
     }
 
-    pub(super) fn count(&self, class: Class, counts: impl Fn(&Entry) -> bool) -> usize {
-        self.entries.values().filter(|entry| entry.record.class() == class && counts(entry)).count()
-    }
-
     /// No room for another command of `class` that is let in. The latch is beside the limit, and so is what is
     /// kept for the order alone.
     pub(super) fn is_full(&self, class: Class) -> bool {
-        let counts = |entry: &Entry| {
-            let key = entry.record.key();
-            entry.admitted && self.latch.as_ref() != Some(key) && !self.spared.contains(key)
+        let is_beside = |key: &&CommandKey| {
+            self.entries.get(key).is_some_and(|entry| entry.admitted && entry.record.class() == class)
         };
-        self.count(class, counts) >= self.limits.admitted
+        let latch = self.latch.as_ref().filter(|key| !self.spared.contains(*key));
+        let beside = self.spared.iter().chain(latch).filter(is_beside).count();
+        self.entries.tally(class).admitted - beside >= self.limits.admitted
     }
 }

@@ -47,6 +47,7 @@ mod acting;
 mod admission;
 mod cancel;
 mod effects;
+mod entries;
 mod fence;
 mod io;
 mod memory;
@@ -66,6 +67,7 @@ use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{Class, ClassMap, Command, CommandKey, Moment, PolicyTable, Reason, Stamp};
 
 use effects::Effects;
+use entries::{Entries, Entry};
 use fence::Fence;
 pub use io::{Counts, Input, LONGEST_TTL, Limits, Output, WriteId};
 use order::Marks;
@@ -89,14 +91,6 @@ enum Stage {
     Settled,
 }
 
-#[derive(Debug)]
-struct Entry {
-    record: Record,
-    stage: Stage,
-    /// Let in, as opposed to remembered as refused.
-    admitted: bool,
-}
-
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Executor {
@@ -107,7 +101,7 @@ pub struct Executor {
     fence: Fence,
     marks: Marks,
     effects: Effects,
-    entries: BTreeMap<CommandKey, Entry>,
+    entries: Entries,
     /// Settled entries whose verdict has arrived, by when they may be forgotten.
     dying: BTreeSet<(Moment, CommandKey)>,
     /// Those among them that are kept all the same, since they hold a mark of the order.
@@ -154,7 +148,7 @@ impl Executor {
             buckets: ClassMap::from_fn(bucket),
             policy,
             limits,
-            entries: BTreeMap::new(),
+            entries: Entries::new(),
             fence: Fence::default(),
             marks: Marks::none(),
             effects: Effects::recover(boot, &journal),
@@ -242,7 +236,7 @@ impl Executor {
 
     /// True when nothing is under way: a restart now would leave nothing UNKNOWN.
     pub fn is_idle(&self) -> bool {
-        self.entries.values().all(|entry| entry.stage == Stage::Settled)
+        self.entries.under_way() == 0
     }
 
     /// The command that the vehicle is or was asked to carry out as `actuation`, while its end is not known.

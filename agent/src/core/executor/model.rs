@@ -342,7 +342,10 @@ impl World {
     fn settle(&mut self) -> Result<(), TestCaseError> {
         loop {
             match self.executor.poll(self.here().clock) {
-                Output::Wait(_) => return Ok(()),
+                Output::Wait(_) => {
+                    prop_assert!(self.executor.entries.are_counted());
+                    return Ok(());
+                }
                 Output::Stop(actuation) => self.moving.push(actuation),
                 Output::Apply { actuation, target } => self.act(actuation, &target)?,
                 Output::Write { id, record } => {

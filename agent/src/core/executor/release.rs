@@ -23,7 +23,7 @@ impl Executor {
         let keys: Vec<CommandKey> =
             self.entries.values().filter(holding).map(|entry| entry.record.key().clone()).collect();
         for key in keys {
-            self.entries.get_mut(&key).expect("it was just seen").record.released = true;
+            self.entries.record_mut(&key).released = true;
             let id = self.write(&key);
             self.releasing.insert(id);
         }

@@ -10,10 +10,10 @@ impl Executor {
         self.on_release_written(id);
         let Some(key) = self.writes.remove(&id) else { return };
         // Gone or further on: an older write of an entry that has been written again since.
-        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let Some(entry) = self.entries.get(&key) else { return };
         match entry.stage {
             Stage::Intending(write) if write == id => {
-                entry.stage = Stage::Ready;
+                self.entries.set_stage(&key, Stage::Ready);
                 self.ready.push_back(key.clone());
                 self.tell_as(&key, Phase::Received);
             }
@@ -30,7 +30,7 @@ impl Executor {
         self.broken = true;
         self.on_release_failed();
         let Some(key) = self.writes.remove(&id) else { return };
-        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let Some(entry) = self.entries.get(&key) else { return };
         match entry.stage {
             Stage::Intending(write) if write == id => {
                 let why = "the vehicle's journal could not be written";
@@ -50,14 +50,13 @@ impl Executor {
 
     /// Fixes the verdict and makes it durable; where that is not possible any more, says so.
     pub(super) fn settle(&mut self, key: &CommandKey, verdict: Verdict, acted: bool) {
-        let entry = self.entries.get_mut(key).expect("the caller has looked it up");
-        entry.record.verdict = Some(verdict);
+        self.entries.record_mut(key).verdict = Some(verdict);
         if self.broken {
             self.distrust(key, acted);
             return self.settled(key);
         }
         let write = self.write(key);
-        self.set_stage(key, Stage::Settling { write, acted });
+        self.entries.set_stage(key, Stage::Settling { write, acted });
         if sabotage::on(Sabotage::VerdictBeforeDurable) {
             self.settled(key);
         }
@@ -68,10 +67,10 @@ impl Executor {
     /// there is that refusal on the disk or nothing, and then a copy is judged anew after a restart: what is too
     /// old stays so, any other reason may have passed.
     fn distrust(&mut self, key: &CommandKey, acted: bool) {
-        let entry = self.entries.get_mut(key).expect("the caller has looked it up");
-        let verdict = entry.record.verdict.as_mut().expect("it is being settled");
+        let is_admitted = self.entries[key].admitted;
+        let verdict = self.entries.record_mut(key).verdict.as_mut().expect("it is being settled");
         let is_too_old = verdict.phase == Phase::Expired && verdict.reason != Some(Reason::AgeUnknowable);
-        let stands = !entry.admitted && is_too_old;
+        let stands = !is_admitted && is_too_old;
         if stands || verdict.phase == Phase::Unknown {
             return;
         }
@@ -85,13 +84,9 @@ impl Executor {
     }
 
     pub(super) fn settled(&mut self, key: &CommandKey) {
-        self.set_stage(key, Stage::Settled);
+        self.entries.set_stage(key, Stage::Settled);
         let phase = self.entries[key].record.verdict.as_ref().expect("it is settled").phase;
         self.tell_as(key, phase);
-    }
-
-    pub(super) fn set_stage(&mut self, key: &CommandKey, stage: Stage) {
-        self.entries.get_mut(key).expect("the caller has looked it up").stage = stage;
     }
 
     pub(super) fn write(&mut self, key: &CommandKey) -> WriteId {

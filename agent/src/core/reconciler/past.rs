@@ -16,10 +16,11 @@ impl Reconciler {
     pub(super) fn take_up(&mut self, known: Option<Path>, wanted: Wanted) -> Path {
         if let Some(known) = known {
             let version = known.wanted.value.version;
-            if version == wanted.value.version {
+            if version == wanted.value.version && known.wanted.value.value == wanted.value.value {
                 return known;
             }
-            if version > wanted.value.version && self.ended(&known.wanted).is_none() {
+            // An older version, or the same one with another value, is of a gateway that knows nothing of this one.
+            if version >= wanted.value.version && self.ended(&known.wanted).is_none() {
                 self.record(&known.wanted.value.path, version);
             }
         }

@@ -1,8 +1,9 @@
 //! ACK-TRUTH: phases only rise, one end per record (UNKNOWN apart, once), and every end is true.
 //!
-//! One exception: a gateway tells what it hears before its disk has it. A record that a killed gateway takes up
-//! again may be behind what was told of it, and says the rest once more; an end may read UNKNOWN again, and then
-//! be told again. It never comes back as another end without that.
+//! A gateway tells an end once it is on its disk. It may tell one before, and then says so, of an emergency stop,
+//! where its disk fails, and where the disk has kept it waiting for [`PATIENCE`]. A record that a killed gateway takes
+//! up again may be behind what was told of it: phases below an end are told once more, and so is an end that was not
+//! on the disk, or another in its place.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,12 +17,21 @@ fn denies(phase: &str) -> bool {
     matches!(phase, "EXPIRED" | "REJECTED" | "CANCELED")
 }
 
+/// How long a gateway keeps an end back for its disk, in microseconds.
+const PATIENCE: u64 = 750_000;
+
 #[derive(Debug, Default)]
 pub(super) struct AckTruth {
     /// By gateway and record.
     phases: BTreeMap<(Name, Name), Phase>,
     /// Those of them whose gateway has been started anew since.
     taken_up: BTreeSet<(Name, Name)>,
+    /// Those of them whose end was told before the disk had it, and may not be there.
+    loose: BTreeSet<(Name, Name)>,
+    /// By gateway and record, what is on the disk, where the log says so.
+    stored: BTreeMap<Name, BTreeMap<Name, Phase>>,
+    /// Gateways whose last write failed.
+    broken: BTreeSet<Name>,
 }
 
 impl super::Rule for AckTruth {
@@ -30,15 +40,16 @@ impl super::Rule for AckTruth {
     }
 
     fn look(&mut self, event: &Event, book: &Book) -> Option<String> {
-        if event.what == What::Died {
-            let here = self.phases.keys().filter(|(gateway, _)| *gateway == event.node);
-            self.taken_up.extend(here.cloned());
-            return None;
-        }
+        self.note(event);
         let entry = book.of(event);
-        if let What::Phase { id, phase, key, .. } = &event.what {
+        if let What::Phase { id, phase, key, durable, waited, .. } = &event.what {
             let place = (event.node.clone(), id.clone());
-            self.rises(place, phase).or_else(|| gateway_lies(entry?, id, key, phase))
+            let is_stop = |life: &Life| life.id == *id && &*life.class == "safety";
+            let is_excused =
+                *waited >= PATIENCE || entry.is_some_and(|entry| entry.lives.iter().any(is_stop));
+            let too_early = self.is_told_too_early(&place, phase, *durable, is_excused);
+            let falls = self.rises(place, phase, *durable);
+            too_early.or(falls).or_else(|| gateway_lies(entry?, id, key, phase))
         } else if let What::Said { key, phase, print, .. } = &event.what {
             vehicle_lies(entry?, key, phase, *print)
         } else if let What::Effect { key, print, .. } = &event.what {
@@ -50,12 +61,55 @@ impl super::Rule for AckTruth {
 }
 
 impl AckTruth {
-    fn rises(&mut self, place: (Name, Name), phase: &str) -> Option<String> {
+    fn note(&mut self, event: &Event) {
+        let node = &event.node;
+        if event.what == What::Died {
+            let here = self.phases.keys().filter(|(gateway, _)| gateway == node);
+            self.taken_up.extend(here.cloned());
+            self.broken.remove(node);
+        } else if event.what == What::DiskFailed {
+            self.broken.insert(node.clone());
+        } else if let What::Stored { id, phase, .. } = &event.what
+            && let Some(phase) = Phase::from_name(phase)
+        {
+            let place = (node.clone(), id.clone());
+            self.broken.remove(node);
+            if self.phases.get(&place) == Some(&phase) {
+                self.loose.remove(&place);
+            }
+            self.stored.entry(node.clone()).or_default().insert(id.clone(), phase);
+        }
+    }
+
+    /// An end and the disk: what the gateway says of that is so, and what is not there is told for a reason.
+    fn is_told_too_early(
+        &self,
+        place: &(Name, Name),
+        phase: &str,
+        durable: bool,
+        is_excused: bool,
+    ) -> Option<String> {
+        let (gateway, id) = place;
+        // A log of real processes does not tell of the gateway's disk.
+        let stored = self.stored.get(gateway).filter(|_| is_end(phase))?;
+        let is_stored = stored.get(id).is_some_and(|stored| stored.name() == phase);
+        if durable && !is_stored {
+            return Some(format!("record {id} is called {phase} on disk, and it is not there"));
+        }
+        let is_told_for_a_reason = durable || is_excused || self.broken.contains(gateway);
+        (!is_told_for_a_reason).then(|| format!("record {id} was called {phase} before that was on the disk"))
+    }
+
+    fn rises(&mut self, place: (Name, Name), phase: &str, durable: bool) -> Option<String> {
         let Some(next) = Phase::from_name(phase) else { return Some(format!("{phase} is no phase")) };
         let id = place.1.clone();
         let is_taken_up = self.taken_up.remove(&place);
+        let was_loose = self.loose.remove(&place);
+        if next.is_terminal() && !durable {
+            self.loose.insert(place.clone());
+        }
         let before = self.phases.insert(place, next)?;
-        let may_repeat = !before.is_terminal() || next == before || next == Phase::Unknown;
+        let may_repeat = !before.is_terminal() || next == before || was_loose;
         if is_taken_up && may_repeat {
             return None;
         }

@@ -9,6 +9,7 @@ use super::event::{Event, Name, What, is_end};
 pub(super) struct Life {
     pub(super) gateway: Name,
     pub(super) id: Name,
+    pub(super) class: Name,
     pub(super) print: u64,
     pub(super) born: u64,
     pub(super) ttl: u64,
@@ -132,10 +133,11 @@ impl Book {
 impl Entry {
     fn note(&mut self, event: &Event, is_broken: bool) {
         let what = &event.what;
-        if let What::Accepted { id, print, born, ttl, queued, .. } = what {
+        if let What::Accepted { id, class, print, born, ttl, queued, .. } = what {
             self.lives.push(Life {
                 gateway: event.node.clone(),
                 id: id.clone(),
+                class: class.clone(),
                 print: *print,
                 born: *born,
                 ttl: *ttl,

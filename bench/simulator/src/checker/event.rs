@@ -114,6 +114,12 @@ pub enum What {
         id: Name,
         /// The phase's name.
         phase: Name,
+        /// The gateway says that it is on its disk.
+        #[serde(default)]
+        durable: bool,
+        /// How long the gateway has known of it, by its own clock.
+        #[serde(default)]
+        waited: u64,
     },
     /// A gateway has a record on its disk.
     Stored {
@@ -215,7 +221,7 @@ pub enum What {
     Rebooted,
     /// Something happened to a desired state.
     Wish(Wish),
-    /// A write to the node's disk failed.
+    /// A write to the node's disk failed: a vehicle's journal, or a gateway's records of commands.
     DiskFailed,
     /// The vehicle's journal holds this epoch now.
     EpochDurable {

@@ -64,7 +64,7 @@ impl super::Rule for Lone {
             && &**phase == "SUPERSEDED"
         {
             self.said.insert((event.node.clone(), key.clone()));
-        } else if let What::Phase { vehicle, key, id, phase } = &event.what {
+        } else if let What::Phase { vehicle, key, id, phase, .. } = &event.what {
             let by_vehicle = self.said.contains(&(vehicle.clone(), key.clone()));
             self.reached(event, id, phase, by_vehicle);
         } else if let What::Sent { id, .. } = &event.what {

@@ -32,7 +32,8 @@ fn said(now: u64, class: &str, key: &str, phase: &str, reason: Option<&str>) -> 
 
 fn phase(now: u64, key: &str, of: u64, phase: &str) -> Event {
     let id = Name::from(format!("{key}-{of}"));
-    at(now, "g", What::Phase { vehicle: "v".into(), key: key.into(), id, phase: phase.into() })
+    let (vehicle, key, phase) = ("v".into(), key.into(), phase.into());
+    at(now, "g", What::Phase { vehicle, key, id, phase, durable: true, waited: 0 })
 }
 
 fn ordered(now: u64, key: &str, token: u64, order: u64) -> [Event; 3] {
@@ -120,6 +121,38 @@ fn keys_and_entries_are_kept() {
     assert_eq!(broken(young), ["DEDUP-BOUND"]);
     let copy = [seen(50, "k", 8), said(50, "body", "k", "SUCCEEDED", None)];
     assert_eq!(broken(good().into_iter().take(9).chain(copy)), ["KEY"]);
+}
+
+#[test]
+fn an_end_is_told_once_the_disk_has_it_or_for_a_reason() {
+    let put = |now: u64, phase: &str| {
+        let (id, phase) = ("k-0".into(), phase.into());
+        at(now, "g", What::Stored { vehicle: "v".into(), id, phase, left: false })
+    };
+    let told = |now: u64, end: &str, is_durable: bool, held: u64| {
+        let mut event = phase(now, "k", 0, end);
+        if let What::Phase { durable, waited, .. } = &mut event.what {
+            (*durable, *waited) = (is_durable, held);
+        }
+        event
+    };
+    let after = |rest: &[Event]| {
+        broken([accepted(0, "k", 7, 9_000_000), put(1, "QUEUED")].into_iter().chain(rest.iter().cloned()))
+    };
+    let failed = at(2, "g", What::DiskFailed);
+    assert_eq!(after(&[put(2, "EXPIRED"), told(3, "EXPIRED", true, 0)]), [""; 0]);
+    assert_eq!(after(&[told(3, "EXPIRED", true, 0)]), ["ACK-TRUTH"], "it says that the disk has it");
+    assert_eq!(after(&[told(3, "EXPIRED", false, 749_999)]), ["ACK-TRUTH"], "it had no reason");
+    assert_eq!(after(&[told(3, "EXPIRED", false, 750_000)]), [""; 0]);
+    assert_eq!(after(&[failed.clone(), told(3, "EXPIRED", false, 0)]), [""; 0]);
+    assert_eq!(after(&[failed, put(3, "QUEUED"), told(4, "EXPIRED", false, 0)]), ["ACK-TRUTH"]);
+    let again = |is_durable| {
+        let known = [put(2, "EXPIRED"), told(3, "EXPIRED", is_durable, 750_000), at(4, "g", What::Died)];
+        let other = [put(5, "UNKNOWN"), told(6, "UNKNOWN", true, 0)];
+        after(&[&known[usize::from(!is_durable)..], &other].concat())
+    };
+    assert_eq!(again(false), [""; 0], "its end was not on the disk");
+    assert_eq!(again(true), ["ACK-TRUTH"], "its end was on the disk");
 }
 
 #[test]

@@ -23,8 +23,10 @@ pub(super) struct Wishes {
     /// One place: an older report is worth nothing.
     report: Option<StateReport>,
     wait: Option<Moment>,
-    /// Of each path taken in, the newest version and its value, for the log.
-    newest: BTreeMap<SignalPath, (u64, Value)>,
+    /// Of each version of a path, the value that it came with last, for the log.
+    values: BTreeMap<(SignalPath, u64), Value>,
+    /// The version of each path that was decided on last, for the log.
+    decided: BTreeMap<SignalPath, u64>,
     /// What was last reported of each path, for the log.
     told: BTreeMap<SignalPath, (u64, SyncStatus)>,
 }
@@ -56,7 +58,8 @@ impl Wishes {
             executor.handle(now, executor::Input::TakenOver(path.clone()));
         }
         let reconciler = Reconciler::recover(executor.judge(), *policies, past, executor.is_latched());
-        Self { reconciler, report: None, wait: None, newest: BTreeMap::new(), told: BTreeMap::new() }
+        let (values, decided, told) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { reconciler, report: None, wait: None, values, decided, told }
     }
 
     pub(super) fn handle(&mut self, now: Moment, input: Input) {
@@ -71,10 +74,7 @@ impl Wishes {
         let Desired { version, values } = desired;
         let wanted = |value: DesiredValue| Wanted { class: class_of(&value.path), value };
         for DesiredValue { path, version, value, .. } in &values {
-            let newest = self.newest.entry(path.clone()).or_insert((0, value.clone()));
-            if newest.0 < *version {
-                *newest = (*version, value.clone());
-            }
+            self.values.insert((path.clone(), *version), value.clone());
         }
         let values = values.into_iter().map(wanted).collect();
         self.reconciler.handle(now, Input::Desired { version, values });
@@ -94,6 +94,7 @@ impl Wishes {
             match self.reconciler.poll(now, executor.buckets()) {
                 Output::Decide { id, path, version } => {
                     vehicle.fuse.step()?;
+                    self.decided.insert(path.clone(), version);
                     vehicle.write(air, (Some(id), Change::Decided(path, version)));
                 }
                 Output::Forget { path, floor } => {
@@ -127,7 +128,7 @@ impl Wishes {
         let Air { plan, chance, .. } = air;
         let applied = vehicle.body.apply(air.now, actuation, target, (&plan.mix, chance));
         if let (false, Value::Int(value)) = (matches!(applied, Applied::Refused(_)), &target.value) {
-            let version = self.newest.get(&target.path).map_or(0, |(version, _)| *version);
+            let version = self.decided.get(&target.path).copied().unwrap_or(0);
             let (class, path) = (target.class.name().into(), target.path.as_str().into());
             air.tell(&vehicle.name, What::Wish(Wish::Acted { class, path, version, value: *value }));
         }
@@ -140,8 +141,8 @@ impl Wishes {
             if self.told.insert(state.path.clone(), now) == Some(now) {
                 continue;
             }
-            let wanted = self.newest.get(&state.path).filter(|(version, _)| *version == state.version);
-            let holds = wanted.is_some_and(|(_, value)| vehicle.body.holds(&state.path) == Some(value));
+            let wanted = self.values.get(&(state.path.clone(), state.version));
+            let holds = wanted.is_some_and(|value| vehicle.body.holds(&state.path) == Some(value));
             let (path, status) = (state.path.as_str().into(), state.status.name().into());
             let told = Wish::Told { path, version: state.version, status, holds };
             air.tell(&vehicle.name, What::Wish(told));

@@ -66,7 +66,7 @@ impl Dash {
             format!("vehicle   {}", self.vehicle_line()),
             format!("age       {}", self.age_line()),
             format!("control   {}", self.control_line()),
-            String::new(),
+            self.drain_line(),
             format!("steering  {} {steering:+.2}", middle_bar(steering)),
             format!("throttle  {} {throttle:.2}", bar(throttle)),
             format!("brake     {} {brake:.2}", bar(brake)),
@@ -120,6 +120,13 @@ impl Dash {
         }
         line
     }
+
+    /// Empty while the gateway stays.
+    fn drain_line(&self) -> String {
+        let Some(left) = self.report["drains_in_ms"].as_u64() else { return String::new() };
+        let seconds = left as f64 / 1_000.0;
+        format!("GATEWAY   renews no lease any more and ends in {seconds:.1} s: bring the vehicle to a stop")
+    }
 }
 
 fn bar(share: f64) -> String {
@@ -172,6 +179,15 @@ mod tests {
         let other = Dash { lease: Token::granted(4), ..dash() };
         assert!(other.has_lost_lease() && other.lease_line().starts_with("of ada"));
         assert!(!dash().has_lost_lease() && !dash().is_armed());
+    }
+
+    #[test]
+    fn a_gateway_on_its_way_out_says_by_when_to_stop() {
+        let mut dash = dash();
+        let says_so = |dash: &Dash| dash.lines(Controls::NEUTRAL).join("\n").contains("ends in 4.2 s: bring");
+        assert!(!says_so(&dash));
+        dash.report["drains_in_ms"] = json!(4_200);
+        assert!(says_so(&dash));
     }
 
     #[test]

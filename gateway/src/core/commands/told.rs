@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 
+use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{Class, Moment};
 
 use super::{Change, CommandId, Commands, Output, Record};
@@ -44,7 +45,7 @@ impl Commands {
         let is_broken = self.disk.is_broken();
         let Some(record) = self.records.get_mut(&id).filter(|record| !record.is_untold) else { return };
         let is_stop = record.request.class == Class::Safety;
-        let is_late = record.tells_by.is_some_and(|by| by <= now);
+        let is_late = record.tells_by.is_some_and(|by| by <= now) || sabotage::on(Sabotage::EndNotAwaited);
         let waits = |(place, step): (usize, &super::Step)| {
             step.phase.is_terminal() && place >= record.disk.steps && !(is_stop || is_broken || is_late)
         };

@@ -83,3 +83,17 @@ fn more_dropped_paths_than_are_remembered_end_at_one_floor() {
     let mut bench = bench.restart(at(9_000_000));
     assert_eq!(brought_back(&mut bench, version + 100), 0);
 }
+
+#[test]
+fn a_version_that_another_gateway_gave_to_another_value_is_neither_acted_upon_nor_in_sync() {
+    let mut bench = Bench::new();
+    bench.answer = Applied::Done;
+    bench.want(4, vec![wanted(SEAT, 40, 4)]).read(SEAT, 40);
+    assert_eq!(bench.status(SEAT).0, SyncStatus::InSync);
+    bench.want(5, vec![wanted(SEAT, 30, 4)]);
+    assert_eq!((bench.status(SEAT).0, bench.acted.len()), (SyncStatus::GivenUp, 1));
+    bench.read(SEAT, 30);
+    assert_eq!(bench.status(SEAT).0, SyncStatus::InSync, "it holds, whoever did it");
+    bench.want(6, vec![wanted(SEAT, 20, 6)]);
+    assert_eq!(bench.acted.len(), 2, "a newer version is another wish");
+}

@@ -75,12 +75,18 @@ impl Known {
         (record.id, known)
     }
 
-    fn told(&self, gateway: &Gateway, phase: Phase) -> What {
+    /// What the gateway shows of this phase of `record`, now.
+    fn told(&self, gateway: &Gateway, record: &Record, phase: Phase, now: Moment) -> What {
+        let place = record.timeline.iter().rposition(|step| step.phase == phase);
+        let durable = place.is_some_and(|place| record.is_step_durable(place));
+        let waited = place.map_or(Duration::ZERO, |place| now.since(record.timeline[place].at));
         What::Phase {
             vehicle: gateway.vehicles[self.vehicle].1.clone(),
             key: self.key.clone(),
             id: self.name.clone(),
             phase: phase.name().into(),
+            durable,
+            waited: u64::try_from(waited.as_micros()).unwrap_or(u64::MAX),
         }
     }
 }
@@ -257,9 +263,12 @@ impl Process {
 
     /// Tells the ends that a process before this one put on the disk and did not live to tell.
     pub(crate) fn tell_restored(&mut self, gateway: &mut Gateway, air: &mut Air) {
+        let now = gateway.host.read(air.now);
         for (id, known) in &self.known {
-            if let Some(phase) = known.ended_as.filter(|_| gateway.ended.insert(*id)) {
-                air.tell(&gateway.name, known.told(gateway, phase));
+            if let Some(phase) = known.ended_as.filter(|_| gateway.ended.insert(*id))
+                && let Some(record) = self.commands.record(*id)
+            {
+                air.tell(&gateway.name, known.told(gateway, record, phase, now));
             }
         }
     }
@@ -404,7 +413,9 @@ impl Process {
         let Some(known) = self.known.get_mut(&change.id).filter(|known| known.birth.is_none()) else {
             return;
         };
-        let what = known.told(gateway, change.phase);
+        let now = gateway.host.read(air.now);
+        let record = self.commands.record(change.id).expect("what is told is remembered");
+        let what = known.told(gateway, record, change.phase, now);
         if change.phase.is_terminal() {
             gateway.ended.insert(change.id);
         }
