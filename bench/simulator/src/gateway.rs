@@ -3,11 +3,11 @@
 mod process;
 mod tokens;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use carriageway_gateway::core::commands::{Arrival, CommandId};
-use carriageway_proto::{Token, VehicleId};
+use carriageway_proto::{Phase, Token, VehicleId};
 use carriageway_transport::core::connection::{Channel, ConnectionId, Ended};
 use carriageway_transport::core::session;
 
@@ -43,7 +43,7 @@ pub(crate) struct Gateway {
     store: Store,
     tokens: Tokens,
     /// Records whose end was told, by whichever process.
-    ended: BTreeSet<CommandId>,
+    ended: BTreeMap<CommandId, Phase>,
     /// The end of its drain, if it drains.
     drains_until: Option<u64>,
     vehicles: Vehicles,
@@ -62,7 +62,7 @@ impl Gateway {
             after_kill: (0, false),
             store: Store::default(),
             tokens: Tokens::default(),
-            ended: BTreeSet::new(),
+            ended: BTreeMap::new(),
             drains_until: None,
             vehicles,
             process: None,

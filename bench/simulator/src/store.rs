@@ -1,5 +1,6 @@
 //! A gateway's disk: all that waits goes in one commit, which fails as a whole while the disk is bad, and is there
-//! whole or not at all if the process dies meanwhile.
+//! whole or not at all if the process dies meanwhile. One that failed may be there all the same, as long as no other
+//! has taken its place: a process that begins then finds it.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use carriageway_proto::{BootId, Desired, Phase, VehicleId};
 use crate::chance::Chance;
 
 /// What is to be on the disk.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Change {
     /// Records of commands.
     Commands(Write),
@@ -43,6 +44,8 @@ pub(crate) struct Store {
     written: u64,
     waiting: Vec<(BootId, Change)>,
     syncing: Vec<(BootId, Change)>,
+    /// The last commit, if it failed.
+    failed: Vec<(BootId, Change)>,
 }
 
 impl Store {
@@ -62,21 +65,26 @@ impl Store {
     /// The commit is done, or has failed.
     pub(crate) fn finish(&mut self, is_bad: bool) -> Vec<Done> {
         let changes = std::mem::take(&mut self.syncing);
-        changes
-            .into_iter()
-            .map(|(boot, change)| if is_bad { failed(&change) } else { self.keep(boot, change) })
-            .collect()
+        self.failed.clear();
+        if is_bad {
+            self.failed = changes;
+            return self.failed.iter().map(|(_, change)| failed(change)).collect();
+        }
+        self.keep_all(changes)
     }
 
-    /// The process is gone. What the commit under way put there, if it came so far.
+    fn keep_all(&mut self, changes: Vec<(BootId, Change)>) -> Vec<Done> {
+        changes.into_iter().map(|(boot, change)| self.keep(boot, change)).collect()
+    }
+
+    /// The process is gone. What the commit under way put there, if it came so far, or the one that failed before it.
     pub(crate) fn crash(&mut self, is_bad: bool, chance: &mut Chance) -> Vec<Done> {
         self.waiting.clear();
-        if self.syncing.is_empty() {
-            return Vec::new();
-        }
-        let is_lost = chance.percent(50) || is_bad;
-        let done = self.finish(is_lost);
-        if is_lost { Vec::new() } else { done }
+        let under_way = std::mem::take(&mut self.syncing);
+        let failed = std::mem::take(&mut self.failed);
+        let last = if under_way.is_empty() || is_bad { failed } else { under_way };
+        let is_there = !last.is_empty() && chance.percent(50);
+        if is_there { self.keep_all(last) } else { Vec::new() }
     }
 
     fn keep(&mut self, boot: BootId, change: Change) -> Done {

@@ -124,7 +124,13 @@ fn of_operator(asked: &Asked) -> Result<Vec<Event>> {
                 };
                 add(
                     one.done,
-                    What::Refused { vehicle: vehicle.clone(), key: key.clone(), class: class.clone(), why },
+                    What::Refused {
+                        vehicle: vehicle.clone(),
+                        key: key.clone(),
+                        class: class.clone(),
+                        print,
+                        why,
+                    },
                 );
             }
             Answer::None => earliest = earliest.or(Some(one.sent)),

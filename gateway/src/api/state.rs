@@ -228,7 +228,7 @@ fn refusal(error: StateError, vehicle: &VehicleId) -> Problem {
         StateError::UnknownVehicle => unknown_vehicle(vehicle),
         StateError::NotKept => Problem::unavailable(
             "store-failed",
-            "the change could not be written to the gateway's disk; nothing was changed",
+            "the change could not be written to the gateway's disk and is taken back: it holds only if the gateway itself fails before its disk works again; look at the state before you repeat it",
             Duration::from_secs(1),
         ),
         StateError::Refused(PatchRefusal::Precondition { version }) => changed(format!(

@@ -109,7 +109,7 @@ impl AckTruth {
             self.loose.insert(place.clone());
         }
         let before = self.phases.insert(place, next)?;
-        let may_repeat = !before.is_terminal() || next == before || was_loose;
+        let may_repeat = !before.is_terminal() || was_loose;
         if is_taken_up && may_repeat {
             return None;
         }

@@ -16,9 +16,7 @@ pub(super) struct Life {
     pub(super) at: u64,
     /// The last phase at the gateway, and when.
     pub(super) phase: Option<(Name, u64)>,
-    /// It was accepted for the queue on the gateway's disk.
-    pub(super) queued: bool,
-    /// The gateway's process has ended since, and its memory with it; what is queued it takes up again.
+    /// The gateway's process has ended since, and its memory with it: what was on its disk by then it takes up again.
     pub(super) is_lost: bool,
 }
 
@@ -35,6 +33,8 @@ pub(super) enum OnDisk {
 #[derive(Debug, Default)]
 pub(super) struct Entry {
     pub(super) lives: Vec<Life>,
+    /// What was asked of which gateway and may have been taken: its fingerprint, and until when it could live.
+    pub(super) asked: Vec<(Name, u64, u64)>,
     /// When each effect was, with its fingerprint.
     pub(super) effects: Vec<(u64, u64)>,
     /// The fingerprint of what the vehicle's disk holds, where that is told.
@@ -70,6 +70,8 @@ pub(super) struct Book {
     steered: BTreeMap<(Name, u64), Steering>,
     /// Vehicles whose disk has failed under the process that runs.
     broken: BTreeSet<Name>,
+    /// By gateway, the records that are on its disk.
+    stored: BTreeMap<Name, BTreeSet<Name>>,
 }
 
 impl Book {
@@ -78,6 +80,9 @@ impl Book {
         match &event.what {
             What::Died => self.died(&event.node),
             What::DiskFailed => self.disk_failed(&event.node),
+            What::Stored { id, .. } => {
+                self.stored.entry(event.node.clone()).or_default().insert(id.clone());
+            }
             What::Steered { vehicle, operator, token, counter, print, neutral } => {
                 let place = (vehicle.clone(), *print);
                 let is_same = |before: &Steering| before.operator.as_ref() == Some(operator);
@@ -99,8 +104,10 @@ impl Book {
 
     fn died(&mut self, node: &Name) {
         self.broken.remove(node);
+        let stored = self.stored.get(node);
+        let is_stored = |life: &Life| stored.is_some_and(|stored| stored.contains(&life.id));
         for life in self.entries.values_mut().flat_map(|entry| &mut entry.lives) {
-            life.is_lost |= life.gateway == *node && !life.queued;
+            life.is_lost |= life.gateway == *node && !is_stored(life);
         }
     }
 
@@ -133,7 +140,7 @@ impl Book {
 impl Entry {
     fn note(&mut self, event: &Event, is_broken: bool) {
         let what = &event.what;
-        if let What::Accepted { id, class, print, born, ttl, queued, .. } = what {
+        if let What::Accepted { id, class, print, born, ttl, .. } = what {
             self.lives.push(Life {
                 gateway: event.node.clone(),
                 id: id.clone(),
@@ -143,13 +150,16 @@ impl Entry {
                 ttl: *ttl,
                 at: event.at,
                 phase: None,
-                queued: *queued,
                 is_lost: false,
             });
         } else if let What::Phase { id, phase, .. } = what {
             if let Some(life) = self.lives.iter_mut().find(|life| life.id == *id) {
                 life.phase = Some((phase.clone(), event.at));
             }
+        } else if let What::Asked { print, until, .. } = what {
+            self.asked.push((event.node.clone(), *print, *until));
+        } else if let What::Refused { print, .. } = what {
+            self.asked.retain(|(gateway, asked, _)| *gateway != event.node || asked != print);
         } else if let What::Seen { .. } = what {
             self.seen = self.seen.or(Some(event.at));
         } else if let What::Durable { verdict, print, .. } = what {

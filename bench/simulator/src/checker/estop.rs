@@ -54,9 +54,16 @@ impl super::Rule for Estop {
 
 impl Vehicle {
     fn look(&mut self, what: &What) -> Option<String> {
-        if self.start == Start::Owed
-            && matches!(what, What::Effect { .. } | What::Said { .. } | What::Seen { .. })
-        {
+        let acts = matches!(
+            what,
+            What::Effect { .. }
+                | What::Said { .. }
+                | What::Seen { .. }
+                | What::Controlled { .. }
+                | What::Rearmed { .. }
+                | What::Driving { armed: true, .. }
+        );
+        if self.start == Start::Owed && acts {
             return Some(
                 "a vehicle that was stopped in an emergency restarted and was not stopped first".into(),
             );

@@ -82,6 +82,17 @@ pub enum What {
         /// It waits for a vehicle that is offline.
         queued: bool,
     },
+    /// A gateway was asked for a command, and may have taken it before whoever asked has an answer.
+    Asked {
+        /// For whom.
+        vehicle: Name,
+        /// Under which key.
+        key: Name,
+        /// Its fingerprint.
+        print: u64,
+        /// Until when it could live, had it been accepted.
+        until: u64,
+    },
     /// A gateway answered with a record that it had.
     Repeated {
         /// For whom.
@@ -101,6 +112,9 @@ pub enum What {
         key: Name,
         /// Its class.
         class: Name,
+        /// Its fingerprint.
+        #[serde(default)]
+        print: u64,
         /// Why.
         why: Refused,
     },
@@ -127,7 +141,7 @@ pub enum What {
         vehicle: Name,
         /// The record.
         id: Name,
-        /// The phase that is on the disk.
+        /// The phase that is on the disk; empty: the log does not say.
         #[serde(default)]
         phase: Name,
         /// By what is on the disk it may have left.
@@ -425,6 +439,7 @@ impl What {
     pub(super) fn command<'a>(&'a self, node: &'a Name) -> Option<(&'a Name, &'a Name)> {
         match self {
             Self::Accepted { vehicle, key, .. }
+            | Self::Asked { vehicle, key, .. }
             | Self::Repeated { vehicle, key, .. }
             | Self::Refused { vehicle, key, .. }
             | Self::Phase { vehicle, key, .. }

@@ -90,6 +90,7 @@ impl super::Rule for Fence {
                 None
             }
             What::Driving { armed, token, .. } => self.says(node, *armed, *token),
+            What::Rearmed { token, .. } => self.acts(event.at, node, *token),
             What::Effect { class, token: 0, key, .. } if &**class == "drive" => {
                 Some(format!("the drive command {key} acted without a lease"))
             }

@@ -1,12 +1,13 @@
-//! KEY: the same key with another payload is refused, at the gateway and at the vehicle.
+//! KEY: the same key is the same command: a gateway accepts it once while it remembers it, and with another payload it is
+//! refused, at the gateway and at the vehicle.
 
 use std::collections::BTreeMap;
 
 use super::book::{Book, OnDisk};
 use super::event::{Event, Name, What};
 
-/// How long a gateway remembers a key at least after its command's end.
-const KEPT: u64 = 60_000_000;
+/// How long a gateway remembers a key at least after its command's ttl: ten minutes, and clocks drift.
+const KEPT: u64 = 598_000_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Key {
@@ -21,13 +22,13 @@ impl super::Rule for Key {
 
     fn look(&mut self, event: &Event, book: &Book) -> Option<String> {
         let place = |key: &Name| (event.node.clone(), key.clone());
-        if let What::Accepted { key, print, .. } = &event.what {
+        if let What::Accepted { key, .. } = &event.what {
             let lives = &book.of(event)?.lives;
             let other = lives.iter().any(|life| {
                 let is_kept = event.at < life.at.max(life.born + life.ttl) + KEPT;
-                life.gateway == event.node && !life.is_lost && is_kept && life.print != *print
+                life.gateway == event.node && !life.is_lost && is_kept
             });
-            return other.then(|| format!("{key} was accepted with two payloads"));
+            return other.then(|| format!("{key} was accepted twice by one gateway"));
         } else if let What::Repeated { key, id, print, .. } = &event.what {
             let life = book.of(event)?.lives.iter().find(|life| life.id == *id)?;
             return (life.print != *print).then(|| format!("{key} with another payload was called a repeat"));

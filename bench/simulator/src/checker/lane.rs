@@ -18,7 +18,7 @@ struct Sender {
     /// Expired after they had left: a gap must name them, in the session where that was.
     expired: BTreeSet<u64>,
     delivered: BTreeSet<u64>,
-    /// The newest handed over, and the newest when a receiver last died: that one may have acknowledged what it
+    /// The newest handed over, and the newest when its receiver last died: that one may have acknowledged what it
     /// had no time to deliver.
     handed: u64,
     forgiven: u64,
@@ -60,7 +60,14 @@ impl super::Rule for Lane {
                 .filter(|((whose, lane), _)| whose == vehicle && lane.starts_with(&prefix));
             of_lane.for_each(|(_, sender)| sender.gaps += frames);
         } else if event.what == What::Died {
-            self.senders.values_mut().for_each(|sender| sender.forgiven = sender.handed);
+            // Which gateway a vehicle's messages went to is not told.
+            let is_vehicle = self.senders.keys().any(|(whose, _)| *whose == event.node);
+            let received = |(whose, lane): &(Name, Name)| {
+                let is_down = lane.contains(" down");
+                if is_vehicle { is_down && *whose == event.node } else { !is_down }
+            };
+            let here = self.senders.iter_mut().filter(|(place, _)| received(place));
+            here.for_each(|(_, sender)| sender.forgiven = sender.handed);
         } else if let What::Established { vehicle, resumed: false, .. } = &event.what {
             let of_vehicle = self.senders.iter_mut().filter(|((whose, _), _)| whose == vehicle);
             of_vehicle.for_each(|(_, sender)| sender.start_over());

@@ -58,9 +58,9 @@ impl super::Rule for Liveness {
                 is_wrong.then(|| format!("{vehicle} {what}, in a healthy world"))
             }
             What::Expected { key, phase, .. } => {
-                let entry = book.of(event)?;
-                let life = entry.lives.last()?;
-                let ended = life.phase.as_ref().map_or("nowhere", |(phase, _)| phase);
+                let life = book.of(event).and_then(|entry| entry.lives.last());
+                let ended =
+                    life.and_then(|life| life.phase.as_ref()).map_or("nowhere", |(phase, _)| &**phase);
                 (ended != &**phase)
                     .then(|| format!("{key} was given to a healthy world and ended in {ended}"))
             }

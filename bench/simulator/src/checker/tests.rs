@@ -87,9 +87,22 @@ fn late_unasked_and_repeated_effects_are_found() {
     late[6].at = 102;
     assert_eq!(broken(late), ["FRESH"]);
     assert_eq!(broken([effect(5, "x", 1)]), ["FRESH"]);
-    let twice =
-        good().into_iter().chain([accepted(300, "k", 7, 900), durable(301, "k", None), effect(900, "k", 7)]);
-    assert_eq!(broken(twice), ["ONCE"]);
+    let again = |gateway: &str| {
+        let accepted = Event { node: gateway.into(), ..accepted(300, "k", 7, 900) };
+        good().into_iter().chain([accepted, durable(301, "k", None), effect(900, "k", 7)])
+    };
+    assert_eq!(broken(again("h")), ["ONCE"]);
+    assert_eq!(broken(again("g")), ["KEY", "ONCE"], "one that remembers it accepts it once");
+    let asked = |until| at(1, "g", What::Asked { vehicle: "v".into(), key: "x".into(), print: 7, until });
+    let acts = || [durable(2, "x", None), effect(5, "x", 7)];
+    assert_eq!(broken([asked(5)].into_iter().chain(acts())), [""; 0], "it may have been accepted");
+    assert_eq!(broken([asked(4)].into_iter().chain(acts())), ["FRESH"]);
+    let (vehicle, key, class, why) = ("v".into(), "x".into(), "body".into(), Refused::Busy);
+    let refused = at(1, "g", What::Refused { vehicle, key, class, print: 7, why });
+    assert_eq!(broken([asked(5), refused].into_iter().chain(acts())), ["FRESH"], "it was refused");
+    let mut other = good();
+    other[5] = effect(21, "k", 8);
+    assert!(broken(other).contains(&"FRESH"), "not what the journal intends");
     let mut early = good();
     early.swap(3, 5);
     assert!(broken(early).contains(&"ONCE"));
@@ -284,7 +297,7 @@ fn a_stop_is_released_by_a_rearm_alone_and_for_good() {
     let rearmed = at(2, "v", What::Rearmed { token: 1, nonce: 0 });
     let release = [at(3, "v", What::ReleaseDurable { key: "s".into() }), at(4, "v", What::Released)];
     let with = |events: Vec<Event>| {
-        let good = [durable(0, "s", Some("SUCCEEDED"))];
+        let good = [at(0, "g", lease(1, None)), durable(0, "s", Some("SUCCEEDED"))];
         broken(good.into_iter().chain(stopped()).chain(events))
     };
     let released = || [rearmed.clone()].into_iter().chain(release.clone()).collect::<Vec<_>>();
@@ -327,7 +340,7 @@ fn lanes_signals_and_epochs_rise() {
 #[test]
 fn offline_durable_bound_drain_and_the_end_are_checked() {
     let (vehicle, key, class) = (Name::from("v"), Name::from("k"), Name::from("body"));
-    let refused = What::Refused { vehicle: vehicle.clone(), key, class, why: Refused::Offline };
+    let refused = What::Refused { vehicle: vehicle.clone(), key, class, print: 7, why: Refused::Offline };
     assert_eq!(broken([at(0, "g", refused), durable(1, "k", None), effect(2, "k", 1)]), ["OFFLINE"]);
     let mut queued = accepted(0, "k", 7, 100);
     if let What::Accepted { queued, .. } = &mut queued.what {

@@ -290,7 +290,11 @@ impl Process {
 
     /// The clock is read before anything else, as by whoever takes hold of the hub's state.
     pub(super) fn note(&mut self, gateway: &Gateway, air: &Air) {
-        self.commands.note(gateway.host.read(air.now));
+        let now = gateway.host.read(air.now);
+        self.note_for_wishes(now);
+        if self.commands.note(now) {
+            self.commands.handle(now, commands::Input::Tick);
+        }
     }
 
     /// Does all that the cores want done.

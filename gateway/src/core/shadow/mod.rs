@@ -144,8 +144,8 @@ impl Shadows {
 
     fn kept(&mut self, vehicle: VehicleId, version: u64, kept: bool) {
         let Some(place) = self.vehicles.get_mut(&vehicle) else { return };
-        let is_doubt = place.is_pending_doubt(version);
-        if !place.take_pending(version, kept) || is_doubt {
+        let is_same = place.is_same_again(version);
+        if !place.take_pending(version, kept) || is_same {
             return;
         }
         self.outputs.push_back(Output::Patched { vehicle: vehicle.clone(), version, kept });
@@ -182,7 +182,7 @@ impl Shadows {
             self.send(vehicle);
         }
         for (vehicle, place) in &mut self.vehicles {
-            if let Some(desired) = place.keep_doubt() {
+            if let Some(desired) = place.keep_again() {
                 self.outputs.push_back(Output::Keep { vehicle: vehicle.clone(), desired });
             }
             if place.expire(ours) {

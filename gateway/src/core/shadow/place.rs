@@ -28,8 +28,9 @@ pub(super) struct Place {
     /// No version at or below it is given out any more.
     highest: u64,
     pending: Option<Desired>,
-    /// The disk holds wishes as valid that nobody knows the age of.
-    owes_doubt: bool,
+    /// The disk holds, or may hold, something else: wishes as valid whose age nobody knows, or a change that was refused
+    /// since it could not be written.
+    owes_keep: bool,
     session: Option<Epoch>,
     /// The version of the newest report, and over which session it came.
     answered: Option<(Epoch, u64)>,
@@ -66,7 +67,7 @@ impl Default for Place {
             desired: Desired { version: 0, values: Vec::new() },
             highest: 0,
             pending: None,
-            owes_doubt: false,
+            owes_keep: false,
             session: None,
             answered: None,
             reported: BTreeMap::new(),
@@ -125,34 +126,36 @@ impl Place {
         let valid = |wish: &&mut DesiredValue| wish.ttl.is_some() && wish.stamp.boot != NO_BOOT;
         for wish in self.desired.values.iter_mut().chain(pending).filter(valid) {
             wish.stamp.boot = NO_BOOT;
-            self.owes_doubt = true;
+            self.owes_keep = true;
         }
         self.look_at = Some(Moment::ZERO);
     }
 
-    /// What is to be written so that a restart doubts what this process does, unless a change is under way.
-    pub(super) fn keep_doubt(&mut self) -> Option<Desired> {
-        let is_due = self.owes_doubt && self.pending.is_none();
+    /// The state as it is, to be written so that a restart finds no other, unless a change is under way.
+    pub(super) fn keep_again(&mut self) -> Option<Desired> {
+        let is_due = self.owes_keep && self.pending.is_none();
         is_due.then(|| self.pending.insert(self.desired.clone()).clone())
     }
 
-    /// Whether what is pending says of the state on disk what became of it, and changes nothing.
-    pub(super) fn is_pending_doubt(&self, version: u64) -> bool {
-        let is_same = |pending: &Desired| pending.version == version;
-        version == self.desired.version && self.pending.as_ref().is_some_and(is_same)
+    /// Whether what is pending is the state as it is, written again.
+    pub(super) fn is_same_again(&self, version: u64) -> bool {
+        let is_pending = |pending: &Desired| pending.version == version;
+        version == self.desired.version && self.pending.as_ref().is_some_and(is_pending)
     }
 
     /// The pending change is made, or given up. False if another one, or none, is pending.
     pub(super) fn take_pending(&mut self, version: u64, kept: bool) -> bool {
-        let is_doubt = self.is_pending_doubt(version);
+        let is_same = self.is_same_again(version);
         let Some(pending) = self.pending.take_if(|pending| pending.version == version) else { return false };
-        if is_doubt {
-            self.owes_doubt = !kept || pending != self.desired;
+        if is_same {
+            self.owes_keep = !kept || pending != self.desired;
         } else if kept {
             self.desired = pending;
             self.expired = 0;
             self.look_at = Some(Moment::ZERO);
             self.is_to_be_sent();
+        } else {
+            self.owes_keep = true;
         }
         true
     }

@@ -75,6 +75,15 @@ impl Known {
         (record.id, known)
     }
 
+    /// That it may be accepted, while that is not said.
+    fn asked(&self) -> Option<What> {
+        let What::Accepted { vehicle, key, print, born, ttl, .. } = self.birth.as_deref()? else {
+            return None;
+        };
+        let (vehicle, key, until) = (vehicle.clone(), key.clone(), born.saturating_add(*ttl));
+        Some(What::Asked { vehicle, key, print: *print, until })
+    }
+
     /// What the gateway shows of this phase of `record`, now.
     fn told(&self, gateway: &Gateway, record: &Record, phase: Phase, now: Moment) -> What {
         let place = record.timeline.iter().rposition(|step| step.phase == phase);
@@ -153,13 +162,15 @@ impl Process {
         };
         let key = Name::from(request.key.as_str());
         let class = Name::from(click.class.name());
-        let refused =
-            |why| What::Refused { vehicle: name.clone(), key: key.clone(), class: class.clone(), why };
+        let print = request.fingerprint().get();
+        let refused = |why| {
+            let (vehicle, key, class) = (name.clone(), key.clone(), class.clone());
+            What::Refused { vehicle, key, class, print, why }
+        };
         if self.draining {
             air.tell(&gateway.name, refused(Refused::Other));
             return Ok(());
         }
-        let print = request.fingerprint().get();
         let reach = self.reach(now, click.vehicle);
         let fresh = CommandId::from_bytes(air.chance.bytes());
         let path = Name::from(request.path.as_str());
@@ -168,7 +179,9 @@ impl Process {
             Submitted::Accepted { id, ttl } => {
                 let birth = (path, print, arrived.0, ttl);
                 let is_queued = click.queue && reach == Reach::Offline;
-                self.known.insert(id, Known::new(click, id, name.clone(), birth, is_queued));
+                let known = Known::new(click, id, name.clone(), birth, is_queued);
+                known.asked().into_iter().for_each(|asked| air.tell(&gateway.name, asked));
+                self.known.insert(id, known);
                 self.drain_commands(gateway, air)?;
                 match self.commands.record(id).map(Record::is_pending) {
                     Some(false) => self.announce(gateway, air, id),
@@ -257,7 +270,9 @@ impl Process {
             |id: &CommandId, known: &mut Known| known.birth.is_some() && commands.record(*id).is_none();
         for (_, known) in self.known.extract_if(.., is_gone) {
             let (vehicle, class) = (gateway.vehicles[known.vehicle].1.clone(), known.class.name().into());
-            air.tell(&gateway.name, What::Refused { vehicle, key: known.key, class, why: Refused::Busy });
+            let Some(What::Accepted { print, .. }) = known.birth.as_deref() else { continue };
+            let why = Refused::Busy;
+            air.tell(&gateway.name, What::Refused { vehicle, key: known.key, class, print: *print, why });
         }
     }
 
@@ -265,7 +280,7 @@ impl Process {
     pub(crate) fn tell_restored(&mut self, gateway: &mut Gateway, air: &mut Air) {
         let now = gateway.host.read(air.now);
         for (id, known) in &self.known {
-            if let Some(phase) = known.ended_as.filter(|_| gateway.ended.insert(*id))
+            if let Some(phase) = known.ended_as.filter(|end| gateway.ended.insert(*id, *end) != Some(*end))
                 && let Some(record) = self.commands.record(*id)
             {
                 air.tell(&gateway.name, known.told(gateway, record, phase, now));
@@ -417,7 +432,7 @@ impl Process {
         let record = self.commands.record(change.id).expect("what is told is remembered");
         let what = known.told(gateway, record, change.phase, now);
         if change.phase.is_terminal() {
-            gateway.ended.insert(change.id);
+            gateway.ended.insert(change.id, change.phase);
         }
         if change.phase.is_terminal() && std::mem::take(&mut known.is_counted) {
             let count = self.under_way.entry((known.vehicle, known.class)).or_default();

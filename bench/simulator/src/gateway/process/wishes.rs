@@ -74,6 +74,10 @@ impl Process {
         air.tell(&gateway.name, What::Wish(asked));
     }
 
+    pub(super) fn note_for_wishes(&mut self, now: Moment) {
+        self.wishes.shadows.note(now);
+    }
+
     pub(super) fn wish_input(&mut self, now: Moment, input: Input) {
         self.wishes.shadows.handle(now, input);
     }
