@@ -8,7 +8,10 @@
 
 mod evidence;
 mod operators;
+mod records;
 mod report;
+#[cfg(test)]
+mod tests;
 mod world;
 
 use std::fs;
@@ -25,7 +28,7 @@ use tempfile::TempDir;
 use crate::stage::Stage;
 use operators::{Asked, Operators};
 use report::Report;
-use world::World;
+use world::{World, wall_micros};
 
 /// Kills gateway and vehicles at random, and checks that no command was lost, doubled or lied about
 ///
@@ -65,8 +68,8 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<()> {
     let stage = Stage::now();
     let place = Place::make(options.keep.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let (world, asked) = runtime.block_on(play(options, place.path()))?;
-    let evidence = evidence::gather(&world, &asked)?;
+    let Played { world, asked, until } = runtime.block_on(play(options, place.path()))?;
+    let evidence = evidence::gather(&world, &asked, until)?;
     fs::write(place.path().join("events.jsonl"), evidence.lines()).context("cannot write the events")?;
     let report = Report::of(options, stage, &asked, &evidence);
     if let Some(file) = &options.json {
@@ -105,8 +108,16 @@ impl Place {
     }
 }
 
+/// A drama that is over.
+struct Played {
+    world: World,
+    asked: Vec<Asked>,
+    /// When the records had been asked for their ends.
+    until: u64,
+}
+
 /// Plays the whole drama; the processes have ended when this returns.
-async fn play(options: &Options, place: &std::path::Path) -> Result<(World, Vec<Asked>)> {
+async fn play(options: &Options, place: &std::path::Path) -> Result<Played> {
     let vehicles: Vec<String> = (1..=options.vehicles).map(|number| format!("torture-{number}")).collect();
     let mut world = World::start(place, &vehicles).await?;
     let operators = Operators::start(&world.client(), &vehicles, options.rate, options.seed);
@@ -133,8 +144,9 @@ async fn play(options: &Options, place: &std::path::Path) -> Result<(World, Vec<
         asked.len()
     ));
     operators::resolve(&world.client(), &mut asked, SETTLE).await;
+    let until = wall_micros();
     world.stop().await?;
-    Ok((world, asked))
+    Ok(Played { world, asked, until })
 }
 
 /// So many milliseconds, `least` to `most`.
