@@ -8,6 +8,7 @@ pub mod fleet;
 pub mod journal;
 pub mod lanes;
 mod local;
+mod operator;
 pub mod stage;
 pub mod stats;
 pub mod torture;
