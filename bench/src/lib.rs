@@ -4,6 +4,7 @@
 //! it was measured on, with which seed, and whether the emulator kept its promises meanwhile.
 
 pub mod cores;
+pub mod daemon;
 pub mod fleet;
 pub mod journal;
 pub mod lanes;
