@@ -34,9 +34,14 @@ use world::{World, wall_micros};
 ///
 /// Starts the product's own binaries (build the whole workspace first), lets operators send commands by HTTP,
 /// kills the gateway or a vehicle with SIGKILL at random moments and starts it again, and cuts, holds and
-/// throttles the link meanwhile. Then everything heals, every command is asked for its end, and journals,
+/// throttles the link meanwhile. Then everything heals, every record is asked for its end, and journals,
 /// logs and answers go through the checker of the invariants. Any violation fails the run and is printed
-/// with the events that prove it; --keep leaves logs and journals in a folder.
+/// with the events that prove it; so does a record that was answered with and is gone, has not ended, or
+/// lacks a step that was shown as being on disk. --keep leaves logs and journals in a folder.
+///
+/// What happens here is judged by FRESH, ONCE, ACK-TRUTH, OFFLINE, RATE and LIVENESS of commands. Nobody drives,
+/// desires, stops, queues or gives a key two wishes here, and logs do not tell of lanes and signals: for KEY, ORDER,
+/// FENCE, ESTOP, WATCHDOG, LATEST, LANE, OWNER, DURABLE, DEBOUNCE and the rest see carriageway-simulate.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
     /// How often something is killed
