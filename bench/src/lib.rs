@@ -4,10 +4,12 @@
 //! it was measured on, with which seed, and whether the emulator kept its promises meanwhile.
 
 pub mod cores;
+pub mod daemon;
 pub mod fleet;
 pub mod journal;
 pub mod lanes;
 mod local;
+mod operator;
 pub mod stage;
 pub mod stats;
 pub mod torture;

@@ -13,7 +13,8 @@ use clap::{Parser, Subcommand};
 ///   carriageway-bench lanes --quick      what a saturating upload does to commands and signals (as root)
 ///   carriageway-bench fleet --vehicles 100    connect time, memory and CPU of a gateway with a fleet
 ///   carriageway-bench cores              what a command costs in the cores, in microseconds
-///   carriageway-bench torture --kills 20      kills real processes at random and checks every invariant
+///   carriageway-bench torture --kills 20      kills real processes at random: is a command lost, stuck, doubled,
+///                                             late or lied about? (FRESH, ONCE, ACK-TRUTH, OFFLINE, RATE, LIVENESS)
 ///   carriageway-bench watchdog --cuts 100     cuts the link under driven vehicles: how soon do they stop?
 ///
 /// Progress goes to stderr, tables to stdout, everything as JSON to --json FILE. Build with --release: a debug

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
+use carriageway_proto::PolicyTable;
 use carriageway_simulator::checker::{self, Rules};
 use carriageway_simulator::plan::Size;
 use carriageway_simulator::run::{self, Report};
@@ -35,7 +36,10 @@ enum Task {
         #[arg(long, default_value = "")]
         only: String,
     },
-    /// Checks a log of a real run: JSON lines, as `--trace` prints them
+    /// Checks a log, of a real run or of a seed: JSON lines, as `--trace` prints them on stdout
+    ///
+    /// RATE and DEBOUNCE are judged by the default policies of the classes. A seed may hold its vehicles to less
+    /// than those allow; its own run judges that.
     Check {
         /// The file
         log: std::path::PathBuf,
@@ -59,7 +63,7 @@ struct Seeds {
     /// Seeds at once
     #[arg(long, default_value_t = 1)]
     jobs: usize,
-    /// Prints everything that happens, with `--seed`
+    /// Prints everything that happens as a log for `check`, with `--seed`; all else goes to stderr then
     #[arg(long, requires = "seed")]
     trace: bool,
     /// Keeps these faults of the seed only, by number: "3,7", or "none"
@@ -127,7 +131,7 @@ fn check(log: &std::path::Path) -> bool {
             return false;
         }
     };
-    match checker::check(&text, &Rules::default()) {
+    match checker::check(&text, &usual_rules()) {
         Ok(violations) => {
             for violation in &violations {
                 println!("{violation}");
@@ -142,7 +146,13 @@ fn check(log: &std::path::Path) -> bool {
     }
 }
 
-/// One seed, in full.
+/// What holds where nothing is configured: a log does not say what was.
+fn usual_rules() -> Rules {
+    Rules::of(&PolicyTable::defaults())
+}
+
+/// One seed, in full. Its log has standard output for itself.
+#[expect(clippy::print_stderr, reason = "what is no event must not stand in the log")]
 fn one(seed: u64, seeds: &Seeds) -> bool {
     let size = Size::default();
     let mut kept = Kept::all(seed, size);
@@ -150,17 +160,26 @@ fn one(seed: u64, seeds: &Seeds) -> bool {
     kept.clicks = seeds.keep_clicks.clone().map_or(kept.clicks, |places| places.0);
     kept.drives = seeds.keep_drives.clone().map_or(kept.drives, |places| places.0);
     let report = run::replay(seed, size, &kept);
-    print!("{}", report.plan);
     if seeds.trace {
-        for event in &report.log {
-            println!("{}", serde_json::to_string(event).expect("an event has a form in JSON"));
-        }
-    }
-    println!("{} events, {} effects, hash {:016x}", report.events, report.effects, report.hash);
-    if let Some(violation) = &report.violation {
-        println!("{violation}");
+        eprint!("{}", summary(&report));
+        print!("{}", trace(&report));
+    } else {
+        print!("{}", summary(&report));
     }
     report.violation.is_none()
+}
+
+/// The plan, and what came of it.
+fn summary(report: &Report) -> String {
+    let Report { plan, events, effects, hash, .. } = report;
+    let violation = report.violation.as_ref().map_or_else(String::new, |violation| format!("{violation}\n"));
+    format!("{plan}{events} events, {effects} effects, hash {hash:016x}\n{violation}")
+}
+
+/// The log, as `check` reads it.
+fn trace(report: &Report) -> String {
+    let line = |event| serde_json::to_string(event).expect("an event has a form in JSON") + "\n";
+    report.log.iter().map(line).collect()
 }
 
 /// What many seeds came to.
@@ -262,4 +281,73 @@ fn bugs(most: u64, only: &str) -> bool {
         all_found &= found.by.is_some();
     }
     all_found
+}
+
+#[cfg(test)]
+mod tests {
+    use carriageway_simulator::checker::{Event, Name, What, Wish};
+
+    use super::*;
+
+    fn traced(seed: u64) -> Report {
+        let size = Size::default();
+        run::replay(seed, size, &Kept::all(seed, size))
+    }
+
+    #[test]
+    fn the_trace_of_a_seed_is_a_log_that_is_checked_and_clean() {
+        for seed in 0..4 {
+            let report = traced(seed);
+            let found = checker::check(&trace(&report), &usual_rules());
+            assert_eq!(found, Ok(Vec::new()), "seed {seed}");
+            assert_eq!(trace(&report).lines().count() as u64, report.events);
+        }
+    }
+
+    fn found(log: impl IntoIterator<Item = (u64, &'static str, What)>) -> Vec<&'static str> {
+        let line = |(at, node, what): (u64, &str, What)| {
+            serde_json::to_string(&Event { at, node: node.into(), what }).expect("plain data")
+        };
+        let lines: Vec<_> = log.into_iter().map(line).collect();
+        let found = checker::check(&lines.join("\n"), &usual_rules()).expect("it is a log");
+        found.iter().map(|violation| violation.invariant).collect()
+    }
+
+    #[test]
+    fn a_log_is_held_to_the_usual_rates() {
+        let acted = |number: u64| {
+            let path = format!("Vehicle.Lamp{number}").into();
+            (5, "v", What::Wish(Wish::Acted { class: "config".into(), path, version: number, value: 1 }))
+        };
+        let burst = u64::from(PolicyTable::defaults()[carriageway_proto::Class::Config].burst);
+        let rate =
+            |count: u64| found((1..=count).map(acted)).into_iter().filter(|one| *one == "RATE").count();
+        assert_eq!((rate(burst), rate(burst + 2)), (0, 2));
+    }
+
+    #[test]
+    fn a_log_is_held_to_the_usual_duplicate_windows() {
+        let (path, class) = (Name::from("Vehicle.Lamp"), Name::from("body"));
+        let command = |at: u64, key: &'static str| {
+            let (path, class, key, print) = (path.clone(), class.clone(), Name::from(key), 7);
+            let accepted = What::Accepted {
+                vehicle: "v".into(),
+                key: key.clone(),
+                id: key.clone(),
+                class: class.clone(),
+                path: path.clone(),
+                print,
+                born: at,
+                ttl: 5_000_000,
+                queued: false,
+            };
+            let durable = |verdict| What::Durable { key: key.clone(), verdict, print: Some(print) };
+            let effect = What::Effect { key: key.clone(), class, path, print, token: 0, order: 0 };
+            let done = durable(Some("SUCCEEDED".into()));
+            [(at, "g", accepted), (at, "v", durable(None)), (at, "v", effect), (at, "v", done)]
+        };
+        let twice = |after: u64| found([command(1, "a"), command(1 + after, "b")].into_iter().flatten());
+        assert!(twice(400_000).contains(&"DEBOUNCE"), "{:?}", twice(400_000));
+        assert!(!twice(600_000).contains(&"DEBOUNCE"), "{:?}", twice(600_000));
+    }
 }

@@ -46,7 +46,10 @@ struct Report {
     rounds: u32,
     commands: u32,
     command_us: Spread,
+    /// One message each way, as long as the last command and the last outcome.
     carriage_us: Spread,
+    /// Keys that the vehicle remembered at the end.
+    remembered: usize,
 }
 
 /// Measures, and writes what came of it.
@@ -72,6 +75,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<()> {
         commands: options.commands,
         command_us: Spread::of(command_us).context(none)?,
         carriage_us: Spread::of(carriage_us).context(none)?,
+        remembered: whole.remembered(),
     };
     if let Some(file) = &options.json {
         let json = serde_json::to_string_pretty(&report).context("the report is plain data")?;
@@ -96,12 +100,15 @@ impl Report {
         let of = |Spread { least, median, most }: Spread| format!("{median:.1} ({least:.1} to {most:.1})");
         format!(
             "{}\n\n| {} rounds of {} | us each: median round (least to most) |\n| --- | --- |\n\
-             | a command through the cores, to SUCCEEDED | {} |\n| its messages through the two sessions alone | {} |\n",
+             | a command through the cores, to SUCCEEDED | {} |\n\
+             | one message each way through the two sessions alone | {} |\n\n\
+             keys that the vehicle remembers at the end: {}\n",
             self.stage.lines(),
             self.rounds,
             self.commands,
             of(self.command_us),
             of(self.carriage_us),
+            self.remembered,
         )
     }
 }

@@ -73,7 +73,12 @@ impl Way {
         self.sizes
     }
 
-    /// Sessions alone: two messages as long as a command and its outcomes.
+    /// Keys that the vehicle remembers.
+    pub(super) fn remembered(&self) -> usize {
+        self.executor.remembered()
+    }
+
+    /// Sessions alone: one message each way.
     pub(super) fn carriage(&mut self, down: &Bytes, up: &Bytes) -> Result<()> {
         self.pass_time();
         self.wire.exchange(self.now, down.clone(), up.clone())

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::vehicles::Connected;
+use crate::operator::counted;
 use crate::stage::Stage;
 use crate::stats::Summary;
 
@@ -18,7 +19,8 @@ pub(super) struct Report {
     pub(super) resident_before_kib: u64,
     pub(super) resident_after_kib: u64,
     pub(super) resident_most_kib: u64,
-    pub(super) kib_per_vehicle: f64,
+    /// Of those that connected.
+    pub(super) kib_per_vehicle: Option<f64>,
     /// The gateway's CPU seconds per second, of one processor.
     pub(super) cpu_share: f64,
     pub(super) commands: Commands,
@@ -42,11 +44,21 @@ pub(super) struct Connect {
 /// How the commands went.
 #[derive(Debug, Serialize)]
 pub(super) struct Commands {
-    pub(super) succeeded: usize,
+    succeeded: usize,
     /// How the others ended.
-    pub(super) others: Vec<String>,
-    /// Milliseconds from the scheduled moment.
-    pub(super) latency_ms: Option<Summary>,
+    others: Vec<String>,
+    /// Milliseconds from the scheduled moment. One without success counts with the ten seconds that it was waited for.
+    latency_ms: Option<Summary>,
+}
+
+impl Commands {
+    /// Of milliseconds and ends.
+    pub(super) fn of(ended: Vec<(f64, String)>) -> Self {
+        let latency_ms = Summary::of(ended.iter().map(|(latency_ms, end)| counted(end, *latency_ms)));
+        let all = ended.len();
+        let others: Vec<_> = ended.into_iter().map(|(_, end)| end).filter(|end| end != "SUCCEEDED").collect();
+        Self { succeeded: all - others.len(), others, latency_ms }
+    }
 }
 
 impl Connect {
@@ -88,7 +100,8 @@ impl Report {
                 self.resident_before_kib, self.resident_after_kib, self.resident_most_kib
             ),
         );
-        row("memory per vehicle", format!("{:.1} KiB", self.kib_per_vehicle));
+        let each = self.kib_per_vehicle.map_or("-".into(), |kib| format!("{kib:.1} KiB"));
+        row("memory per vehicle that connected", each);
         row(
             &format!("gateway CPU, signals at {} Hz", self.signal_hz),
             format!("{:.1} % of one processor", self.cpu_share * 100.0),
@@ -97,5 +110,19 @@ impl Report {
         row("command, p50 / p99 / max", of(self.commands.latency_ms));
         let counters = self.handshakes.join("\n");
         format!("{}\n\n{text}\nThe gateway's own counters:\n{counters}\n", self.stage.lines())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_that_come_at_once_do_not_make_commands_quick() {
+        let mut ended = vec![(40.0, "SUCCEEDED".to_owned()); 4];
+        ended.extend(vec![(1.0, "vehicle-offline".to_owned()); 6]);
+        let commands = Commands::of(ended);
+        assert_eq!((commands.succeeded, commands.others.len()), (4, 6));
+        assert!(commands.latency_ms.is_some_and(|summary| summary.p50 > 9_999.0));
     }
 }

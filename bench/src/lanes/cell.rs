@@ -11,9 +11,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::bed::{Account, Bed, Side};
-use super::load::{Operator, Samples, Seen, Sent, Watch, arrivals, millis};
+use super::load::{Samples, Seen, Sent, WARM, Watch, arrivals, send_all};
 use super::sides::{self, GatewayFacts, Papers, VEHICLE, VehicleFacts, Vehicles};
 use super::{Options, Point};
+use crate::operator::{Operator, counted};
 use crate::stats::Summary;
 
 /// From the first connection to the first sample: slow start and the handshakes are over by then.
@@ -156,15 +157,15 @@ impl World<'_> {
     }
 
     fn samples(&self, papers: &Papers, seed: u64) -> Result<Samples> {
-        let operator = Operator::new(&papers.authority()?, self.gateway.tcp, papers.token()?, VEHICLE)?;
+        let operator = Operator::new(&papers.authority()?, self.gateway.tcp, papers.token()?)?;
         let times = arrivals(self.options.commands, self.options.seconds(), seed);
         let (clock, hub) = (self.clock.clone(), self.gateway.hub.clone());
         let watch = Watch::start(clock.clone(), hub, VEHICLE.parse()?, self.vehicle.link.clone())?;
         let commands = self.bed.spawn(Side::Net, "bench-operator", move || -> Result<Vec<Sent>> {
             sides::runtime()?.block_on(async move {
-                operator.warm_up().await?;
+                operator.warm_up(VEHICLE, WARM).await?;
                 let start = clock.now() + Duration::from_millis(100);
-                Ok(operator.send_all(clock, start, times).await)
+                Ok(send_all(operator, VEHICLE, clock, start, times).await)
             })
         })?;
         let commands = commands.join().map_err(|_| anyhow!("the operator panicked"))??;
@@ -176,7 +177,7 @@ impl World<'_> {
         let seconds = after.at.since(before.at).as_secs_f64();
         let bits = |from: u64, to: u64| to.saturating_sub(from) as f64 * 8.0 / seconds;
         let raw = Raw {
-            commands: samples.commands.iter().map(counted).collect(),
+            commands: samples.commands.iter().map(|sent| counted(&sent.end, sent.latency_ms)).collect(),
             signals: samples.signals.iter().map(|seen| seen.age_ms).collect(),
         };
         let mut ends = BTreeMap::new();
@@ -204,23 +205,5 @@ impl World<'_> {
             netem,
             raw,
         }
-    }
-}
-
-/// What a command counts with: not less than the wait for an outcome where none was a success.
-fn counted(sent: &Sent) -> f64 {
-    let waited = millis(Duration::from_secs(10));
-    if sent.end == "SUCCEEDED" { sent.latency_ms } else { sent.latency_ms.max(waited) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_command_without_success_is_never_a_quick_one() {
-        let sent = |end: &str| Sent { due: Moment::ZERO, latency_ms: 3.0, end: end.into() };
-        assert!((counted(&sent("SUCCEEDED")) - 3.0).abs() < 1e-9);
-        assert!((counted(&sent("429")) - 10_000.0).abs() < 1e-9);
     }
 }

@@ -18,9 +18,7 @@ use rand_pcg::Pcg32;
 use tokio::task::JoinSet;
 
 use super::sides::{PROBE, lamp};
-
-/// Seconds that a request waits for the outcome: more than a body command lives.
-const WAIT: u32 = 10;
+use crate::operator::Operator;
 
 /// How often the gateway's board is looked at: a signal's age is late by at most this and a wake-up.
 const LOOK: Duration = Duration::from_micros(500);
@@ -28,8 +26,8 @@ const LOOK: Duration = Duration::from_micros(500);
 /// How often the vehicle's bulk window is noted.
 const NOTE: Duration = Duration::from_millis(20);
 
-/// Connections opened beforehand, so that no command pays for a handshake.
-const WARM: usize = 8;
+/// Connections opened beforehand: at ten commands a second more are never under way.
+pub(super) const WARM: usize = 8;
 
 /// One command.
 #[derive(Clone, Debug)]
@@ -113,79 +111,29 @@ pub(super) fn arrivals(rate: f64, length: Duration, seed: u64) -> Vec<Duration> 
     }
 }
 
-/// Sends commands to one vehicle.
-#[derive(Clone)]
-pub(super) struct Operator {
-    pub(super) http: reqwest::Client,
-    pub(super) gateway: String,
-    pub(super) token: String,
-    pub(super) vehicle: String,
-}
-
-impl Operator {
-    /// An operator who trusts `authority` and talks to the gateway's `port` on this host.
-    pub(super) fn new(authority: &[u8], port: u16, token: String, vehicle: &str) -> Result<Self> {
-        let http = reqwest::Client::builder()
-            .tls_certs_only([reqwest::Certificate::from_pem(authority)?])
-            .no_proxy()
-            .timeout(Duration::from_secs(u64::from(WAIT) + 5))
-            .build()?;
-        Ok(Self { http, gateway: format!("https://127.0.0.1:{port}"), token, vehicle: vehicle.into() })
+/// Sends a command to `vehicle` at each of `arrivals` after `start`, whether or not earlier ones were answered.
+pub(super) async fn send_all(
+    operator: Operator,
+    vehicle: &'static str,
+    clock: BootClock,
+    start: Moment,
+    arrivals: Vec<Duration>,
+) -> Vec<Sent> {
+    let mut under_way = JoinSet::new();
+    for (number, after) in arrivals.into_iter().enumerate() {
+        let due = start + after;
+        clock.sleep_until(due).await;
+        let (operator, clock) = (operator.clone(), clock.clone());
+        under_way.spawn(async move {
+            let end = operator.switch_on(vehicle, &format!("bench-{number}"), &lamp(number)).await;
+            // One field of a CSV.
+            let end = end.replace([',', '\n'], ";");
+            Sent { due, latency_ms: millis(clock.now().since(due)), end }
+        });
     }
-
-    /// Opens connections for later.
-    pub(super) async fn warm_up(&self) -> Result<()> {
-        let mut requests = JoinSet::new();
-        for _ in 0..WARM {
-            let request = self.http.get(format!("{}/v1/vehicles", self.gateway)).bearer_auth(&self.token);
-            requests.spawn(request.send());
-        }
-        while let Some(answer) = requests.join_next().await {
-            answer??.error_for_status()?.bytes().await?;
-        }
-        Ok(())
-    }
-
-    /// Sends a command at each of `arrivals` after `start`, whether or not earlier ones were answered.
-    pub(super) async fn send_all(
-        self,
-        clock: BootClock,
-        start: Moment,
-        arrivals: Vec<Duration>,
-    ) -> Vec<Sent> {
-        let mut under_way = JoinSet::new();
-        for (number, after) in arrivals.into_iter().enumerate() {
-            let due = start + after;
-            clock.sleep_until(due).await;
-            let (operator, clock) = (self.clone(), clock.clone());
-            under_way.spawn(async move {
-                let end = operator.send(number).await.unwrap_or_else(|error| error.without_url().to_string());
-                // One field of a CSV.
-                let end = end.replace([',', '\n'], ";");
-                Sent { due, latency_ms: millis(clock.now().since(due)), end }
-            });
-        }
-        let mut sent = under_way.join_all().await;
-        sent.sort_by_key(|sent| sent.due);
-        sent
-    }
-
-    /// The phase that the command ended in, or the status that came instead.
-    async fn send(&self, number: usize) -> reqwest::Result<String> {
-        let answer = self
-            .http
-            .post(format!("{}/v1/vehicles/{}/commands", self.gateway, self.vehicle))
-            .bearer_auth(&self.token)
-            .header("Idempotency-Key", format!("bench-{number}"))
-            .header("Prefer", format!("wait={WAIT}"))
-            .json(&serde_json::json!({ "class": "body", "path": lamp(number), "value": true }))
-            .send()
-            .await?;
-        let status = answer.status().as_u16();
-        let view: serde_json::Value = answer.json().await?;
-        let said = ["phase", "type"].iter().find_map(|field| view[field].as_str());
-        Ok(said.map_or_else(|| status.to_string(), str::to_owned))
-    }
+    let mut sent = under_way.join_all().await;
+    sent.sort_by_key(|sent| sent.due);
+    sent
 }
 
 /// Watches signals and the bulk window on a thread of its own, for as long as it lives.

@@ -10,13 +10,14 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 use carriageway_proto::message::fingerprint;
-use carriageway_proto::{PolicyTable, Value};
+use carriageway_proto::{Phase, PolicyTable, Value};
 use carriageway_simulator::checker::{Checker, Event, Name, Refused, Rules, Violation, What};
 use serde_json::Value as Json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::operators::{Answer, Asked};
+use super::records::Records;
 use super::world::World;
 use crate::journal;
 
@@ -25,12 +26,23 @@ const MILLISECOND: u64 = 1_000;
 /// The gateway's name in the events.
 const GATEWAY: &str = "gateway";
 
+/// What a run leaves behind.
+pub(super) struct Remains<'a> {
+    pub(super) asked: &'a [Asked],
+    /// What happened to processes: when, which, whether it began.
+    pub(super) lives: &'a [(u64, String, bool)],
+    /// Of each vehicle its id, its log, and what its journal holds, by key.
+    pub(super) vehicles: Vec<(String, String, BTreeMap<String, journal::Entry>)>,
+    /// When the records were asked for last.
+    pub(super) until: u64,
+}
+
 /// What happened, in order, and what it breaks.
 pub(super) struct Evidence {
     pub(super) events: Vec<Event>,
     pub(super) violations: Vec<Violation>,
-    /// Records that the gateway had answered with and did not know in the end.
-    pub(super) lost: Vec<String>,
+    /// What became of the gateway's records.
+    pub(super) records: Records,
     /// Commands that took effect.
     pub(super) effects: usize,
     /// Effects of commands whose acceptance nobody saw: the answer died with the gateway.
@@ -46,53 +58,46 @@ impl Evidence {
 }
 
 /// Reads everything and has it checked.
-pub(super) fn gather(world: &World, asked: &[Asked]) -> Result<Evidence> {
+pub(super) fn gather(world: &World, asked: &[Asked], until: u64) -> Result<Evidence> {
+    let mut vehicles = Vec::new();
+    for vehicle in world.vehicles() {
+        let log = fs::read_to_string(world.log(vehicle)).context("cannot read a vehicle's log")?;
+        vehicles.push((vehicle.to_owned(), log, journal::read(&world.journal(vehicle), vehicle)?));
+    }
+    judge(Remains { asked, lives: &world.lives, vehicles, until })
+}
+
+/// Puts everything in order and has it checked.
+pub(super) fn judge(remains: Remains<'_>) -> Result<Evidence> {
+    let Remains { asked, lives, vehicles, until } = remains;
     let wishes: BTreeMap<(&str, &str), &Asked> =
         asked.iter().map(|one| ((one.vehicle.as_str(), one.key.as_str()), one)).collect();
-    let mut events: Vec<Event> =
-        world.lives.iter().map(|(at, name, began)| life(*at, name, *began)).collect();
+    let mut events: Vec<Event> = lives.iter().map(|(at, name, began)| life(*at, name, *began)).collect();
     for one in asked {
         events.extend(of_operator(one)?);
     }
-    for vehicle in world.vehicles() {
-        let log = fs::read_to_string(world.log(vehicle)).context("cannot read a vehicle's log")?;
-        let held = journal::read(&world.journal(vehicle), vehicle)?;
-        events.extend(Vehicle { id: vehicle, wishes: &wishes, held, spoken: BTreeSet::new() }.events(&log)?);
+    for (id, log, held) in vehicles {
+        events.extend(Vehicle { id: &id, wishes: &wishes, held, spoken: BTreeSet::new() }.events(&log)?);
     }
     events.sort_by_key(|event| event.at);
-    let mut checker = Checker::new(&rules());
+    let mut checker = Checker::new(&Rules::of(&PolicyTable::defaults()));
     let mut violations: Vec<Violation> = events.iter().filter_map(|event| checker.take(event)).collect();
-    violations.extend(checker.finish(events.last().map_or(0, |event| event.at)));
-    let lost = asked.iter().filter(|one| one.record.is_none() && one.ids().next().is_some());
-    let effects = || events.iter().filter(|event| matches!(event.what, What::Effect { .. }));
-    let witnessed = |event: &&Event| match &event.what {
-        What::Effect { key, .. } => wishes[&(&*event.node, &**key)].ids().next().is_some(),
-        _ => false,
-    };
-    let (count, seen) = (effects().count(), effects().filter(witnessed).count());
-    Ok(Evidence {
-        lost: lost.map(|one| format!("{} of {}", one.key, one.vehicle)).collect(),
-        effects: count,
-        unwitnessed: count - seen,
-        violations,
-        events,
-    })
-}
-
-/// What the vehicles here allow: the defaults.
-fn rules() -> Rules {
-    let policies = PolicyTable::defaults();
-    let rates = policies
-        .iter()
-        .filter_map(|(class, policy)| Some((class.name().into(), (policy.rate_per_second?, policy.burst))));
-    Rules { rates: rates.collect(), duplicate_windows: BTreeMap::new() }
+    violations.extend(checker.finish(events.last().map_or(until, |event| event.at.max(until))));
+    let effects = events.iter().filter_map(|event| match &event.what {
+        What::Effect { key, .. } => Some((&*event.node, &**key)),
+        _ => None,
+    });
+    let effects: Vec<_> = effects.collect();
+    let is_unwitnessed = |place: &&(&str, &str)| wishes.get(*place).is_none_or(|one| one.ids().is_empty());
+    let unwitnessed = effects.iter().filter(is_unwitnessed).count();
+    Ok(Evidence { records: Records::of(asked)?, effects: effects.len(), unwitnessed, violations, events })
 }
 
 fn life(at: u64, name: &str, began: bool) -> Event {
     Event { at, node: name.into(), what: if began { What::Began } else { What::Died } }
 }
 
-/// What the operator was answered, and the record in the end.
+/// What the operator was answered, and the records in the end.
 fn of_operator(asked: &Asked) -> Result<Vec<Event>> {
     let name = |text: &str| Name::from(text);
     let (vehicle, key, class) = (name(&asked.vehicle), name(&asked.key), name(asked.class));
@@ -111,8 +116,12 @@ fn of_operator(asked: &Asked) -> Result<Vec<Event>> {
                 let ttl = accepted + (asked.ttl_ms + 1) * MILLISECOND - born;
                 let (vehicle, key, class) = (vehicle.clone(), key.clone(), class.clone());
                 let (id, path) = (name(id), name(asked.path));
-                let what = What::Accepted { vehicle, key, id, class, path, print, born, ttl, queued: false };
-                add(born, what);
+                // What is on the disk is there before the answer, and has to outlive the gateway's process.
+                let stored = stored(&vehicle, &id, record);
+                let taken = What::Accepted { vehicle, key, id, class, path, print, born, ttl, queued: false };
+                for what in stored.into_iter().chain([taken]) {
+                    add(born, what);
+                }
             }
             Answer::Accepted { .. } => {}
             Answer::Refused { status, .. } => {
@@ -136,14 +145,39 @@ fn of_operator(asked: &Asked) -> Result<Vec<Event>> {
             Answer::None => earliest = earliest.or(Some(one.sent)),
         }
     }
-    let Some(record) = &asked.record else { return Ok(events) };
-    let id = name(record["id"].as_str().context("a record without an id")?);
+    for (id, record) in &asked.records {
+        events.extend(of_record((&vehicle, &key, &name(id)), record)?);
+    }
+    Ok(events)
+}
+
+/// By the word of an answer, its record is on the gateway's disk, in the last phase that is there.
+fn stored(vehicle: &Name, id: &Name, record: &Json) -> Option<What> {
+    let on_disk = |step: &&Json| step["durable"] == true;
+    let last = record["timeline"].as_array().and_then(|steps| steps.iter().rfind(on_disk));
+    let phase = last.and_then(|step| step["phase"].as_str()).unwrap_or(Phase::Created.name()).into();
+    let is_stored = record["durable"] == true;
+    is_stored.then(|| What::Stored { vehicle: vehicle.clone(), id: id.clone(), phase, left: false })
+}
+
+/// The steps of a record in the end.
+///
+/// A log that tells of the gateway's disk at all has to tell of every end on it. What the record says of that is taken
+/// as its word here, and held against what was shown before in [`Records`].
+fn of_record((vehicle, key, id): (&Name, &Name, &Name), record: &Json) -> Result<Vec<Event>> {
+    let mut events = Vec::new();
     for step in record["timeline"].as_array().context("a record without a timeline")? {
-        let phase = name(step["phase"].as_str().context("a step without a phase")?);
+        let phase = Name::from(step["phase"].as_str().context("a step without a phase")?);
         let durable = step["durable"].as_bool().context("a step that does not say whether it is durable")?;
+        let at = date(&step["at"])? + MILLISECOND - 1;
+        // Nobody here saw how long the gateway waited for its disk before it told a step that is not there.
+        let waited = if durable { 0 } else { u64::MAX };
         let (vehicle, key, id) = (vehicle.clone(), key.clone(), id.clone());
-        let what = What::Phase { vehicle, key, id, phase, durable, waited: 0 };
-        events.push(Event { at: date(&step["at"])? + MILLISECOND - 1, node: GATEWAY.into(), what });
+        let stored =
+            What::Stored { vehicle: vehicle.clone(), id: id.clone(), phase: phase.clone(), left: false };
+        let reached = What::Phase { vehicle, key, id, phase, durable, waited };
+        let both = durable.then_some(stored).into_iter().chain([reached]);
+        events.extend(both.map(|what| Event { at, node: GATEWAY.into(), what }));
     }
     Ok(events)
 }
@@ -177,7 +211,7 @@ impl Vehicle<'_> {
             let at = date(&line["timestamp"])?;
             let fields = &line["fields"];
             let said = match fields["message"].as_str() {
-                Some("applying") => self.effect(fields),
+                Some("applying") => Some(self.effect(fields)),
                 Some("command") => self.outcome(fields),
                 _ => None,
             };
@@ -215,16 +249,27 @@ impl Vehicle<'_> {
         durable
     }
 
-    /// Values are unique: they tell which command it was.
-    fn effect(&self, fields: &Json) -> Option<(String, What)> {
-        let (path, value) = (fields["path"].as_str()?, fields["value"].as_str()?.parse::<f64>().ok()?);
+    /// Values are unique: they tell which command it was. What nobody asked for stands under a key of its own, which
+    /// nobody has used.
+    fn effect(&self, fields: &Json) -> (String, What) {
+        let word = |name: &str| fields[name].as_str().map_or_else(|| fields[name].to_string(), str::to_owned);
+        let (path, value) = (word("path"), word("value"));
+        let bits = value.parse().ok().map(f64::to_bits);
         let is_meant = |asked: &&&Asked| {
-            asked.vehicle == self.id && asked.path == path && asked.value.to_bits() == value.to_bits()
+            asked.vehicle == self.id && asked.path == path && Some(asked.value.to_bits()) == bits
         };
-        let asked = self.wishes.values().find(is_meant)?;
-        let (key, print) = (asked.key.clone(), print(asked).ok()?);
-        let (class, path) = (asked.class.into(), asked.path.into());
-        Some((key.clone(), What::Effect { key: key.into(), class, path, print, token: 0, order: 0 }))
+        let wish = self.wishes.values().find(is_meant);
+        let own = wish.and_then(|asked| Some((asked.key.clone(), asked.class, print(asked).ok()?)));
+        let (key, class, print) = own.unwrap_or_else(|| (format!("nobody's {path} = {value}"), "unknown", 0));
+        let what = What::Effect {
+            key: key.as_str().into(),
+            class: class.into(),
+            path: path.into(),
+            print,
+            token: 0,
+            order: 0,
+        };
+        (key, what)
     }
 
     fn outcome(&self, fields: &Json) -> Option<(String, What)> {

@@ -8,7 +8,10 @@
 
 mod evidence;
 mod operators;
+mod records;
 mod report;
+#[cfg(test)]
+mod tests;
 mod world;
 
 use std::fs;
@@ -25,15 +28,20 @@ use tempfile::TempDir;
 use crate::stage::Stage;
 use operators::{Asked, Operators};
 use report::Report;
-use world::World;
+use world::{World, wall_micros};
 
 /// Kills gateway and vehicles at random, and checks that no command was lost, doubled or lied about
 ///
 /// Starts the product's own binaries (build the whole workspace first), lets operators send commands by HTTP,
 /// kills the gateway or a vehicle with SIGKILL at random moments and starts it again, and cuts, holds and
-/// throttles the link meanwhile. Then everything heals, every command is asked for its end, and journals,
+/// throttles the link meanwhile. Then everything heals, every record is asked for its end, and journals,
 /// logs and answers go through the checker of the invariants. Any violation fails the run and is printed
-/// with the events that prove it; --keep leaves logs and journals in a folder.
+/// with the events that prove it; so does a record that was answered with and is gone, has not ended, or
+/// lacks a step that was shown as being on disk. --keep leaves logs and journals in a folder.
+///
+/// What happens here is judged by FRESH, ONCE, ACK-TRUTH, OFFLINE, RATE and LIVENESS of commands. Nobody drives,
+/// desires, stops, queues or gives a key two wishes here, and logs do not tell of lanes and signals: for KEY, ORDER,
+/// FENCE, ESTOP, WATCHDOG, LATEST, LANE, OWNER, DURABLE, DEBOUNCE and the rest see carriageway-simulate.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
     /// How often something is killed
@@ -65,8 +73,8 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<()> {
     let stage = Stage::now();
     let place = Place::make(options.keep.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let (world, asked) = runtime.block_on(play(options, place.path()))?;
-    let evidence = evidence::gather(&world, &asked)?;
+    let Played { world, asked, until } = runtime.block_on(play(options, place.path()))?;
+    let evidence = evidence::gather(&world, &asked, until)?;
     fs::write(place.path().join("events.jsonl"), evidence.lines()).context("cannot write the events")?;
     let report = Report::of(options, stage, &asked, &evidence);
     if let Some(file) = &options.json {
@@ -105,8 +113,16 @@ impl Place {
     }
 }
 
+/// A drama that is over.
+struct Played {
+    world: World,
+    asked: Vec<Asked>,
+    /// When the records had been asked for their ends.
+    until: u64,
+}
+
 /// Plays the whole drama; the processes have ended when this returns.
-async fn play(options: &Options, place: &std::path::Path) -> Result<(World, Vec<Asked>)> {
+async fn play(options: &Options, place: &std::path::Path) -> Result<Played> {
     let vehicles: Vec<String> = (1..=options.vehicles).map(|number| format!("torture-{number}")).collect();
     let mut world = World::start(place, &vehicles).await?;
     let operators = Operators::start(&world.client(), &vehicles, options.rate, options.seed);
@@ -133,8 +149,9 @@ async fn play(options: &Options, place: &std::path::Path) -> Result<(World, Vec<
         asked.len()
     ));
     operators::resolve(&world.client(), &mut asked, SETTLE).await;
+    let until = wall_micros();
     world.stop().await?;
-    Ok((world, asked))
+    Ok(Played { world, asked, until })
 }
 
 /// So many milliseconds, `least` to `most`.

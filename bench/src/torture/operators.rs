@@ -1,5 +1,6 @@
 //! Operators who click, repeat themselves, change their minds, and note what they were answered.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,8 +35,8 @@ pub(super) struct Asked {
     pub(super) value: f64,
     pub(super) ttl_ms: u64,
     pub(super) tries: Vec<Try>,
-    /// The gateway's record of it, in the end.
-    pub(super) record: Option<Json>,
+    /// The gateway's records of it in the end, by id: what it was answered with and is not here is gone.
+    pub(super) records: BTreeMap<String, Json>,
 }
 
 /// One request for it.
@@ -67,12 +68,17 @@ pub(super) enum Answer {
 }
 
 impl Asked {
-    /// The ids of every record that it was answered with.
-    pub(super) fn ids(&self) -> impl Iterator<Item = &str> {
+    /// What it was answered with: each record as it was then, with its id, in the order of the requests.
+    pub(super) fn shown(&self) -> impl Iterator<Item = (&str, &Json)> {
         self.tries.iter().filter_map(|one| match &one.answer {
-            Answer::Accepted { id, .. } => Some(id.as_str()),
+            Answer::Accepted { id, record } => Some((id.as_str(), record)),
             Answer::Refused { .. } | Answer::None => None,
         })
+    }
+
+    /// The ids of the records that it was answered with, each once. There is one, unless a gateway has forgotten it.
+    pub(super) fn ids(&self) -> BTreeSet<&str> {
+        self.shown().map(|(id, _)| id).collect()
     }
 
     fn body(&self) -> Json {
@@ -220,7 +226,7 @@ impl Operator {
             value,
             ttl_ms: between(&mut self.chance, 300, LONGEST_TTL_MS).as_millis() as u64,
             tries: Vec::new(),
-            record: None,
+            records: BTreeMap::new(),
         }
     }
 
@@ -244,22 +250,34 @@ impl Operator {
     }
 }
 
-/// Asks for the end of every command that has a record, until each has one or `patience` is over.
+/// Asks for the end of every record that somebody was answered with, until each has one or `patience` is over.
 pub(super) async fn resolve(client: &Client, asked: &mut [Asked], patience: Duration) {
     let until = wall_micros() + u64::try_from(patience.as_micros()).unwrap_or(u64::MAX);
     for one in asked {
-        let Some(id) = one.ids().last().map(ToOwned::to_owned) else { continue };
-        loop {
-            let seen = client.get(&format!("/v1/commands/{id}")).await;
-            let ended = matches!(&seen, Some((200, record)) if record["terminal"] == true);
-            let known = matches!(seen, Some((200, _)));
-            if let Some((200, record)) = seen {
-                one.record = Some(record);
+        let ids: Vec<String> = one.ids().into_iter().map(ToOwned::to_owned).collect();
+        for id in ids {
+            if let Some(record) = last_seen(client, &id, until).await {
+                one.records.insert(id, record);
             }
-            if ended || !known || wall_micros() >= until {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+}
+
+/// The record once it has ended, or as it was last seen before `until`. `None`: the gateway does not know it, or
+/// never answered.
+async fn last_seen(client: &Client, id: &str, until: u64) -> Option<Json> {
+    let mut last = None;
+    loop {
+        match client.get(&format!("/v1/commands/{id}")).await {
+            Some((200, record)) if record["terminal"] == true => return Some(record),
+            Some((200, record)) => last = Some(record),
+            Some((404, _)) => return None,
+            // No word on the record: somebody who asks again may get one.
+            Some(_) | None => {}
+        }
+        if wall_micros() >= until {
+            return last;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

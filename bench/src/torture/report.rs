@@ -10,7 +10,7 @@ use super::evidence::Evidence;
 use super::operators::{Answer, Asked};
 use crate::stage::Stage;
 
-/// Violations that are printed whole; all are counted.
+/// Of each kind of fault, how many are printed; all are counted.
 const SHOWN: usize = 10;
 
 #[derive(Debug, Serialize)]
@@ -25,10 +25,15 @@ pub(super) struct Report {
     unanswered: usize,
     effects: usize,
     effects_of_unanswered: usize,
-    /// How many records ended in each phase.
+    /// How many records were in each phase when they were asked for last.
     ends: BTreeMap<String, usize>,
     events: usize,
+    /// Records that were answered with and are gone.
     lost: Vec<String>,
+    /// Records that have not ended.
+    stuck: Vec<String>,
+    /// Records without a step that was shown as being on the disk.
+    contradicted: Vec<String>,
     violations: Vec<String>,
 }
 
@@ -41,7 +46,7 @@ impl Report {
         let silent = |one: &&Asked| one.tries.iter().all(|one| matches!(one.answer, Answer::None));
         let unanswered = asked.iter().filter(silent).count();
         let mut ends = BTreeMap::new();
-        for record in asked.iter().filter_map(|one| one.record.as_ref()) {
+        for record in asked.iter().flat_map(|one| one.records.values()) {
             *ends.entry(record["phase"].as_str().unwrap_or("?").to_owned()).or_default() += 1;
         }
         Self {
@@ -57,14 +62,26 @@ impl Report {
             effects_of_unanswered: evidence.unwitnessed,
             ends,
             events: evidence.events.len(),
-            lost: evidence.lost.clone(),
+            lost: evidence.records.lost.clone(),
+            stuck: evidence.records.stuck.clone(),
+            contradicted: evidence.records.contradicted.clone(),
             violations: evidence.violations.iter().map(ToString::to_string).collect(),
         }
     }
 
-    /// Nothing lost, nothing broken.
+    /// Whatever must not be, with its name.
+    fn faults(&self) -> [(&'static str, &[String]); 4] {
+        [
+            ("accepted and lost", &self.lost),
+            ("accepted and never ended", &self.stuck),
+            ("shown on disk and contradicted", &self.contradicted),
+            ("violations", &self.violations),
+        ]
+    }
+
+    /// Nothing lost, nothing stuck, nothing taken back, nothing broken.
     pub(super) fn is_clean(&self) -> bool {
-        self.lost.is_empty() && self.violations.is_empty()
+        self.faults().iter().all(|(_, those)| those.is_empty())
     }
 
     pub(super) fn table(&self) -> String {
@@ -82,10 +99,10 @@ impl Report {
             self.effects, self.effects_of_unanswered
         ));
         line(&format!("  {} events checked", self.events));
-        line(&format!("accepted and lost: {}", self.lost.len()));
-        self.lost.iter().take(SHOWN).for_each(|lost| line(&format!("  {lost}")));
-        line(&format!("violations: {}", self.violations.len()));
-        self.violations.iter().take(SHOWN).for_each(|violation| line(&format!("  {violation}")));
+        for (what, those) in self.faults() {
+            line(&format!("{what}: {}", those.len()));
+            those.iter().take(SHOWN).for_each(|one| line(&format!("  {one}")));
+        }
         text
     }
 }

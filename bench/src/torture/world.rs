@@ -19,6 +19,7 @@ use tokio::process::{Child, Command};
 
 use super::between;
 use super::operators::Client;
+use crate::daemon::agent_arguments;
 
 /// Longer than any start or end takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -99,20 +100,8 @@ impl World {
     }
 
     fn start_vehicle(&mut self, id: &str) -> Result<()> {
-        let port = self.relayed.port();
-        let settings = [
-            "gateway.host=127.0.0.1".to_owned(),
-            format!("gateway.udp_port={port}"),
-            format!("gateway.tcp_port={port}"),
-            "tls.ca=certs/ca.pem".to_owned(),
-            format!("tls.cert=certs/vehicles/{id}.pem"),
-            format!("tls.key=certs/vehicles/{id}.key"),
-            format!("journal={id}.db"),
-            "log.format=json".to_owned(),
-            "log.filter=info,carriageway_agent=debug".to_owned(),
-        ];
-        let arguments: Vec<&str> =
-            ["run"].into_iter().chain(settings.iter().flat_map(|one| ["--set", one.as_str()])).collect();
+        let arguments = agent_arguments(id, id, self.relayed.port(), "info,carriageway_agent=debug");
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let process = start(&self.place, "carriageway-agent", id, &arguments)?;
         self.vehicles.insert(id.into(), Some(process));
         self.note(id, true);

@@ -38,6 +38,8 @@ pub(super) struct Cuts {
     canary_over: usize,
     /// Cuts after which there was no safe state at all.
     never: usize,
+    /// Cuts that told nothing, since something else stopped the vehicle just then.
+    void: usize,
     /// Stops of vehicles whose link was not cut.
     uncalled: Vec<String>,
     /// Each cut's lateness, in milliseconds.
@@ -51,6 +53,7 @@ struct Share {
     late: Vec<f64>,
     canary: Vec<f64>,
     never: usize,
+    void: usize,
     early: Vec<Halted>,
 }
 
@@ -69,19 +72,21 @@ pub(super) async fn run(scene: &Scene<'_>) -> Result<Cuts> {
         let canary = Canary::start(&stand.clock)?;
         running.spawn(one(operator, relay, (cuts, limit), (chance, canary), Arc::clone(&done)));
     }
-    let (mut late, mut canary, mut never, mut uncalled) = (Vec::new(), Vec::new(), 0, Vec::new());
+    let (mut late, mut canary, mut uncalled) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut never, mut void) = (0, 0);
     while let Some(share) = running.join_next().await {
         let share = share??;
         late.extend(share.late);
         canary.extend(share.canary);
         never += share.never;
+        void += share.void;
         uncalled.extend(share.early.iter().map(|halted| halted.cause.to_string()));
         stand.places.push((share.operator, share.relay));
     }
     stand.take_down().await;
     let over = |late: &[f64]| late.iter().filter(|late| **late > ALLOWED.as_secs_f64() * 1_000.0).count();
     Ok(Cuts {
-        cuts: late.len() + never,
+        cuts: late.len() + never + void,
         vehicles: options.vehicles,
         busy: options.busy,
         limit_ms: limit.as_secs_f64() * 1_000.0,
@@ -91,6 +96,7 @@ pub(super) async fn run(scene: &Scene<'_>) -> Result<Cuts> {
         watchdog_over: over(&late),
         canary_over: over(&canary),
         never,
+        void,
         uncalled,
         late_ms: late,
     })
@@ -103,10 +109,11 @@ async fn one(
     (mut chance, canary): (Pcg64Mcg, Canary),
     done: Arc<AtomicU32>,
 ) -> Result<Share> {
-    let (mut late, mut never, mut early) = (Vec::new(), 0, Vec::new());
+    let (mut late, mut never, mut void, mut early) = (Vec::new(), 0, 0, Vec::new());
     for _ in 0..cuts {
         match operator.cut(&relay, limit, (&mut chance, &canary), &mut early).await? {
             Cut::Safe(silence) => late.push(silence - limit.as_secs_f64() * 1_000.0),
+            Cut::Void => void += 1,
             Cut::Never => never += 1,
         }
         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
@@ -114,12 +121,12 @@ async fn one(
             crate::say(&format!("{done} cuts"));
         }
     }
-    Ok(Share { operator, relay, late, canary: canary.end(), never, early })
+    Ok(Share { operator, relay, late, canary: canary.end(), never, void, early })
 }
 
 impl Outcome for Cuts {
     fn table(&self) -> String {
-        let Self { cuts, vehicles, busy, limit_ms, never, .. } = self;
+        let Self { cuts, vehicles, busy, limit_ms, never, void, .. } = self;
         let mut text = format!(
             "{cuts} cuts under {vehicles} vehicles, beside {busy} threads that never rest; limit {limit_ms} ms\n\n\
              | ms after the limit | count | p50 | p99 | max | over {} ms |\n|---|---|---|---|---|---|\n",
@@ -137,7 +144,7 @@ impl Outcome for Cuts {
         let _written = writeln!(
             text,
             "\nearliest safe state: {earliest:.2} ms after the limit\nno safe state at all: {never}\n\
-             stops without a cut: {} {}",
+             void, since something else stopped the vehicle: {void}\nstops without a cut: {} {}",
             self.uncalled.len(),
             self.uncalled.join(", ")
         );

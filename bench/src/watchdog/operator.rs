@@ -38,6 +38,9 @@ const CERTAIN: Duration = Duration::from_millis(100);
 /// fraction of a send period and of the vehicle's ticks is left to chance.
 const DRIVE_MICROS: (u64, u64) = (100_000, 300_000);
 
+/// Stops without a cut in a row after which a vehicle is given up.
+const TRIES: u32 = 10;
+
 /// One operator at one vehicle.
 pub(super) struct Operator {
     pilot: Pilot,
@@ -55,11 +58,25 @@ enum Next {
 }
 
 /// What became of one cut.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Cut {
     /// Milliseconds from the last control that the vehicle followed to its safe state.
     Safe(f64),
+    /// The vehicle was stopped by something else, before the cut or after it: that tells nothing of the watchdog.
+    Void,
     /// There was none.
     Never,
+}
+
+impl Cut {
+    /// That of a link cut at `at`, after which the vehicle is told to be `halted`.
+    fn of(at: Moment, halted: Halted) -> Self {
+        // A stop from before the cut may have waited to be read.
+        if halted.cause != SafeCause::ControlLost || halted.at < at {
+            return Self::Void;
+        }
+        Self::Safe(halted.at.since(halted.followed).as_secs_f64() * 1_000.0)
+    }
 }
 
 /// Where a vehicle is driven from.
@@ -164,7 +181,40 @@ impl Operator {
         Ok(())
     }
 
-    /// Drives a little, cuts the link and waits for the safe state. Stops before the cut are added to `early`.
+    /// Drives until a new report of the gateway's is here, so that what it counts and what was sent are of one moment
+    /// but for what is between the two. The stops.
+    pub(super) async fn drive_until_reported(&mut self) -> Result<Vec<Halted>> {
+        let before = self.pilot.dash.report.clone();
+        let (late, mut stops) = (self.clock.now() + READY, Vec::new());
+        // The report of a vehicle that the gateway has forgotten counts nothing.
+        while self.pilot.dash.report == before || self.pilot.dash.report["relayed"].is_null() {
+            if self.clock.now() >= late {
+                bail!("the gateway has not reported for {READY:?}");
+            }
+            match self.next(late).await? {
+                Next::Turn(turn) => self.take(turn).await?,
+                Next::Halted(halted) => stops.push(halted),
+                Next::Due => {}
+            }
+        }
+        Ok(stops)
+    }
+
+    /// Drives a little while, until the vehicle has followed all the time. Other stops are added to `early`.
+    async fn drive_a_little(&mut self, chance: &mut Pcg64Mcg, early: &mut Vec<Halted>) -> Result<()> {
+        for _ in 0..TRIES {
+            self.until_followed().await?;
+            let drive = Duration::from_micros(DRIVE_MICROS.0 + chance.next_u64() % DRIVE_MICROS.1);
+            let stops = self.drive_until(self.clock.now() + drive).await?;
+            if stops.is_empty() {
+                return Ok(());
+            }
+            early.extend(stops);
+        }
+        bail!("the vehicle was stopped {TRIES} times in a row although its link was not cut")
+    }
+
+    /// Drives a little, cuts the link and waits for the safe state. Stops that are not the cut's are added to `early`.
     pub(super) async fn cut(
         &mut self,
         relay: &Relay,
@@ -172,19 +222,18 @@ impl Operator {
         (chance, canary): (&mut Pcg64Mcg, &Canary),
         early: &mut Vec<Halted>,
     ) -> Result<Cut> {
-        self.until_followed().await?;
-        let drive = Duration::from_micros(DRIVE_MICROS.0 + chance.next_u64() % DRIVE_MICROS.1);
-        early.extend(self.drive_until(self.clock.now() + drive).await?);
+        self.drive_a_little(chance, early).await?;
         relay.outage(CUT)?;
         let cut = self.clock.now();
         let mut look = cut + CERTAIN;
         let became = loop {
             match self.next(look).await? {
                 Next::Turn(turn) => self.take(turn).await?,
-                Next::Halted(Halted { cause: SafeCause::ControlLost, at, followed }) => {
-                    break Cut::Safe(at.since(followed).as_secs_f64() * 1_000.0);
+                Next::Halted(halted) => {
+                    let became = Cut::of(cut, halted);
+                    early.extend((became == Cut::Void).then_some(halted));
+                    break became;
                 }
-                Next::Halted(halted) => early.push(halted),
                 Next::Due if look < cut + LOST => {
                     canary.sleep_until(self.vehicle.told.followed() + limit);
                     look = cut + LOST;
@@ -199,5 +248,20 @@ impl Operator {
     /// Gives the lease back.
     pub(super) async fn leave(self) {
         self.pilot.leave().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_silence_that_follows_the_cut_tells_of_the_watchdog() {
+        let moment = |millis: u64| Moment::from_micros(millis * 1_000);
+        let halted = |cause, at| Halted { cause, at: moment(at), followed: moment(1_000) };
+        let of = |cause, at| Cut::of(moment(1_010), halted(cause, at));
+        assert_eq!(of(SafeCause::ControlLost, 1_502), Cut::Safe(502.0));
+        assert_eq!(of(SafeCause::ControlLost, 1_009), Cut::Void, "from before the cut");
+        assert_eq!(of(SafeCause::LeaseEnded, 1_200), Cut::Void);
     }
 }

@@ -18,6 +18,7 @@ use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
+use carriageway_bench::daemon::agent_arguments;
 use carriageway_bench::journal::{self, Entry};
 
 use crate::evidence;
@@ -135,21 +136,10 @@ impl World {
 
     /// An agent with the certificate of `id`, whose journal and log are called `name`.
     pub(crate) fn agent(&self, id: &str, name: &str) -> Process {
-        let port = self.relayed.port();
-        let settings = [
-            "gateway.host=127.0.0.1".to_owned(),
-            format!("gateway.udp_port={port}"),
-            format!("gateway.tcp_port={port}"),
-            "tls.ca=certs/ca.pem".to_owned(),
-            format!("tls.cert=certs/vehicles/{id}.pem"),
-            format!("tls.key=certs/vehicles/{id}.key"),
-            format!("transport={}", self.vehicles[id].transport),
-            format!("journal={name}.db"),
-            "log.format=json".to_owned(),
-            "log.filter=info,carriageway_agent=debug,carriageway_transport=debug".to_owned(),
-        ];
-        let arguments: Vec<_> =
-            ["run"].into_iter().chain(settings.iter().flat_map(|one| ["--set", one])).collect();
+        let filter = "info,carriageway_agent=debug,carriageway_transport=debug";
+        let mut arguments = agent_arguments(id, name, self.relayed.port(), filter);
+        arguments.extend(["--set".into(), format!("transport={}", self.vehicles[id].transport)]);
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
         start(&self.dir, "carriageway-agent", name, &arguments)
     }
 

@@ -39,6 +39,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use book::Book;
+use carriageway_proto::{Class, Policy, PolicyTable};
 pub use event::{Event, LaneFate, Name, Refused, What};
 pub use wish::Wish;
 
@@ -49,6 +50,23 @@ pub struct Rules {
     pub rates: BTreeMap<Name, (u32, u32)>,
     /// Per class, the window within which one target value acts once, in microseconds.
     pub duplicate_windows: BTreeMap<Name, u64>,
+}
+
+impl Rules {
+    /// What vehicles and gateways allow that keep to these policies.
+    pub fn of(policies: &PolicyTable) -> Self {
+        let rate = |(class, policy): (Class, &Policy)| {
+            Some((class.name().into(), (policy.rate_per_second?, policy.burst)))
+        };
+        let window = |(class, policy): (Class, &Policy)| {
+            let micros = policy.duplicate_window.as_micros();
+            (class.name().into(), u64::try_from(micros).unwrap_or(u64::MAX))
+        };
+        Self {
+            rates: policies.iter().filter_map(rate).collect(),
+            duplicate_windows: policies.iter().map(window).collect(),
+        }
+    }
 }
 
 /// An invariant that the log breaks.
