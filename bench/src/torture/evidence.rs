@@ -142,7 +142,11 @@ fn of_operator(asked: &Asked) -> Result<Vec<Event>> {
                     },
                 );
             }
-            Answer::None => earliest = earliest.or(Some(one.sent)),
+            Answer::None => {
+                earliest = earliest.or(Some(one.sent));
+                let until = one.done + (asked.ttl_ms + 1) * MILLISECOND;
+                add(one.sent, What::Asked { vehicle: vehicle.clone(), key: key.clone(), print, until });
+            }
         }
     }
     for (id, record) in &asked.records {

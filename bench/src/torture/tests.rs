@@ -136,7 +136,8 @@ fn a_record_that_a_repeat_replaced_is_lost() {
     let again = [("CREATED", 390, true), ("SUCCEEDED", 420, true)];
     run.asked.records = [("b".to_owned(), record("b", &again))].into();
     let evidence = run.judged();
-    assert!(evidence.violations.is_empty(), "the checker cannot see it: {:?}", evidence.violations);
+    let found: Vec<_> = evidence.violations.iter().map(|one| one.invariant).collect();
+    assert_eq!(found, ["KEY", "LIVENESS"], "accepted twice by one gateway, and the first never ended");
     assert_eq!(evidence.records.lost, ["k of v, record a"]);
     assert!(!run.is_clean());
 }
