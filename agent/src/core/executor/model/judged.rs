@@ -1,12 +1,13 @@
 //! What must hold when the vehicle acts, and when somebody is told.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use carriageway_proto::{Class, Command, CommandKey, Outcome, Phase, Reason};
 use proptest::prelude::*;
 
 use super::{LastEffect, Wish, World};
-use crate::core::executor::Input;
+use crate::core::executor::{Input, Stage};
 use crate::core::vehicle::{Actuation, Applied, Target};
 
 impl World {
@@ -36,6 +37,22 @@ impl World {
             LastEffect { key: Some(key), value: own.value.clone(), at: self.time, stands: !self.jumped };
         self.effects.insert(own.path.clone(), effect);
         self.executor.handle(self.here().clock, Input::Applied { actuation, applied: Applied::Moving });
+        Ok(())
+    }
+
+    /// ACK-TRUTH needs somebody to tell: what has ended is owed, on its way, or has arrived. What holds the latch is
+    /// told anew once it is released.
+    pub(super) fn nothing_is_forgotten_to_be_told(&self) -> Result<(), TestCaseError> {
+        let executor = &self.executor;
+        let arrived: BTreeSet<&CommandKey> =
+            executor.dying.iter().map(|(_, key)| key).chain(&executor.spared).collect();
+        let ended = executor.entries.values().filter(|entry| entry.stage == Stage::Settled);
+        for record in ended.map(|entry| &entry.record) {
+            let is_told = self.unarrived.contains(record.key()) || arrived.contains(record.key());
+            let may_be_latched = record.is_emergency_stop() && executor.is_latched();
+            let is_owed = executor.owed.contains(record.key());
+            prop_assert!(is_told || is_owed || may_be_latched, "{} is told to nobody", record.key());
+        }
         Ok(())
     }
 
