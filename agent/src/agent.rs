@@ -240,7 +240,9 @@ impl<V: Vehicle> Agent<V> {
                 Output::Write { id, record } => self.journal.put(id, record),
                 Output::Tell { class, outcome } => {
                     info!(key = %outcome.key, %class, phase = %outcome.phase, detail = outcome.detail, "command");
-                    self.outbox.push(class, outcome);
+                    if let Err(outcome) = self.outbox.push(class, outcome) {
+                        self.executor.handle(now, Input::Untold(outcome));
+                    }
                 }
                 Output::Forget(key) => self.journal.forget(key),
                 Output::Wait(_) if self.pursue(now) => {}
@@ -249,6 +251,7 @@ impl<V: Vehicle> Agent<V> {
         }
         self.tell_drive_state();
         for class in Class::ALL {
+            self.tell_late(class);
             self.tell(class);
         }
         self.state.tell(&self.link);
@@ -258,6 +261,16 @@ impl<V: Vehicle> Agent<V> {
     fn pursue(&mut self, now: Moment) -> bool {
         let Self { state, executor, vehicle, journal, .. } = self;
         state.act(now, executor, vehicle, journal)
+    }
+
+    /// Queues what could not be told so far, as far as it keeps nothing up.
+    fn tell_late(&mut self, class: Class) {
+        while self.outbox.has_room(class)
+            && let Some(outcome) = self.executor.next_owed(class)
+        {
+            debug!(key = %outcome.key, %class, phase = %outcome.phase, "command, told late");
+            self.outbox.push(class, outcome).expect("there is room");
+        }
     }
 
     fn tell(&mut self, class: Class) {
@@ -295,8 +308,8 @@ impl<V: Vehicle> Agent<V> {
         let status = Status {
             commands: self.executor.counts(),
             remembered: self.executor.remembered(),
-            answers: self.outbox.len(),
-            dropped_answers: self.outbox.dropped(),
+            answers: self.outbox.len() + self.executor.owed(),
+            dropped_reports: self.state.unsendable(),
             is_broken: self.executor.is_broken(),
             strays: self.strays,
             driving: Some(self.driving.state()),
@@ -380,8 +393,8 @@ impl<V: Vehicle> Agent<V> {
             if let Some(key) = self.outbox.arrived(&ticket) {
                 self.executor.handle(self.clock.now(), Input::Arrived(key));
             }
-        } else {
-            self.outbox.lost(&ticket);
+        } else if let Err(outcome) = self.outbox.lost(&ticket) {
+            self.executor.handle(self.clock.now(), Input::Untold(outcome));
         }
     }
 
@@ -419,7 +432,7 @@ impl<V: Vehicle> Agent<V> {
 
     /// Nothing is under way, and no answer that could arrive soon: without a connection the journal keeps it.
     fn is_idle(&self) -> bool {
-        let is_told = self.outbox.is_empty() && self.driving.is_told();
+        let is_told = self.outbox.is_empty() && self.executor.owed() == 0 && self.driving.is_told();
         self.executor.is_idle() && self.state.is_idle() && (is_told || self.link.silent_for().is_none())
     }
 

@@ -82,7 +82,7 @@
 //! # }
 //! ```
 //!
-//! `handle` also uploads files, behind everything else: [`Handle::upload`](agent::Handle::upload).
+//! `handle` also uploads files, behind everything else: [`Handle::upload`].
 //!
 //! # What must be kept
 //!
@@ -90,18 +90,38 @@
 //! being executed twice, and a version of the desired state from being brought about twice. It also holds an
 //! emergency stop: once stopped, the vehicle is stopped again at every start of its agent until somebody re-arms it
 //! under a lease, and the highest lease token, so that no older holder comes back.
-//! [`Journal::volatile`](journal::Journal::volatile) keeps nothing and is for simulations.
+//! [`Journal::volatile`] keeps nothing and is for simulations.
 //!
 //! # The clock
 //!
 //! Every age is judged by the host's boot clock. Where that goes backwards, which it never should, nobody can tell an age any
-//! more: the vehicle stops if it is driven, and the agent ends with [`agent::End::ClockWentBack`]. A new agent, on
+//! more: the vehicle stops if it is driven, and the agent ends with [`End::ClockWentBack`]. A new agent, on
 //! the same journal, can tell ages again; the daemon ends with an error, for its supervisor to start it anew.
 //!
 //! # Driving from afar
 //!
 //! A vehicle that can be driven implements [`Drivable`] and returns itself from
 //! [`Vehicle::drivable`]. [`core::drive`] judges control, keeps the watchdog and the latched safe state.
+//!
+//! # The feature `shell`
+//!
+//! `agent`, `daemon`, `journal` and `upload` come with it; it is on by default. Without it only [`core`] is there,
+//! which has no I/O.
+//!
+// What is not there cannot be linked to: those links then lead to the paragraph that says so.
+#![cfg_attr(
+    feature = "shell",
+    doc = "[`Handle::upload`]: agent::Handle::upload
+[`Journal::volatile`]: journal::Journal::volatile
+[`End::ClockWentBack`]: agent::End::ClockWentBack"
+)]
+#![cfg_attr(
+    not(feature = "shell"),
+    doc = "[`Agent`]: #the-feature-shell
+[`Handle::upload`]: #the-feature-shell
+[`Journal::volatile`]: #the-feature-shell
+[`End::ClockWentBack`]: #the-feature-shell"
+)]
 
 pub mod core;
 

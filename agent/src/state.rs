@@ -2,7 +2,7 @@
 
 use carriageway_proto::{Class, Desired, Message, Moment, PolicyTable, StateReport};
 use carriageway_transport::link::{Link, SendError};
-use tracing::{debug, info};
+use tracing::{debug, error, info};
 
 use crate::core::executor::{self, Executor};
 use crate::core::reconciler::{Input, Output, Past, Reconciler, Wanted};
@@ -14,6 +14,8 @@ pub(crate) struct State {
     reconciler: Reconciler,
     /// One place: an older report is worth nothing.
     report: Option<StateReport>,
+    /// Reports that no frame holds.
+    unsendable: u64,
 }
 
 impl State {
@@ -24,7 +26,7 @@ impl State {
             executor.handle(now, executor::Input::TakenOver(path.clone()));
         }
         let reconciler = Reconciler::recover(executor.judge(), *policy, past, executor.is_latched());
-        Self { reconciler, report: None }
+        Self { reconciler, report: None, unsendable: 0 }
     }
 
     pub(crate) fn handle(&mut self, now: Moment, input: Input) {
@@ -78,8 +80,20 @@ impl State {
             Ok(_) => {}
             // What is lost with its session is told anew in the next one.
             Err(SendError::Full(_) | SendError::Ended(_)) => self.report = Some(report),
-            Err(SendError::TooLarge(_)) => unreachable!("a report is cut to the largest frame"),
+            Err(SendError::TooLarge(payload)) => {
+                self.unsendable += 1;
+                error!(
+                    bytes = payload.len(),
+                    paths = report.paths.len(),
+                    "a report of the desired state fits no frame and is dropped: the gateway keeps the last one"
+                );
+            }
         }
+    }
+
+    /// Reports that were dropped since no frame holds them: each is a fault of this agent.
+    pub(crate) fn unsendable(&self) -> u64 {
+        self.unsendable
     }
 
     pub(crate) fn is_acting(&self) -> bool {
@@ -88,5 +102,44 @@ impl State {
 
     pub(crate) fn is_idle(&self) -> bool {
         self.reconciler.is_idle()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use carriageway_proto::{BootId, Epoch, MAX_FRAME, PathState, Stamp, SyncStatus};
+    use carriageway_transport::clock::BootClock;
+    use carriageway_transport::link;
+
+    use super::*;
+    use crate::core::executor::Limits;
+
+    fn report(paths: usize) -> StateReport {
+        let state = |number| PathState {
+            path: format!("Vehicle.{}.N{number}", "Long".repeat(32)).parse().unwrap(),
+            status: SyncStatus::Pending,
+            version: 1,
+            reported: None,
+            reason: None,
+            detail: String::new(),
+        };
+        StateReport { version: 1, paths: (0..paths).map(state).collect() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_report_that_fits_no_frame_is_dropped_and_counted_and_the_next_one_goes() {
+        let stamp = Stamp { boot: BootId::from_bytes([3; 16]), clock: Moment::from_micros(1_000_000) };
+        let clock = BootClock::following_tokio(stamp.boot, stamp.clock);
+        let (link, _happenings, _driver) = link::connect(link::Config::default(), clock, Epoch::default());
+        let policy = PolicyTable::defaults();
+        let mut executor = Executor::recover(stamp, policy, Limits::default(), Vec::new());
+        let mut state = State::recover(stamp.clock, &mut executor, &policy, Past::default());
+        let large = report(MAX_FRAME / 128);
+        state.report = Some(large);
+        state.tell(&link);
+        assert_eq!((state.unsendable(), &state.report), (1, &None));
+        state.report = Some(report(128));
+        state.tell(&link);
+        assert_eq!((state.unsendable(), &state.report), (1, &None));
     }
 }

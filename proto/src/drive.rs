@@ -9,6 +9,10 @@ use crate::message::wire_enum;
 use crate::time::{Stamp, micros};
 use crate::wire;
 
+/// Path of the emergency stop, a target of class safety. Its only value is `true`: bring the vehicle to a halt and
+/// latch.
+pub const EMERGENCY_STOP: &str = "Vehicle.Carriageway.EmergencyStop";
+
 /// Who may drive, told to the vehicle at every grant, renewal and end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {

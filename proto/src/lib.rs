@@ -24,7 +24,7 @@ pub use class::{Class, ClassMap, Policy, PolicyTable};
 pub use close::CloseCode;
 pub use control::{ControlFrame, ControlState, Controls};
 pub use desired::{Desired, DesiredValue, PathState, StateReport, SyncStatus};
-pub use drive::{DrivePhase, DriveState, Lease, Rearm, SafeCause};
+pub use drive::{DrivePhase, DriveState, EMERGENCY_STOP, Lease, Rearm, SafeCause};
 pub use frame::{DecodeError, Frame};
 pub use id::{BootId, CommandKey, Epoch, SessionId, Token, VehicleId};
 pub use message::{Cancel, Chunk, Command, Message, Outcome, Phase, Reason};

@@ -15,10 +15,10 @@ pub struct Status {
     pub commands: Counts,
     /// Commands remembered.
     pub remembered: usize,
-    /// Answers that wait or are under way.
+    /// Answers that are to be told, wait or are under way.
     pub answers: usize,
-    /// Answers that found no room.
-    pub dropped_answers: u64,
+    /// Reports of the desired state that were dropped since no frame holds them.
+    pub dropped_reports: u64,
     /// A write to the journal has failed: only the emergency stop acts.
     pub is_broken: bool,
     /// What came in and was no command.

@@ -4,8 +4,7 @@ use std::fmt;
 
 use carriageway_proto::{Class, Command, Controls, Moment, Reason, SafeCause, SignalPath, Value};
 
-/// Path of the emergency stop. Its only target is `true`: bring the vehicle to a halt and latch.
-pub const EMERGENCY_STOP: &str = "Vehicle.Carriageway.EmergencyStop";
+pub use carriageway_proto::EMERGENCY_STOP;
 
 /// A vehicle, as the agent sees it: values to read, target states to reach, and a safe state.
 ///

@@ -4,8 +4,9 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use carriageway_agent::agent::End;
+use carriageway_agent::core::executor::{Record, Verdict, Wish};
 use carriageway_agent::core::vehicle::EMERGENCY_STOP;
-use carriageway_agent::journal::{Change, JournalError, Keeper, Loaded, Sqlite, Store};
+use carriageway_agent::journal::{Change, Journal, JournalError, Keeper, Loaded, Sqlite, Store};
 use carriageway_agent::upload::PIECE;
 use carriageway_proto::{Class, CloseCode, Command, Message, Phase, Reason, Value, VehicleId};
 use carriageway_transport::link::Happening;
@@ -274,6 +275,41 @@ async fn a_restarted_agent_keeps_its_vehicle_stopped() {
     let mut world = World::with(clock, keeper.open(vehicle()).await.unwrap()).await;
     world.signal(EMERGENCY_STOP, |value| *value == Value::Bool(true)).await;
     world.signal("Vehicle.Speed", |value| value.as_f64() == Some(0.0)).await;
+}
+
+/// A drive through a long tunnel ends with the host's agent anew: more outcomes than any queue of answers holds.
+#[tokio::test(start_paused = true)]
+async fn a_restarted_agent_tells_every_outcome_the_newest_first() {
+    const MANY: u64 = 700;
+    let record = |number: u64| Record {
+        wish: Wish::Command(Command {
+            key: format!("k{number}").parse().unwrap(),
+            class: Class::Body,
+            path: WINDOW.parse().unwrap(),
+            value: Value::Int(5),
+            stamp: clock().stamp(),
+            ttl: Duration::from_secs(5),
+            operator: "ada".into(),
+            token: None,
+            order: number + 1,
+        }),
+        received: clock().stamp(),
+        keep_for: Duration::from_hours(1),
+        acted: Some(clock().now()),
+        verdict: Some(Verdict::succeeded()),
+        released: false,
+    };
+    let loaded = Loaded { records: (0..MANY).map(record).collect(), ..Loaded::default() };
+    let mut world = World::with(clock(), (Journal::volatile(), loaded)).await;
+    for number in (0..MANY).rev() {
+        assert_eq!(world.end_of_any().await, (format!("k{number}"), Phase::Succeeded));
+    }
+    while world.handle.status().answers > 0 {
+        world.next().await;
+    }
+    assert_eq!(world.handle.status().commands.dropped, 0);
+    world.begin_to_stop();
+    assert_eq!(world.ended().await, End::Stopped { clean: true });
 }
 
 /// Begins an upload, and gives it up once it does not go on. Bytes that the link took.

@@ -191,13 +191,22 @@ impl Way {
                 executor::Output::Write { id, .. } => {
                     self.executor.handle(self.now, executor::Input::Written(id));
                 }
-                executor::Output::Tell { class, outcome } => self.outbox.push(class, outcome),
+                executor::Output::Tell { class, outcome } => {
+                    if let Err(outcome) = self.outbox.push(class, outcome) {
+                        self.executor.handle(self.now, executor::Input::Untold(outcome));
+                    }
+                }
                 executor::Output::Forget(_) => {}
                 other @ (executor::Output::Stop(_) | executor::Output::Released(_)) => {
                     bail!("nobody stops this vehicle, and yet: {other:?}")
                 }
             }
             any = true;
+        }
+        while self.outbox.has_room(Class::Body)
+            && let Some(outcome) = self.executor.next_owed(Class::Body)
+        {
+            self.outbox.push(Class::Body, outcome).expect("there is room");
         }
         while let Some(outcome) = self.outbox.next(Class::Body) {
             let payload = Message::Outcome(outcome.clone()).encode();

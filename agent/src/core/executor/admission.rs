@@ -174,6 +174,7 @@ impl Executor {
     /// A stop takes the place of what was withdrawn under its key before it came.
     fn give_way(&mut self, key: &CommandKey) {
         if let Some(withdrawn) = self.entries.remove(key) {
+            self.owed.remove(key);
             self.dying.remove(&(withdrawn.record.forget_at(self.judge.boot()), key.clone()));
         }
     }

@@ -45,6 +45,9 @@ pub enum Input {
     TakenOver(SignalPath),
     /// The terminal outcome told of this command has arrived. Until then its record is kept.
     Arrived(CommandKey),
+    /// [`Output::Tell`] of this found no room on its way. The end of a remembered command is given again by
+    /// [`super::Executor::next_owed`]; anything else is dropped and counted.
+    Untold(Outcome),
     /// [`Output::Write`] of this number is durable.
     Written(WriteId),
     /// [`Output::Write`] of this number failed, or nobody knows. The journal is broken from here on.
@@ -89,7 +92,7 @@ pub enum Output {
         /// What to keep.
         record: Box<Record>,
     },
-    /// Tell whoever sent the command, on the lane of `class`.
+    /// Tell whoever sent the command, on the lane of `class`; where there is no room, say [`Input::Untold`].
     Tell {
         /// The lane.
         class: Class,
@@ -144,4 +147,6 @@ pub struct Counts {
     pub canceled: u64,
     /// Commands and withdrawals that could not even be remembered as refused, and were left unanswered.
     pub unanswered: u64,
+    /// Answers that found no room and are not told again by themselves: progress, and what is not remembered.
+    pub dropped: u64,
 }

@@ -21,7 +21,7 @@ impl Executor {
         }
         self.entries.insert(Entry { record, stage: Stage::Settled, admitted });
         if verdict.is_some() {
-            self.settled(&key);
+            self.owed.add(self.entries[&key].record.class(), key);
         } else if is_retried {
             self.entries.set_stage(&key, Stage::Ready);
             self.ready.push_back(key);
@@ -36,7 +36,9 @@ impl Executor {
 
     pub(super) fn on_arrived(&mut self, key: CommandKey) {
         let Some(entry) = self.entries.get(&key) else { return };
-        if entry.stage == Stage::Settled && self.latch.as_ref() != Some(&key) {
+        // What is still owed has not: that was another answer under its key.
+        let has_ended = entry.stage == Stage::Settled && !self.owed.contains(&key);
+        if has_ended && self.latch.as_ref() != Some(&key) {
             let early = sabotage::on(Sabotage::YoungEviction);
             let due = if early { Moment::ZERO } else { entry.record.forget_at(self.judge.boot()) };
             self.dying.insert((due, key));
@@ -56,6 +58,7 @@ impl Executor {
                 self.effects.void(command);
             }
             self.entries.remove(&key);
+            self.owed.remove(&key);
             self.outputs.push_back(Output::Forget(key));
         }
     }

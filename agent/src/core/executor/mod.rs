@@ -54,6 +54,7 @@ mod memory;
 #[cfg(test)]
 mod model;
 mod order;
+mod owed;
 mod record;
 mod release;
 #[cfg(test)]
@@ -71,6 +72,7 @@ use entries::{Entries, Entry};
 use fence::Fence;
 pub use io::{Counts, Input, LONGEST_TTL, Limits, Output, WriteId};
 use order::Marks;
+use owed::Owed;
 pub use record::{Record, Verdict, Wish};
 
 use crate::core::freshness::Judge;
@@ -106,6 +108,7 @@ pub struct Executor {
     dying: BTreeSet<(Moment, CommandKey)>,
     /// Those among them that are kept all the same, since they hold a mark of the order.
     spared: BTreeSet<CommandKey>,
+    owed: Owed,
     /// The emergency stop whose record holds the latch: it is never forgotten and takes no other's room.
     latch: Option<CommandKey>,
     /// Writes under way that release emergency stops.
@@ -129,8 +132,9 @@ pub struct Executor {
 
 impl Executor {
     /// Takes up the journal of this vehicle as it was left. What was intended and has no verdict is
-    /// UNKNOWN; every verdict is told again, since nobody knows whether it arrived. A vehicle that was
-    /// stopped in an emergency is stopped again first.
+    /// UNKNOWN; every verdict is told again, by [`Executor::next_owed`], since nobody knows whether it
+    /// arrived. A vehicle that was stopped in an emergency is stopped again first. `journal` is in the order in
+    /// which its records began, oldest first.
     pub fn recover(here: Stamp, policy: PolicyTable, limits: Limits, journal: Vec<Record>) -> Self {
         let journal = if sabotage::on(Sabotage::DedupNotPersisted) { Vec::new() } else { journal };
         let Stamp { boot, clock: now } = here;
@@ -154,6 +158,7 @@ impl Executor {
             effects: Effects::recover(boot, &journal),
             dying: BTreeSet::new(),
             spared: BTreeSet::new(),
+            owed: Owed::nothing(),
             latch: None,
             releasing: BTreeSet::new(),
             stops: VecDeque::new(),
@@ -195,6 +200,7 @@ impl Executor {
             }
             Input::TakenOver(path) => self.on_taken_over(&path),
             Input::Arrived(key) => self.on_arrived(key),
+            Input::Untold(outcome) => self.on_untold(&outcome),
             Input::Written(id) => self.on_written(id),
             Input::WriteFailed(id) => self.on_write_failed(id),
             Input::Stopping => self.stopping = true,

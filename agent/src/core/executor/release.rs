@@ -4,6 +4,8 @@
 //! the next start: a crash between the writes keeps it latched. A stop that comes before the last of them is
 //! durable takes the latch, and is not released with them.
 
+use std::collections::BTreeSet;
+
 use carriageway_proto::CommandKey;
 
 use super::{Executor, Output, Stage, WriteId};
@@ -55,14 +57,16 @@ impl Executor {
 
     /// What held the latch was kept although its outcome may have arrived: told again, it can be forgotten.
     fn tell_released(&mut self) {
+        let dying: BTreeSet<&CommandKey> = self.dying.iter().map(|(_, key)| key).collect();
+        let is_told = |key: &CommandKey| dying.contains(key) || self.owed.contains(key);
         let settled =
             self.entries.values().filter(|entry| entry.record.released && entry.stage == Stage::Settled);
-        let told: Vec<_> = settled
-            .filter_map(|entry| Some((entry.record.key().clone(), entry.record.verdict.as_ref()?.phase)))
-            .filter(|(key, _)| !self.dying.iter().any(|(_, dying)| dying == key))
+        let untold: Vec<_> = settled
+            .map(|entry| (entry.record.class(), entry.record.key().clone()))
+            .filter(|(_, key)| !is_told(key))
             .collect();
-        for (key, phase) in told {
-            self.tell_as(&key, phase);
+        for (class, key) in untold {
+            self.owed.add(class, key);
         }
     }
 }
@@ -112,7 +116,10 @@ mod tests {
         fn settle(&mut self) {
             loop {
                 match self.executor.poll(self.now) {
-                    Output::Wait(_) => return,
+                    Output::Wait(_) => match self.executor.next_owed(Class::Safety) {
+                        Some(outcome) => self.executor.handle(self.now, Input::Arrived(outcome.key)),
+                        None => return,
+                    },
                     Output::Stop(actuation) => {
                         self.stops += 1;
                         self.executor.handle(self.now, Input::Finished { actuation, result: Ok(()) });

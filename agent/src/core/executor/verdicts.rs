@@ -98,6 +98,9 @@ impl Executor {
     }
 
     pub(super) fn tell_as(&mut self, key: &CommandKey, phase: Phase) {
+        if phase.is_terminal() {
+            self.owed.remove(key);
+        }
         let record = &self.entries[key].record;
         let verdict = record.verdict.as_ref().filter(|verdict| verdict.phase == phase);
         let under_way = Verdict { phase, reason: None, detail: String::new() };

@@ -212,8 +212,7 @@ impl Reconciler {
         if is_newer {
             self.end_dropped(left_out);
         } else {
-            // One version says one thing: what another copy left out is wanted all the same.
-            self.paths.extend(left_out);
+            self.go_on_with(left_out);
         }
     }
 
@@ -237,7 +236,9 @@ impl Reconciler {
             if !is_moving {
                 wanted.read(&value);
             }
-            let changed = self.readings.get(&path).is_none_or(|reading| reading.value != value);
+            // A report since the path was last moved may have said that nobody knows.
+            let is_told = |reading: &Reading| reading.value == value && reading.is_current;
+            let changed = !self.readings.get(&path).is_some_and(is_told);
             let news = if wanted.status() == before { News::Values } else { News::Status };
             if changed || news == News::Status {
                 self.news = self.news.max(news);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use carriageway_proto::scan::MAX_VALUES;
 use carriageway_proto::{DesiredValue, SignalPath};
 
 use super::path::{Path, Rest, Stage, number};
@@ -56,6 +57,19 @@ impl Reconciler {
         let is_gone = |path: &&SignalPath| !self.paths.contains_key(*path) && !self.dropped.contains(*path);
         let decided = self.past.decided.keys().filter(is_gone).cloned();
         let gone: BTreeSet<SignalPath> = left_out.into_keys().chain(decided).collect();
+        self.end_all(gone);
+    }
+
+    /// One version says one thing: what another copy of it left out is wanted all the same, as far as a report
+    /// holds it. What it does not hold has ended, as if a newer state had dropped it.
+    pub(super) fn go_on_with(&mut self, left_out: BTreeMap<SignalPath, Path>) {
+        let room = MAX_VALUES.saturating_sub(self.paths.len());
+        let mut left_out = left_out.into_iter();
+        self.paths.extend(left_out.by_ref().take(room));
+        self.end_all(left_out.map(|(path, _)| path).collect());
+    }
+
+    fn end_all(&mut self, gone: BTreeSet<SignalPath>) {
         for path in gone {
             self.record(&path, self.version);
             self.dropped.insert(path);

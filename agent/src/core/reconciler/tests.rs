@@ -2,7 +2,9 @@
 
 mod dropped;
 mod refused;
+mod told;
 
+use carriageway_proto::scan::MAX_VALUES;
 use carriageway_proto::{BootId, DesiredValue, PathState, Stamp};
 
 use super::*;

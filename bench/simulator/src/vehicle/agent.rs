@@ -10,7 +10,7 @@ use carriageway_agent::core::outbox::Outbox;
 use carriageway_agent::core::reconciler;
 use carriageway_agent::core::vehicle::{Applied, Refusal};
 use carriageway_proto::message::{BadMessage, fingerprint};
-use carriageway_proto::{Class, Command, Epoch, Message, Moment, PolicyTable, Token, Value};
+use carriageway_proto::{Class, Command, Epoch, Message, Moment, Outcome, PolicyTable, Token, Value};
 use carriageway_transport::core::Session;
 use carriageway_transport::core::connection::{ConnectionId, Ended};
 use carriageway_transport::core::keeper::{self, Allowed, Choice, Keeper};
@@ -114,7 +114,7 @@ impl Agent {
     }
 
     pub(super) fn unsent(&self) -> u64 {
-        self.outbox.len() as u64
+        (self.outbox.len() + self.executor.owed()) as u64
     }
 
     pub(super) fn connected(&mut self, choice: Choice, connection: u32) {
@@ -180,7 +180,7 @@ impl Agent {
             self.drain_session(vehicle, air)?;
             self.drain_executor(vehicle, air)?;
             let told = self.tell_drive_state(vehicle)?
-                | self.tell(vehicle)?
+                | self.tell(vehicle, air)?
                 | self.wishes.tell(vehicle, &mut self.session)?;
             let dialed = self.keep_connected(vehicle, air)?;
             if !told && !dialed {
@@ -274,7 +274,9 @@ impl Agent {
                     return;
                 }
                 if fate != Fate::Acknowledged {
-                    self.outbox.lost(&ticket);
+                    if let Err(outcome) = self.outbox.lost(&ticket) {
+                        self.executor.handle(vehicle.host.read(air.now), Input::Untold(outcome));
+                    }
                 } else if let Some(key) = self.outbox.arrived(&ticket) {
                     self.executor.handle(vehicle.host.read(air.now), Input::Arrived(key));
                 }
@@ -357,15 +359,10 @@ impl Agent {
                 }
                 Output::Tell { class, outcome } => {
                     vehicle.fuse.step()?;
-                    let what = What::Said {
-                        key: outcome.key.as_str().into(),
-                        class: class.name().into(),
-                        phase: outcome.phase.name().into(),
-                        reason: outcome.reason.map(|reason| reason.name().into()),
-                        print: outcome.fingerprint.map(std::num::NonZeroU64::get),
-                    };
-                    air.tell(&vehicle.name, what);
-                    self.outbox.push(class, outcome);
+                    say(vehicle, air, &outcome, class);
+                    if let Err(outcome) = self.outbox.push(class, outcome) {
+                        self.executor.handle(now, Input::Untold(outcome));
+                    }
                 }
                 Output::Released(released) => self.on_released(vehicle, air, released),
                 Output::Forget(key) => {
@@ -377,9 +374,16 @@ impl Agent {
     }
 
     /// Sends what is to be told. True where anything went.
-    fn tell(&mut self, vehicle: &mut Vehicle) -> Result<bool, Died> {
+    fn tell(&mut self, vehicle: &mut Vehicle, air: &mut Air) -> Result<bool, Died> {
         let mut any = false;
         for class in Class::ALL {
+            while self.outbox.has_room(class)
+                && let Some(outcome) = self.executor.next_owed(class)
+            {
+                vehicle.fuse.step()?;
+                say(vehicle, air, &outcome, class);
+                self.outbox.push(class, outcome).expect("there is room");
+            }
             while let Some(outcome) = self.outbox.next(class) {
                 vehicle.fuse.step()?;
                 let payload = Message::Outcome(outcome.clone()).encode();
@@ -434,6 +438,17 @@ impl Agent {
             self.session.handle(now, session::Input::Room(id, channel));
         }
     }
+}
+
+fn say(vehicle: &Vehicle, air: &mut Air, outcome: &Outcome, class: Class) {
+    let what = What::Said {
+        key: outcome.key.as_str().into(),
+        class: class.name().into(),
+        phase: outcome.phase.name().into(),
+        reason: outcome.reason.map(|reason| reason.name().into()),
+        print: outcome.fingerprint.map(std::num::NonZeroU64::get),
+    };
+    air.tell(&vehicle.name, what);
 }
 
 /// A handshake of one round trip, or silence.

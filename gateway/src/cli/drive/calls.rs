@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use axum::http::{Method, Request, StatusCode};
 use bytes::Bytes;
-use carriageway_proto::{SessionId, Token};
+use carriageway_proto::{EMERGENCY_STOP, SessionId, Token};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
@@ -20,9 +20,6 @@ use super::place::Place;
 
 /// Longer than an answer may take to be of use: by then the lease has ended.
 const DEADLINE: Duration = Duration::from_secs(2);
-
-/// The signal that stops a vehicle at once.
-const EMERGENCY_STOP: &str = "Vehicle.Carriageway.EmergencyStop";
 
 /// A wish.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@ mod cancel;
 mod life;
 mod memory;
 mod order;
+mod owed;
 mod refusals;
 mod stops;
 
@@ -122,7 +123,14 @@ impl Bench {
     fn run(&mut self) {
         loop {
             match self.executor.poll(self.now) {
-                Output::Wait(_) => return,
+                Output::Wait(_) => {
+                    let Some(outcome) =
+                        Class::ALL.into_iter().find_map(|class| self.executor.next_owed(class))
+                    else {
+                        return;
+                    };
+                    self.hear(outcome);
+                }
                 Output::Stop(actuation) => self.stops.push(actuation),
                 Output::Apply { actuation, target } => {
                     self.acted.push((actuation, target));
