@@ -9,12 +9,12 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use carriageway_proto::{Token, VehicleId};
 
-use super::Api;
-use super::body::{json, json_content, read};
+use super::body::{json, json_content, read, too_late};
 use super::caller::{Caller, vehicle_id};
 use super::commands::unknown_vehicle;
 use super::problem::Problem;
 use super::types::{DriveView, LeaseAction, LeaseRequest, LeaseView, RearmRequest};
+use super::{Api, Arrival};
 use crate::auth::Permission;
 use crate::core::lease::TakeRefusal;
 use crate::hub::LeaseError;
@@ -45,6 +45,7 @@ use crate::hub::LeaseError;
 )]
 pub(crate) async fn lease(
     State(api): State<Api>,
+    Arrival(arrived): Arrival,
     caller: Caller,
     Path(vehicle): Path<String>,
     request: Request,
@@ -56,8 +57,8 @@ pub(crate) async fn lease(
     let operator = &caller.0.name;
     let refused = |error| refusal(&error, &vehicle);
     let lease = match request.action {
-        LeaseAction::Take => api.hub().take_lease(&vehicle, operator, request.force).await,
-        LeaseAction::Renew => api.hub().renew_lease(&vehicle, operator, token(request.token)?),
+        LeaseAction::Take => api.hub().take_lease(arrived, &vehicle, operator, request.force).await,
+        LeaseAction::Renew => api.hub().renew_lease(arrived, &vehicle, operator, token(request.token)?),
         LeaseAction::Release => {
             api.hub().release_lease(&vehicle, operator, token(request.token)?).map_err(refused)?;
             return Ok(StatusCode::NO_CONTENT.into_response());
@@ -69,7 +70,8 @@ pub(crate) async fn lease(
 
 /// Asks a vehicle to leave its safe state.
 ///
-/// `nonce` names the safe state that is to end, so that no wish can end a later stop. The vehicle then
+/// `nonce` names the safe state that is to end, so that no wish can end a later stop. The wish lives for half a
+/// second from when the gateway had read the request's head: time that the body takes comes off it. The vehicle then
 /// waits (`ARMING`) for neutral control under the same lease, and says what comes of it: see `state`.
 #[utoipa::path(
     post,
@@ -90,6 +92,7 @@ pub(crate) async fn lease(
 )]
 pub(crate) async fn rearm(
     State(api): State<Api>,
+    Arrival(arrived): Arrival,
     caller: Caller,
     Path(vehicle): Path<String>,
     request: Request,
@@ -99,7 +102,7 @@ pub(crate) async fn rearm(
     json_content(request.headers())?;
     let request: RearmRequest = json(&read(request, api.body_limits()).await?)?;
     let (token, nonce) = (token(Some(request.token))?, nonce(&request.nonce)?);
-    let asked = api.hub().rearm(&vehicle, &caller.0.name, token, nonce);
+    let asked = api.hub().rearm(arrived, &vehicle, &caller.0.name, token, nonce);
     asked.map_err(|error| refusal(&error, &vehicle))?;
     Ok((StatusCode::ACCEPTED, Json(view(&api, &vehicle)?)).into_response())
 }
@@ -159,6 +162,7 @@ fn refusal(error: &LeaseError, vehicle: &VehicleId) -> Problem {
             "this gateway is on its way out: it grants and renews no lease; bring the vehicle to a stop, and try again elsewhere or later",
             Duration::from_secs(1),
         ),
+        LeaseError::TooLate => too_late(),
         LeaseError::Take(why) => no_grant(why, vehicle),
         LeaseError::NoLease => conflict(
             "no-lease",

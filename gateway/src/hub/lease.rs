@@ -12,12 +12,13 @@ use tokio::sync::{oneshot, watch};
 use super::room::Room;
 use super::sessions::{Opened, observe_in};
 use super::{Event, Hub, State};
+use crate::core::commands::Arrival;
 use crate::core::control::{self, Dropped};
 use crate::core::lease::{
     Audit, Change, Input, Lease, NoLease, Output, RearmRefusal, TakeRefusal, Told, View,
 };
 
-/// How long a wish to re-arm lives: as long as any other of the drive class.
+/// How long a wish to re-arm lives from when it began to come in: as long as any other of the drive class.
 const REARM_TTL: Duration = Duration::from_millis(500);
 
 /// Takes that wait, by what they were promised.
@@ -30,6 +31,8 @@ pub enum LeaseError {
     UnknownVehicle,
     /// The gateway is on its way out.
     Draining,
+    /// The wish took so long to come in that it may not be meant any more, or the clock went backwards meanwhile.
+    TooLate,
     /// No lease is granted.
     Take(TakeRefusal),
     /// The caller holds no such lease now.
@@ -65,20 +68,22 @@ pub struct DriveGlance {
 
 impl Hub {
     /// Takes the lease of a vehicle, by force from whoever holds it where `force` says so. Returns once
-    /// its token is on disk.
+    /// its token is on disk. A wish that `arrived` a lease's whole life ago grants nothing.
     pub async fn take_lease(
         &self,
+        arrived: Arrival,
         vehicle: &VehicleId,
         operator: &str,
         force: bool,
     ) -> Result<Lease, LeaseError> {
-        let granted = self.ask_for_lease(vehicle, operator, force)?;
+        let granted = self.ask_for_lease(arrived, vehicle, operator, force)?;
         // Every promise is answered or replaced, which is an answer too.
         granted.await.unwrap_or(Err(TakeRefusal::NotKept)).map_err(LeaseError::Take)
     }
 
     fn ask_for_lease(
         &self,
+        arrived: Arrival,
         vehicle: &VehicleId,
         operator: &str,
         force: bool,
@@ -88,6 +93,7 @@ impl Hub {
         }
         let mut state = self.state();
         let now = self.now();
+        in_time(now, &state, arrived)?;
         observe_in(now, &mut state, vehicle);
         let connected = clock_of(&state, vehicle).is_some();
         let is_known = state.registry.knows(vehicle);
@@ -104,9 +110,11 @@ impl Hub {
         })
     }
 
-    /// Gives a lease its whole ttl again. A gateway on its way out gives none: the lease ends when it said.
+    /// Gives a lease its whole ttl again. A gateway on its way out gives none: the lease ends when it said. Neither
+    /// does a wish that `arrived` as long ago as that ttl.
     pub fn renew_lease(
         &self,
+        arrived: Arrival,
         vehicle: &VehicleId,
         operator: &str,
         token: Token,
@@ -116,6 +124,7 @@ impl Hub {
         }
         let mut state = self.state();
         let now = self.now();
+        in_time(now, &state, arrived)?;
         let renewed = state.leases.renew(now, vehicle, operator, token);
         self.pump(now, &mut state);
         Ok(renewed?)
@@ -130,9 +139,11 @@ impl Hub {
         Ok(released?)
     }
 
-    /// Passes on a wish to leave the safe state that `nonce` names. What comes of it the vehicle says.
+    /// Passes on a wish to leave the safe state that `nonce` names, for what is left of its life since it `arrived`.
+    /// What comes of it the vehicle says.
     pub fn rearm(
         &self,
+        arrived: Arrival,
         vehicle: &VehicleId,
         operator: &str,
         token: Token,
@@ -144,9 +155,16 @@ impl Hub {
             RearmRefusal::OtherNonce => LeaseError::OtherNonce,
         })?;
         let stamp = clock_of(&state, vehicle).ok_or(LeaseError::Offline)?;
-        let message = Message::Rearm(Rearm { token, nonce, stamp, ttl: REARM_TTL });
+        // Read after the vehicle's clock was: what is left is never overstated.
+        let now = self.now();
+        let age = state.commands.age(now, arrived).ok_or(LeaseError::TooLate)?;
+        let ttl = REARM_TTL.saturating_sub(age);
+        if ttl.is_zero() {
+            return Err(LeaseError::TooLate);
+        }
+        let message = Message::Rearm(Rearm { token, nonce, stamp, ttl });
         let live = state.rooms.get(vehicle).and_then(Room::live).ok_or(LeaseError::Offline)?;
-        let sent = live.link.send(Class::Drive, message.encode(), Some(self.now() + REARM_TTL));
+        let sent = live.link.send(Class::Drive, message.encode(), Some(now + ttl));
         tracing::info!(%vehicle, operator, %token, sent = sent.is_ok(), "re-arming asked for");
         sent.map(|_| ()).map_err(|_| LeaseError::LaneFull)
     }
@@ -277,6 +295,12 @@ fn answer(state: &mut State, vehicle: VehicleId, token: Token, answer: Result<Le
         // Whoever asked may be gone; the lease then ends by itself.
         let _unread = waiting.send(answer);
     }
+}
+
+/// Who began to ask a lease's whole life ago may have gone since.
+fn in_time(now: Moment, state: &State, arrived: Arrival) -> Result<(), LeaseError> {
+    let age = state.commands.age(now, arrived).filter(|age| *age < state.leases.ttl());
+    age.map(|_| ()).ok_or(LeaseError::TooLate)
 }
 
 /// The floor under the clock of a vehicle that has a connection now.

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use super::room::Room;
 use super::sessions::Opened;
 use super::{Event, Hub, State, lock};
+use crate::core::commands::Arrival;
 use crate::core::shadow::{Change, Condition, Edit, Input, Output, PatchRefusal, View};
 
 /// Changes that wait, by what they were promised.
@@ -18,6 +19,8 @@ pub(super) type Patches = BTreeMap<(VehicleId, u64), oneshot::Sender<bool>>;
 pub enum StateError {
     /// No such vehicle has ever been here.
     UnknownVehicle,
+    /// The clock went backwards while it came in: nobody knows since when it is valid.
+    TooLate,
     /// For one of the state's own reasons.
     Refused(PatchRefusal),
     /// It could not be written to the disk.
@@ -34,14 +37,15 @@ pub struct StateGlance {
 }
 
 impl Hub {
-    /// Changes what is desired of a vehicle. Returns once that is on disk.
+    /// Changes what is desired of a vehicle, from when the change `arrived`. Returns once that is on disk.
     pub async fn patch_state(
         &self,
+        arrived: Arrival,
         vehicle: &VehicleId,
         condition: &Condition,
         edits: &BTreeMap<SignalPath, Edit>,
     ) -> Result<(), StateError> {
-        match self.ask_for_state(vehicle, condition, edits)? {
+        match self.ask_for_state(arrived, vehicle, condition, edits)? {
             None => Ok(()),
             Some(kept) => kept.await.unwrap_or(false).then_some(()).ok_or(StateError::NotKept),
         }
@@ -49,6 +53,7 @@ impl Hub {
 
     fn ask_for_state(
         &self,
+        arrived: Arrival,
         vehicle: &VehicleId,
         condition: &Condition,
         edits: &BTreeMap<SignalPath, Edit>,
@@ -58,7 +63,9 @@ impl Hub {
         if !state.registry.knows(vehicle) && !state.shadows.knows(vehicle) {
             return Err(StateError::UnknownVehicle);
         }
-        let change = state.shadows.patch(now, vehicle, condition, edits).map_err(StateError::Refused)?;
+        state.commands.age(now, arrived).ok_or(StateError::TooLate)?;
+        let change =
+            state.shadows.patch(arrived.at(), vehicle, condition, edits).map_err(StateError::Refused)?;
         let waiting = match change {
             Change::None => None,
             Change::Promised(version) => {

@@ -64,7 +64,7 @@ impl Commands {
 
     /// How a command ends that may not go any more now that all of it is here.
     fn too_late(&self, now: Moment, arrived: Arrival, record: &Record) -> Option<News> {
-        if arrived.steps_back != self.steps_back || now < arrived.at {
+        if self.age(now, arrived).is_none() {
             let detail = "the gateway's clock went backwards while it came in; certainly not executed";
             return Some(News { reason: Some(Reason::AgeUnknowable), ..News::of(Phase::Expired, detail) });
         }
