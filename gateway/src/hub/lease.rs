@@ -78,7 +78,16 @@ impl Hub {
     ) -> Result<Lease, LeaseError> {
         let granted = self.ask_for_lease(arrived, vehicle, operator, force)?;
         // Every promise is answered or replaced, which is an answer too.
-        granted.await.unwrap_or(Err(TakeRefusal::NotKept)).map_err(LeaseError::Take)
+        granted.await.unwrap_or(Err(TakeRefusal::NotKept)).map_err(|why| self.refused(why))
+    }
+
+    /// What was promised before a drain is not granted in it.
+    fn refused(&self, why: TakeRefusal) -> LeaseError {
+        if why == TakeRefusal::NotKept && self.is_draining() {
+            LeaseError::Draining
+        } else {
+            LeaseError::Take(why)
+        }
     }
 
     fn ask_for_lease(
@@ -88,10 +97,10 @@ impl Hub {
         operator: &str,
         force: bool,
     ) -> Result<oneshot::Receiver<Result<Lease, TakeRefusal>>, LeaseError> {
+        let mut state = self.state();
         if self.is_draining() {
             return Err(LeaseError::Draining);
         }
-        let mut state = self.state();
         let now = self.now();
         in_time(now, &state, arrived)?;
         observe_in(now, &mut state, vehicle);
@@ -119,10 +128,10 @@ impl Hub {
         operator: &str,
         token: Token,
     ) -> Result<Lease, LeaseError> {
+        let mut state = self.state();
         if self.is_draining() {
             return Err(LeaseError::Draining);
         }
-        let mut state = self.state();
         let now = self.now();
         in_time(now, &state, arrived)?;
         let renewed = state.leases.renew(now, vehicle, operator, token);
@@ -314,5 +323,35 @@ impl DriveGlance {
     /// What the vehicle last said.
     pub fn told(&self) -> Option<Told> {
         self.view.told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use carriageway_proto::{DrivePhase, SafeCause};
+
+    use super::super::answers::Written;
+    use super::*;
+
+    #[test]
+    fn a_lease_that_was_promised_before_a_drain_is_not_granted_in_it() {
+        let hub = Hub::for_test();
+        let opened = Opened::driven_by(&hub, &"truck".parse().unwrap(), std::future::pending());
+        let vehicle = &opened.vehicle;
+        hub.leases_established(&opened);
+        let (phase, cause) = (DrivePhase::Safe, Some(SafeCause::Start));
+        hub.drive_state(&opened, DriveState { phase, cause, nonce: NonZeroU64::new(7), token: None });
+        let (sender, mut promised) = oneshot::channel();
+        {
+            let mut state = hub.state();
+            let token = state.leases.take(hub.now(), vehicle, "ada", false, true).unwrap();
+            state.takes.insert((vehicle.clone(), token), sender);
+        }
+        hub.start_draining(Duration::from_secs(5));
+        hub.0.answers.leave(Written::Token(vehicle.clone(), Token::FIRST), Ok(()));
+        hub.hear_disk();
+        let why = promised.try_recv().unwrap().unwrap_err();
+        assert_eq!(hub.refused(why), LeaseError::Draining);
+        assert_eq!(hub.state().leases.lease(hub.now(), vehicle), None);
     }
 }
