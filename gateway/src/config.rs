@@ -160,7 +160,8 @@ impl Limits {
     }
 }
 
-/// How fast operators may command, all classes but safety together.
+/// How fast operators may command, all classes but safety together; takes of leases and changes of desired state
+/// count, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Commands {

@@ -30,7 +30,7 @@ use crate::store::{Sqlite, Store, StoreError};
 const FAREWELL: Duration = Duration::from_millis(1_500);
 
 /// The shortest deadline of a drain: the goodbyes, and half a second in which something can finish.
-pub const SHORTEST_DRAIN: Duration = Duration::from_millis(2_000);
+pub const SHORTEST_DRAIN: Duration = Duration::from_secs(2);
 
 /// How often a drain looks whether commands have finished.
 const LOOK: Duration = Duration::from_millis(25);

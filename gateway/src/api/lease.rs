@@ -11,7 +11,7 @@ use carriageway_proto::{Token, VehicleId};
 
 use super::body::{json, json_content, read, too_late};
 use super::caller::{Caller, vehicle_id};
-use super::commands::unknown_vehicle;
+use super::commands::{operator_rate, unknown_vehicle};
 use super::problem::Problem;
 use super::types::{DriveView, LeaseAction, LeaseRequest, LeaseView, RearmRequest};
 use super::{Api, Arrival};
@@ -21,7 +21,8 @@ use crate::hub::LeaseError;
 
 /// Takes, renews or releases the lease to drive a vehicle.
 ///
-/// One operator at a time holds it, for two seconds unless it is renewed; renew it every half second.
+/// One operator at a time holds it, for `lease.ttl_ms` of the gateway's configuration (two seconds by default) unless
+/// it is renewed: the answer's `ends_in_ms` says for how long; renew it four times as often.
 /// Its `token` rises with every grant, is on this gateway's disk before it is granted, and is kept by
 /// the vehicle, which obeys the newest alone. `force` takes the lease from whoever holds it; that goes
 /// on record, as every grant and end does (`lease` events). It needs the scope `drive`.
@@ -38,8 +39,12 @@ use crate::hub::LeaseError;
         (status = 401, description = "`unauthorized`", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "`vehicle-offline`, `vehicle-unknown`", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "`body-too-slow`", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`lease-held`, `lease-taken-over`, `no-lease`, `drive-state-unknown`", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "`body-too-large`", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported-media-type`", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "`invalid-field`, `invalid-token`, `invalid-vehicle`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`operator-rate-limited`: takes count as commands do, renewals and releases do not; see `Retry-After`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`store-failed`, `leases-full`, `draining`", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -85,8 +90,11 @@ pub(crate) async fn lease(
         (status = 401, description = "`unauthorized`", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "`vehicle-offline`, `vehicle-unknown`", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "`body-too-slow`", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`no-lease`, `other-safe-state`", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid-field`, `invalid-nonce`, `invalid-token`", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "`body-too-large`", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported-media-type`", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid-field`, `invalid-nonce`, `invalid-token`, `invalid-vehicle`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`lane-full`", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -163,6 +171,7 @@ fn refusal(error: &LeaseError, vehicle: &VehicleId) -> Problem {
             Duration::from_secs(1),
         ),
         LeaseError::TooLate => too_late(),
+        LeaseError::Rate(wait) => operator_rate(*wait),
         LeaseError::Take(why) => no_grant(why, vehicle),
         LeaseError::NoLease => conflict(
             "no-lease",

@@ -16,7 +16,7 @@ use serde_json::Value as JsonAny;
 
 use super::body::{json, json_content, read, too_late, value};
 use super::caller::{Caller, vehicle_id};
-use super::commands::unknown_vehicle;
+use super::commands::{operator_rate, unknown_vehicle};
 use super::problem::Problem;
 use super::types::StateView;
 use super::{Api, Arrival};
@@ -79,10 +79,13 @@ pub(crate) async fn show(
         (status = 401, description = "`unauthorized`", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "`vehicle-unknown`", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "`body-too-slow`", body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "`state-changed`: it was made to another version than the present one", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "`body-too-large`", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported-media-type`", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid-field`, `invalid-path`, `invalid-value`, `invalid-validity`, `too-many-paths`, `too-much-desired`", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid-field`, `invalid-path`, `invalid-value`, `invalid-validity`, `too-many-paths`, `too-much-desired`, `invalid-vehicle`", body = Problem, content_type = "application/problem+json"),
         (status = 428, description = "`missing-if-match`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`operator-rate-limited`; see `Retry-After`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`store-failed`, `states-full`", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -98,7 +101,7 @@ pub(crate) async fn patch(
     merge_content(request.headers())?;
     let condition = condition(request.headers())?;
     let edits = edits(json(&read(request, api.body_limits()).await?)?)?;
-    let patched = api.hub().patch_state(arrived, &vehicle, &condition, &edits).await;
+    let patched = api.hub().patch_state(arrived, (&vehicle, &caller.0.name), &condition, &edits).await;
     patched.map_err(|error| refusal(error, &vehicle))?;
     tracing::info!(%vehicle, operator = caller.0.name, paths = edits.len(), "desired state changed");
     answer(&api, &vehicle)
@@ -228,6 +231,7 @@ fn refusal(error: StateError, vehicle: &VehicleId) -> Problem {
     match error {
         StateError::UnknownVehicle => unknown_vehicle(vehicle),
         StateError::TooLate => too_late(),
+        StateError::Rate(wait) => operator_rate(wait),
         StateError::NotKept => Problem::unavailable(
             "store-failed",
             "the change could not be written to the gateway's disk; nothing was changed",

@@ -33,6 +33,8 @@ pub enum LeaseError {
     Draining,
     /// The wish took so long to come in that it may not be meant any more, or the clock went backwards meanwhile.
     TooLate,
+    /// The operator asks too often; once more after so long.
+    Rate(Duration),
     /// No lease is granted.
     Take(TakeRefusal),
     /// The caller holds no such lease now.
@@ -103,6 +105,11 @@ impl Hub {
         }
         let now = self.now();
         in_time(now, &state, arrived)?;
+        // Each costs a write and events for everybody. Renewals cost neither, and commands must not cost the lease.
+        state.commands.operator(now, operator).map_err(|wait| {
+            self.0.metrics.dropped("lease", "operator_rate", 1);
+            LeaseError::Rate(wait)
+        })?;
         observe_in(now, &mut state, vehicle);
         let connected = clock_of(&state, vehicle).is_some();
         let is_known = state.registry.knows(vehicle);

@@ -46,7 +46,9 @@ fn throttle(vehicle: &Vehicle, wanted: f32) -> bool {
 async fn a_script_takes_the_lease_re_arms_drives_and_releases() {
     let gateway = Gateway::start().await;
     let vehicle = gateway.drivable("truck").await;
-    let mut running = drive(&gateway, &gateway.token(), "throttle 0.3 for 300ms; steer -0.5 for 100ms; stop");
+    // What `--help` says that it needs, and no more.
+    let token = gateway.token_with(|grant| grant.scope = "drive command:safety".into());
+    let mut running = drive(&gateway, &token, "throttle 0.3 for 300ms; steer -0.5 for 100ms; stop");
     until(async || !vehicle.seen.lock().unwrap().rearms.is_empty()).await;
     assert!(!throttle(&vehicle, 0.3), "nothing but neutral before the vehicle is armed");
     says(&vehicle, DrivePhase::Armed, None).await;

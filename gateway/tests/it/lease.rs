@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
-use crate::support::{Act, Gateway, Habit, standing, until};
+use crate::support::{Act, Answer, Gateway, Habit, standing, until};
 
 const LEASE: &str = "/v1/vehicles/truck/control-lease";
 const REARM: &str = "/v1/vehicles/truck/rearm";
@@ -219,6 +219,31 @@ async fn a_lease_that_was_released_stays_so_after_a_restart() {
         json!({ "class": "drive", "path": "Vehicle.Powertrain.Transmission.SelectedGear", "value": 1 });
     assert_eq!(gateway.order("truck", "old", &gear).await.problem(), (409, "no-lease"));
     assert_eq!(gateway.post(&ada, LEASE, &take()).await.body["token"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wishes_for_leases_and_changes_of_state_count_against_the_operators_rate() {
+    let gateway = Gateway::start_with(|config| {
+        config.lease.ttl_ms = 10_000;
+        // Nothing comes back, however slow the machine.
+        (config.commands.operator_rate, config.commands.operator_burst) = (0, 3);
+    })
+    .await;
+    let _vehicle = gateway.drivable("truck").await;
+    let (ada, bob) = (gateway.token(), gateway.token_with(|grant| grant.sub = "bob".into()));
+    let force = json!({ "action": "take", "force": true });
+    for token in 1..=3 {
+        assert_eq!(gateway.post(&ada, LEASE, &force).await.body["token"], token);
+    }
+    let refused = gateway.post(&ada, LEASE, &force).await;
+    assert_eq!(refused.problem(), (429, "operator-rate-limited"));
+    assert_eq!(refused.headers["retry-after"], "60");
+    let desired = gateway.request(reqwest::Method::PATCH, "/v1/vehicles/truck/state/desired");
+    let desired = desired.header("If-Match", "*").json(&json!({ "A.B": 1 }));
+    let refused = Answer::of(desired.send().await.unwrap()).await;
+    assert_eq!(refused.problem(), (429, "operator-rate-limited"));
+    assert_eq!(gateway.post(&ada, LEASE, &with("renew", 3)).await.status, 200, "nothing costs the lease");
+    assert_eq!(gateway.post(&bob, LEASE, &force).await.body["token"], 4, "others are not held up");
 }
 
 /// FENCE: a drive command is refused before anything is sent, or carries the holder's token.
