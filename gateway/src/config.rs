@@ -2,7 +2,6 @@
 //! default, and a key that nobody knows is refused with its file and line.
 
 mod check;
-mod place;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};

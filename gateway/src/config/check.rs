@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use carriageway_proto::{Class, MAX_FRAME, Policy, PolicyTable};
+use carriageway_transport::settings::line_of;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::parse_x509_certificate;
 
-use super::place::line_of;
 use super::{ClassOverride, Config, Limits};
 use crate::auth::{self, Verifier};
 use crate::certs;
