@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, anyhow};
 use carriageway_agent::daemon::config::Config;
 use carriageway_agent::daemon::fleet::Journals;
 use carriageway_agent::daemon::identity::{self, Proven};
+use carriageway_transport::settings;
 use carriageway_transport::tls::{Authority, Pem};
 use clap::{Args, Parser, Subcommand};
 
@@ -83,7 +84,7 @@ pub(crate) struct Source {
     #[arg(long, value_name = "HOST:PORT")]
     gateway: Option<String>,
     /// One value, over file and environment, such as transport=websocket; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = pair)]
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = settings::pair)]
     set: Vec<(String, String)>,
 }
 
@@ -202,11 +203,6 @@ impl ConfigCommand {
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-fn pair(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not KEY=VALUE"))?;
-    Ok((key.trim().to_owned(), value.trim().to_owned()))
 }
 
 /// `host:port`, the host of an IPv6 address in brackets.

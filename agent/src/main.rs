@@ -23,20 +23,9 @@ fn main() -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         // Nothing is left to be done where even this cannot be written.
-        let _unread = writeln!(std::io::stderr(), "carriageway-agent: {}", said_once(&error));
+        let _unread = writeln!(std::io::stderr(), "carriageway-agent: {}", daemon::said_once(error.chain()));
         ExitCode::FAILURE
     })
-}
-
-/// An error and its causes in one line. Our own errors quote their cause already.
-fn said_once(error: &anyhow::Error) -> String {
-    let mut line = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !line.contains(&cause) {
-            line = format!("{line}: {cause}");
-        }
-    }
-    line
 }
 
 fn work(prepared: Prepared) -> Result<ExitCode> {

@@ -92,6 +92,48 @@ export class Fleet {
   }
 }
 
+/** Vehicles named at most in a word about a drain. */
+const MAX_NAMED = 5;
+
+/** Whether the gateway is on its way out, and whose lease it renews no more. */
+export class Drain {
+  #untilMs = Number.NEGATIVE_INFINITY;
+  /** @type {Set<string>} */
+  #vehicles = new Set();
+
+  /**
+   * Takes in that a vehicle's lease is held while the gateway drains.
+   * @param {unknown} event `vehicle`, `ends_in_ms`
+   * @param {number} now
+   */
+  tell(event, now) {
+    const told = object(event);
+    const [vehicle, left] = [text(told.vehicle), number(told.ends_in_ms)];
+    if (vehicle === "" || Number.isNaN(left)) return;
+    this.#untilMs = now + left;
+    if (this.#vehicles.size < MAX_VEHICLES) this.#vehicles.add(vehicle);
+  }
+
+  /** Another gateway, or the same one anew. */
+  clear() {
+    this.#untilMs = Number.NEGATIVE_INFINITY;
+    this.#vehicles.clear();
+  }
+
+  /**
+   * What to say of it, and how long is left at most; null where there is nothing.
+   * @param {number} now
+   */
+  words(now) {
+    if (now >= this.#untilMs) return null;
+    const all = [...this.#vehicles].sort();
+    const more = all.length > MAX_NAMED ? ` and ${all.length - MAX_NAMED} more` : "";
+    const whose = all.slice(0, MAX_NAMED).join(", ") + more;
+    const main = `The gateway is about to end and renews no lease: whoever drives ${whose} has to bring it to a stop`;
+    return { main, rest: `, in ${Math.ceil((this.#untilMs - now) / 1000)} s at the latest.` };
+  }
+}
+
 /**
  * How much later than the quickest an event came: what queues between gateway and page held it up.
  * The difference of two clocks that nobody synchronised is constant but for drift, so its floor is the

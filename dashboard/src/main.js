@@ -4,11 +4,11 @@ import { Api, Failure, object, record, text } from "./api.js";
 import { createClock } from "./clock.js";
 import { Ledger } from "./commands.js";
 import { EventStream } from "./events.js";
-import { Fleet, Lateness, sentAt } from "./fleet.js";
+import { Drain, Fleet, Lateness, sentAt } from "./fleet.js";
 import { TrackMap } from "./map.js";
 import * as tokens from "./token.js";
 import {
-  makeControls, markersOf, part, showFleet, showLink, showMapNote, showOutcomes, showStream, showVehicle,
+  makeControls, markersOf, part, showDrain, showFleet, showLink, showMapNote, showOutcomes, showStream, showVehicle,
 } from "./view.js";
 
 /** @typedef {import("./commands.js").Action} Action */
@@ -29,6 +29,7 @@ class Console {
   fleet = new Fleet();
   ledger = new Ledger();
   lateness = new Lateness();
+  drain = new Drain();
   map = new TrackMap(part("map", HTMLCanvasElement));
   /** @type {StreamState} */
   stream = { name: "connecting", again: false };
@@ -134,7 +135,12 @@ class Console {
   #happened(event) {
     const body = parse(event.data);
     this.outdated = true;
-    if (event.type === "vehicles") this.fleet.list(body, now());
+    if (event.type === "vehicles") {
+      // A stream begins with it: whatever was said before was another gateway's.
+      this.drain.clear();
+      this.fleet.list(body, now());
+    }
+    if (event.type === "drain") this.drain.tell(body, now());
     if (event.type === "presence") this.fleet.presence(body);
     if (event.type === "signals") this.fleet.signals(body, now(), this.lateness.of(sentAt(body), now()));
     if (event.type === "command" && text(object(body).phase) !== "") this.#told(record(body));
@@ -159,6 +165,7 @@ class Console {
     this.selected ??= vehicles[0]?.id ?? null;
     const view = { now: now(), connected: this.connected, selected: this.selected };
     showStream(this.stream, view.now);
+    showDrain(this.drain.words(view.now));
     showFleet(vehicles, { ...view, onSelect: (id) => this.select(id) });
     showVehicle(this.selected === null ? undefined : this.fleet.get(this.selected), view);
     const link = this.link?.id === this.selected ? this.link : null;
@@ -198,6 +205,7 @@ function leave(why) {
   current = null;
   tokens.forget(sessionStorage);
   show("login");
+  showDrain(null);
   part("login-error", HTMLParagraphElement).textContent = why;
   showStream({ name: "ended", why }, now());
   part("token", HTMLTextAreaElement).focus();

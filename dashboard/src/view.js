@@ -245,6 +245,14 @@ function timelineText({ told }) {
   return steps.map(({ phase, afterMs }) => (Number.isNaN(afterMs) ? phase : `${phase} ${afterMs} ms`)).join(" → ");
 }
 
+/** @param {{ main: string, rest: string } | null} words */
+export function showDrain(words) {
+  part("drain", HTMLParagraphElement).hidden = words === null;
+  // As with the stream, the countdown is not read aloud.
+  say(part("drain-state", HTMLSpanElement), words?.main ?? "");
+  say(part("drain-left", HTMLSpanElement), words?.rest ?? "");
+}
+
 /**
  * @param {import("./events.js").StreamState} state
  * @param {number} now

@@ -2,7 +2,6 @@
 //! default, and a key that nobody knows is refused with its file and line.
 
 mod check;
-mod place;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -160,7 +159,8 @@ impl Limits {
     }
 }
 
-/// How fast operators may command, all classes but safety together.
+/// How fast operators may command, all classes but safety together; takes of leases and changes of desired state
+/// count, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Commands {
@@ -197,7 +197,7 @@ impl Default for Store {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Drain {
-    /// Milliseconds from the signal to the end, whatever is still open.
+    /// Milliseconds from the signal to the end, whatever is still open. At least 2000: the goodbyes take 1500.
     pub deadline_ms: u32,
     /// Milliseconds after which vehicles are told to come back.
     pub retry_after_ms: u32,
@@ -225,7 +225,7 @@ impl Drain {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Lease {
-    /// Milliseconds that a lease lives after its grant or renewal. Its holder renews it four times as
+    /// Milliseconds that a lease lives after its grant or renewal, 1000 to 10000. Its holder renews it four times as
     /// often.
     pub ttl_ms: u32,
 }

@@ -24,7 +24,7 @@ use clap::{Parser, Subcommand};
 ///   carriageway-gateway drive truck-7            drives it from a terminal
 ///
 /// Then open https://localhost:4433/ for the page and https://localhost:4433/docs for the API; health
-/// and metrics are on http://127.0.0.1:9464 (/livez, /readyz, /metrics).
+/// and metrics are on http://127.0.0.1:9464 (/livez, /readyz, /health, /metrics).
 ///
 /// Configuration comes from a file, then CARRIAGEWAY_GATEWAY__* variables, then --set; `config show`
 /// prints what is in force, `config check` what is wrong with it.
@@ -69,20 +69,9 @@ fn main() -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         // Nothing is left to be done where even this cannot be written.
-        let _unread = writeln!(stderr(), "carriageway-gateway: {}", said_once(&error));
+        let _unread = writeln!(stderr(), "carriageway-gateway: {}", daemon::said_once(error.chain()));
         ExitCode::FAILURE
     })
-}
-
-/// An error and its causes in one line. Our own errors quote their cause already.
-fn said_once(error: &anyhow::Error) -> String {
-    let mut line = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !line.contains(&cause) {
-            line = format!("{line}: {cause}");
-        }
-    }
-    line
 }
 
 fn run(source: Source) -> Result<ExitCode> {
@@ -106,7 +95,10 @@ fn run(source: Source) -> Result<ExitCode> {
 
 fn steer(drive: Drive) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(drive.run(&mut stdout()))
+    let code = runtime.block_on(drive.run(&mut stdout()));
+    // Nor does a name that nobody resolves hold up whoever leaves.
+    runtime.shutdown_background();
+    code
 }
 
 async fn until_told(config: &Config) -> Result<ExitCode> {
@@ -137,14 +129,6 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
-
-    #[test]
-    fn a_cause_is_said_once() {
-        let quoted = anyhow!("no such file").context("cannot read x: no such file");
-        assert_eq!(said_once(&quoted), "cannot read x: no such file");
-        let bare = anyhow!("no such file").context("cannot read x");
-        assert_eq!(said_once(&bare), "cannot read x: no such file");
-    }
 
     #[test]
     fn the_help_names_the_prefix_that_is_read() {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use carriageway_proto::VehicleId;
+use carriageway_proto::{Moment, VehicleId};
 use carriageway_transport::clock::{BootClock, ClockError};
 use carriageway_transport::tls::{self, Authority, Credentials, Pem, TlsError};
 use carriageway_transport::{link, quic};
@@ -28,6 +28,9 @@ use crate::store::{Sqlite, Store, StoreError};
 
 /// Of the drain's deadline, this much is kept for the goodbyes themselves.
 const FAREWELL: Duration = Duration::from_millis(1_500);
+
+/// The shortest deadline of a drain: the goodbyes, and half a second in which something can finish.
+pub const SHORTEST_DRAIN: Duration = Duration::from_secs(2);
 
 /// How often a drain looks whether commands have finished.
 const LOOK: Duration = Duration::from_millis(25);
@@ -159,12 +162,12 @@ impl Running {
             tracing::warn!(driven, "the drain's time is over; vehicles that are being driven are sent away");
         }
         self.hub.send_away(true);
-        // A goodbye that is cut off leaves a vehicle waiting for its idle timeout: they get what time there is.
-        let goodbyes_end = (begun + patience + FAREWELL / 2).max(clock.now() + FAREWELL / 2);
+        let deadline = begun + self.deadline;
+        let goodbyes_end = goodbyes_end(clock.now(), deadline);
         while self.hub.sessions_open() > 0 && clock.now() < goodbyes_end {
             clock.sleep_until(clock.now() + LOOK).await;
         }
-        let written_by = clock.now() + FAREWELL / 4;
+        let written_by = written_by(clock.now(), deadline);
         while !self.hub.is_settled() && clock.now() < written_by {
             clock.sleep_until(clock.now() + LOOK).await;
         }
@@ -172,12 +175,23 @@ impl Running {
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         tokio::select! {
             () = ended => {}
-            () = clock.sleep_until((begun + self.deadline).max(clock.now() + FAREWELL / 2)) => {}
+            () = clock.sleep_until(deadline) => {}
         }
         let drained = Drained { took: clock.now().since(begun), unfinished, driven };
         tracing::info!(?drained, "the gateway has drained");
         drained
     }
+}
+
+/// When a drain stops waiting for goodbyes that are said at `now`. One that is cut off leaves a vehicle waiting for its
+/// idle timeout: they get half the farewell, and on a busy machine more of it, but never what lies behind the deadline.
+fn goodbyes_end(now: Moment, deadline: Moment) -> Moment {
+    (deadline - FAREWELL / 2).max(now + FAREWELL / 2).min(deadline - FAREWELL / 4)
+}
+
+/// When a drain stops waiting for the disk, which is asked at `now`: what is left is for the open requests' answers.
+fn written_by(now: Moment, deadline: Moment) -> Moment {
+    (now + FAREWELL / 4).min(deadline - FAREWELL / 8)
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
@@ -292,5 +306,26 @@ fn tcp_limits(config: &Config) -> tcp::Limits {
         connections: config.limits.tcp_connections as usize,
         handshake: config.limits.handshake(),
         request: config.limits.request(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_part_of_a_drain_reaches_beyond_its_deadline() {
+        let begun = Moment::from_micros(60_000_000);
+        for deadline in [SHORTEST_DRAIN, Duration::from_secs(10)] {
+            let (farewell_at, deadline) = (begun + deadline.saturating_sub(FAREWELL), begun + deadline);
+            for late in [0, 500, 1_200, 5_000].map(Duration::from_millis) {
+                let now = farewell_at + late;
+                let (goodbyes, disk) = (goodbyes_end(now, deadline), written_by(now, deadline));
+                assert!(goodbyes < deadline && disk < deadline, "{late:?}");
+            }
+            assert_eq!(goodbyes_end(farewell_at, deadline), farewell_at + FAREWELL / 2);
+        }
+        let busy = begun + Duration::from_millis(900);
+        assert_eq!(goodbyes_end(busy, begun + SHORTEST_DRAIN), begun + SHORTEST_DRAIN - FAREWELL / 4);
     }
 }

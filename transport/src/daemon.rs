@@ -1,5 +1,6 @@
 //! What both daemons do alike around their work: log, listen for signals, tell systemd.
 
+use std::error::Error;
 use std::io::{self, IsTerminal as _, stderr};
 
 use sd_notify::NotifyState;
@@ -104,5 +105,31 @@ pub fn stopping() {
 fn notify(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+/// An error and its causes, the outermost first, in one line. Our own errors quote their cause already.
+pub fn said_once<'a>(chain: impl IntoIterator<Item = &'a (dyn Error + 'static)>) -> String {
+    let mut line = String::new();
+    for cause in chain.into_iter().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let [quoting, bare, cause] =
+            ["cannot read x: no such file", "cannot read x", "no such file"].map(io::Error::other);
+        assert_eq!(said_once([&quoting as &(dyn Error + 'static), &cause]), "cannot read x: no such file");
+        assert_eq!(said_once([&bare as &(dyn Error + 'static), &cause]), "cannot read x: no such file");
     }
 }

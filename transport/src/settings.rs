@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
+use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
 /// Why settings cannot be used. Each is one line.
@@ -90,6 +91,29 @@ pub fn load_with<T: DeserializeOwned>(
         why: explain(error.message()),
         prefix: env_prefix.into(),
     })
+}
+
+/// Reads a `KEY=VALUE` of the command line; says what is wrong with another.
+pub fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not KEY=VALUE"))?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}
+
+/// The line, counted from 1, on which this dotted key stands in a TOML text; of a key that is absent,
+/// the line of the longest part of it that is there. `None` where not even its first part is.
+pub fn line_of(text: &str, key: &str) -> Option<usize> {
+    let table = DeTable::parse(text).ok()?;
+    let mut offset = None;
+    let mut table = table.get_ref();
+    for part in key.split('.') {
+        let Some((name, value)) = table.iter().find(|(name, _)| name.get_ref().as_ref() == part) else {
+            break;
+        };
+        offset = Some(name.span().start);
+        let DeValue::Table(inner) = value.get_ref() else { break };
+        table = inner;
+    }
+    offset.map(|offset| 1 + text[..offset].matches('\n').count())
 }
 
 fn text((name, value): (std::ffi::OsString, std::ffi::OsString)) -> Option<(String, String)> {
@@ -303,5 +327,28 @@ mod tests {
         assert!(error.starts_with("missing field `name`; set it in"), "{error}");
         let absent = load::<Settings>(Some(Path::new("no/such.toml")), "X", Vec::new()).unwrap_err();
         assert!(absent.to_string().contains("no/such.toml"));
+    }
+
+    const TEXT: &str =
+        "log.filter = 'info'\n\n[listen]\ntcp = '[::]:1'\n[classes.body]\nburst = 1\nttl_ms = 0\n";
+
+    #[test]
+    fn a_key_is_found_by_any_way_of_writing_it() {
+        assert_eq!(line_of(TEXT, "log.filter"), Some(1));
+        assert_eq!(line_of(TEXT, "listen.tcp"), Some(4));
+        assert_eq!(line_of(TEXT, "classes.body.ttl_ms"), Some(7));
+    }
+
+    #[test]
+    fn an_absent_key_stands_where_its_table_does() {
+        assert_eq!(line_of(TEXT, "listen.udp"), Some(3));
+        assert_eq!(line_of(TEXT, "tls.cert"), None);
+        assert_eq!(line_of("no toml [", "tls.cert"), None);
+    }
+
+    #[test]
+    fn a_flag_is_a_pair_or_says_what_it_is_not() {
+        assert_eq!(pair("log.filter = a=b"), Ok(("log.filter".into(), "a=b".into())));
+        assert_eq!(pair("log.filter").unwrap_err(), "\"log.filter\" is not KEY=VALUE");
     }
 }

@@ -139,11 +139,11 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// With its place: the line of `file` that gives this value, where one does.
+    /// With its place: the line of `file` that gives this value, or the table where it would stand.
     #[must_use]
     pub fn placed(self, file: Option<&Path>) -> Self {
         let text = file.and_then(|file| std::fs::read_to_string(file).ok());
-        let line = text.as_deref().and_then(|text| line_of(text, &self.key));
+        let line = text.as_deref().and_then(|text| settings::line_of(text, &self.key));
         match (file, line) {
             (Some(file), Some(line)) => {
                 Self { key: format!("{}:{line}: {}", file.display(), self.key), ..self }
@@ -151,18 +151,6 @@ impl Problem {
             (_, None) | (None, _) => self,
         }
     }
-}
-
-/// The line, from 1, on which `text` gives the value of a dotted key.
-fn line_of(text: &str, key: &str) -> Option<usize> {
-    let document = toml::de::DeTable::parse(text).ok()?;
-    let mut table = document.get_ref();
-    let (parents, last) = key.rsplit_once('.').map_or((None, key), |(parents, last)| (Some(parents), last));
-    for parent in parents.into_iter().flat_map(|parents| parents.split('.')) {
-        table = table.get(parent)?.get_ref().as_table()?;
-    }
-    let start = table.get(last)?.span().start;
-    Some(text.get(..start)?.matches('\n').count() + 1)
 }
 
 impl Config {
@@ -237,12 +225,13 @@ mod tests {
     #[test]
     fn a_value_is_found_on_its_line() {
         let text = "signal_hz = 1\n[drive]\n# slow\nwatchdog_ms = 100\n[classes.body]\nburst = 0\n";
-        let line = |key| line_of(text, key);
+        let line = |key| settings::line_of(text, key);
         assert_eq!(
             [line("signal_hz"), line("drive.watchdog_ms"), line("classes.body.burst")],
             [Some(1), Some(4), Some(6)]
         );
-        assert_eq!([line("journal"), line("drive.soft_limit_ms"), line("gateway.host")], [None, None, None]);
+        let absent = [line("journal"), line("drive.soft_limit_ms"), line("gateway.host")];
+        assert_eq!(absent, [None, Some(2), None], "where its table stands, if that does");
     }
 
     #[test]

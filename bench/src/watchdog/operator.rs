@@ -124,7 +124,7 @@ impl Operator {
         match turn {
             Turn::Frame => {
                 let controls = self.controls();
-                self.pilot.steer(controls).await
+                self.pilot.steer(controls)
             }
             Turn::News => Ok(()),
             Turn::Over(why) => bail!("the gateway ended the drive: {why}"),

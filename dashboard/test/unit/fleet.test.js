@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Fleet, Lateness, positionOf, presenceOf, sentAt } from "../../src/fleet.js";
+import { Drain, Fleet, Lateness, positionOf, presenceOf, sentAt } from "../../src/fleet.js";
 
 /**
  * @param {number} latitude
@@ -123,4 +123,25 @@ test("standing still adds nothing to a trail, and is no gap in it", () => {
   const fleet = new Fleet();
   for (let time = 0; time <= 60_000; time += 200) fleet.signals(at(52, 13, 0), time);
   assert.deepEqual(one(fleet).trail, [{ x: 13, y: 52, at: 60_000 }]);
+});
+
+test("a gateway that is about to end says so, of whom, and for how long", () => {
+  const drain = new Drain();
+  assert.equal(drain.words(0), null);
+  drain.tell({ vehicle: "two", ends_in_ms: 8_500 }, 1_000);
+  drain.tell({ vehicle: "one", ends_in_ms: 8_500 }, 1_000);
+  const words = drain.words(1_600);
+  assert.match(words?.main ?? "", /^The gateway is about to end .* one, two has to bring it to a stop$/);
+  assert.equal(words?.rest, ", in 8 s at the latest.");
+  assert.equal(drain.words(9_500), null, "by then it has");
+});
+
+test("what was said of one gateway's end is not said of the next", () => {
+  const drain = new Drain();
+  for (const strange of [null, {}, { vehicle: "one" }, { vehicle: "", ends_in_ms: 5 }]) drain.tell(strange, 0);
+  assert.equal(drain.words(0), null);
+  for (let n = 0; n < 9; n += 1) drain.tell({ vehicle: `v${n}`, ends_in_ms: 1_000 }, 0);
+  assert.match(drain.words(0)?.main ?? "", /v3, v4 and 4 more/);
+  drain.clear();
+  assert.equal(drain.words(0), null);
 });

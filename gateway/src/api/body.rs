@@ -97,6 +97,16 @@ pub(super) async fn read(request: Request, limits: Limits) -> Result<Bytes, Prob
     }
 }
 
+/// A request whose body was here too late for what it asks.
+pub(super) fn too_late() -> Problem {
+    Problem::new(
+        StatusCode::REQUEST_TIMEOUT,
+        "body-too-slow",
+        "The body took too long",
+        "it came so slowly that it may not be meant any more, or the gateway's clock went backwards meanwhile; nothing was done; ask again",
+    )
+}
+
 fn too_large(limits: Limits) -> Problem {
     let detail = format!("a body may have at most {} bytes", limits.bytes);
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large", detail)

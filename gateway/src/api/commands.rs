@@ -59,8 +59,10 @@ const MAX_WAIT: Duration = Duration::from_mins(1);
         (status = 401, description = "`unauthorized`", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "`vehicle-offline`, `vehicle-unknown`: certainly not executed, now or later", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`key-conflict`: the key belongs to another command", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "`body-too-slow`", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`key-conflict`: the key belongs to another command. `no-lease`: a drive command needs the lease; certainly not executed", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "`body-too-large`", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported-media-type`", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "`invalid-field`, `invalid-class`, `invalid-path`, `invalid-value`, `invalid-ttl`, `invalid-on-offline`, `not-queueable`, `invalid-key`, `invalid-vehicle`", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "`rate-limited`, `operator-rate-limited`, `too-many-in-flight`, `queue-full`; see `Retry-After`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`lane-full`, `records-full`, `draining`, `store-broken`; see `Retry-After`. `store-slow`: not known yet whether it is kept; repeat it with the same key. See `Retry-After`", body = Problem, content_type = "application/problem+json"),
@@ -302,6 +304,13 @@ pub(super) fn unknown_vehicle(vehicle: &VehicleId) -> Problem {
     Problem::not_found("vehicle-unknown", "There is no such vehicle", detail)
 }
 
+/// An operator who asks more often than `commands.operator_rate` allows.
+pub(super) fn operator_rate(wait: Duration) -> Problem {
+    let detail = "you send too many commands, wishes for leases and changes of state; this one was not sent";
+    let status = StatusCode::TOO_MANY_REQUESTS;
+    Problem::new(status, "operator-rate-limited", "Too many commands", detail).retry_after(wait)
+}
+
 fn command_refusal(refusal: Refusal, vehicle: &VehicleId) -> Problem {
     let too_many = |slug, detail: String, wait| {
         Problem::new(StatusCode::TOO_MANY_REQUESTS, slug, "Too many commands", detail).retry_after(wait)
@@ -331,10 +340,7 @@ fn command_refusal(refusal: Refusal, vehicle: &VehicleId) -> Problem {
             let detail = format!("too many commands of this class for {vehicle}; none was sent");
             too_many("rate-limited", detail, wait)
         }
-        Refusal::OperatorRate(wait) => {
-            let detail = "you send too many commands; this one was not sent".to_owned();
-            too_many("operator-rate-limited", detail, wait)
-        }
+        Refusal::OperatorRate(wait) => operator_rate(wait),
         Refusal::NoLease => Problem::new(
             StatusCode::CONFLICT,
             "no-lease",

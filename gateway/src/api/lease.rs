@@ -9,19 +9,20 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use carriageway_proto::{Token, VehicleId};
 
-use super::Api;
-use super::body::{json, json_content, read};
+use super::body::{json, json_content, read, too_late};
 use super::caller::{Caller, vehicle_id};
-use super::commands::unknown_vehicle;
+use super::commands::{operator_rate, unknown_vehicle};
 use super::problem::Problem;
 use super::types::{DriveView, LeaseAction, LeaseRequest, LeaseView, RearmRequest};
+use super::{Api, Arrival};
 use crate::auth::Permission;
 use crate::core::lease::TakeRefusal;
 use crate::hub::LeaseError;
 
 /// Takes, renews or releases the lease to drive a vehicle.
 ///
-/// One operator at a time holds it, for two seconds unless it is renewed; renew it every half second.
+/// One operator at a time holds it, for `lease.ttl_ms` of the gateway's configuration (two seconds by default) unless
+/// it is renewed: the answer's `ends_in_ms` says for how long; renew it four times as often.
 /// Its `token` rises with every grant, is on this gateway's disk before it is granted, and is kept by
 /// the vehicle, which obeys the newest alone. `force` takes the lease from whoever holds it; that goes
 /// on record, as every grant and end does (`lease` events). It needs the scope `drive`.
@@ -38,13 +39,18 @@ use crate::hub::LeaseError;
         (status = 401, description = "`unauthorized`", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "`vehicle-offline`, `vehicle-unknown`", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "`body-too-slow`", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`lease-held`, `lease-taken-over`, `no-lease`, `drive-state-unknown`", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "`body-too-large`", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported-media-type`", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "`invalid-field`, `invalid-token`, `invalid-vehicle`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`operator-rate-limited`: takes count as commands do, renewals and releases do not; see `Retry-After`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`store-failed`, `leases-full`, `draining`", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn lease(
     State(api): State<Api>,
+    Arrival(arrived): Arrival,
     caller: Caller,
     Path(vehicle): Path<String>,
     request: Request,
@@ -56,8 +62,8 @@ pub(crate) async fn lease(
     let operator = &caller.0.name;
     let refused = |error| refusal(&error, &vehicle);
     let lease = match request.action {
-        LeaseAction::Take => api.hub().take_lease(&vehicle, operator, request.force).await,
-        LeaseAction::Renew => api.hub().renew_lease(&vehicle, operator, token(request.token)?),
+        LeaseAction::Take => api.hub().take_lease(arrived, &vehicle, operator, request.force).await,
+        LeaseAction::Renew => api.hub().renew_lease(arrived, &vehicle, operator, token(request.token)?),
         LeaseAction::Release => {
             api.hub().release_lease(&vehicle, operator, token(request.token)?).map_err(refused)?;
             return Ok(StatusCode::NO_CONTENT.into_response());
@@ -69,7 +75,8 @@ pub(crate) async fn lease(
 
 /// Asks a vehicle to leave its safe state.
 ///
-/// `nonce` names the safe state that is to end, so that no wish can end a later stop. The vehicle then
+/// `nonce` names the safe state that is to end, so that no wish can end a later stop. The wish lives for half a
+/// second from when the gateway had read the request's head: time that the body takes comes off it. The vehicle then
 /// waits (`ARMING`) for neutral control under the same lease, and says what comes of it: see `state`.
 #[utoipa::path(
     post,
@@ -83,13 +90,17 @@ pub(crate) async fn lease(
         (status = 401, description = "`unauthorized`", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "`vehicle-offline`, `vehicle-unknown`", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "`body-too-slow`", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`no-lease`, `other-safe-state`", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid-field`, `invalid-nonce`, `invalid-token`", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "`body-too-large`", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported-media-type`", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid-field`, `invalid-nonce`, `invalid-token`, `invalid-vehicle`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`lane-full`", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn rearm(
     State(api): State<Api>,
+    Arrival(arrived): Arrival,
     caller: Caller,
     Path(vehicle): Path<String>,
     request: Request,
@@ -99,7 +110,7 @@ pub(crate) async fn rearm(
     json_content(request.headers())?;
     let request: RearmRequest = json(&read(request, api.body_limits()).await?)?;
     let (token, nonce) = (token(Some(request.token))?, nonce(&request.nonce)?);
-    let asked = api.hub().rearm(&vehicle, &caller.0.name, token, nonce);
+    let asked = api.hub().rearm(arrived, &vehicle, &caller.0.name, token, nonce);
     asked.map_err(|error| refusal(&error, &vehicle))?;
     Ok((StatusCode::ACCEPTED, Json(view(&api, &vehicle)?)).into_response())
 }
@@ -159,6 +170,8 @@ fn refusal(error: &LeaseError, vehicle: &VehicleId) -> Problem {
             "this gateway is on its way out: it grants and renews no lease; bring the vehicle to a stop, and try again elsewhere or later",
             Duration::from_secs(1),
         ),
+        LeaseError::TooLate => too_late(),
+        LeaseError::Rate(wait) => operator_rate(*wait),
         LeaseError::Take(why) => no_grant(why, vehicle),
         LeaseError::NoLease => conflict(
             "no-lease",

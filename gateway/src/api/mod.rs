@@ -11,6 +11,7 @@ pub mod openapi;
 pub mod problem;
 mod state;
 pub mod types;
+mod unread;
 mod vehicles;
 pub mod wall;
 
@@ -115,7 +116,8 @@ pub fn router(api: Api) -> Router {
         .merge(openapi::router())
         .method_not_allowed_fallback(wrong_method)
         .with_state(api.clone());
-    v1.merge(page::router()).fallback(nowhere).layer(middleware::from_fn_with_state(api, measured))
+    let all = v1.merge(page::router()).fallback(nowhere).layer(middleware::from_fn(unread::said));
+    all.layer(middleware::from_fn_with_state(api, measured))
 }
 
 async fn nowhere() -> Problem {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -94,10 +94,6 @@ impl IntoResponse for Problem {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"carriageway\""));
         }
-        // The rest of the body is not read, so the connection ends: who is not told sends the next request on it.
-        if matches!(self.status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT) {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
         response
     }
 }
@@ -105,16 +101,6 @@ impl IntoResponse for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_connection_whose_body_was_not_read_is_said_to_close() {
-        let closes = |status| {
-            let response = Problem::new(status, "x", "y", "z").into_response();
-            response.headers().get(CONNECTION).is_some_and(|value| value == "close")
-        };
-        assert!(closes(StatusCode::PAYLOAD_TOO_LARGE) && closes(StatusCode::REQUEST_TIMEOUT));
-        assert!(!closes(StatusCode::CONFLICT));
-    }
 
     #[test]
     fn a_wait_is_rounded_up_to_whole_seconds() {

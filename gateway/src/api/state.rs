@@ -14,12 +14,12 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::Value as JsonAny;
 
-use super::Api;
-use super::body::{json, json_content, read, value};
+use super::body::{json, json_content, read, too_late, value};
 use super::caller::{Caller, vehicle_id};
-use super::commands::unknown_vehicle;
+use super::commands::{operator_rate, unknown_vehicle};
 use super::problem::Problem;
 use super::types::StateView;
+use super::{Api, Arrival};
 use crate::auth::Permission;
 use crate::core::shadow::{Condition, Edit, PatchRefusal};
 use crate::hub::StateError;
@@ -59,7 +59,7 @@ pub(crate) async fn show(
 /// desired, what is not named stays. `If-Match` names the version that the change is made to. It is
 /// answered once it is on the gateway's disk; the vehicle is told when it is connected, and acts at most
 /// once on each change of a path. A wish that is valid for a while counts by the clock of the gateway's
-/// host, and is over when that reboots. It needs the scope `command:config`.
+/// host, from when the gateway had read the request's head, and is over when that host reboots. It needs the scope `command:config`.
 #[utoipa::path(
     patch,
     path = "/v1/vehicles/{id}/state/desired",
@@ -79,15 +79,19 @@ pub(crate) async fn show(
         (status = 401, description = "`unauthorized`", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "`vehicle-unknown`", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "`body-too-slow`", body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "`state-changed`: it was made to another version than the present one", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "`body-too-large`", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported-media-type`", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid-field`, `invalid-path`, `invalid-value`, `invalid-validity`, `too-many-paths`, `too-much-desired`", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid-field`, `invalid-path`, `invalid-value`, `invalid-validity`, `too-many-paths`, `too-much-desired`, `invalid-vehicle`", body = Problem, content_type = "application/problem+json"),
         (status = 428, description = "`missing-if-match`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`operator-rate-limited`; see `Retry-After`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`store-failed`, `states-full`", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn patch(
     State(api): State<Api>,
+    Arrival(arrived): Arrival,
     caller: Caller,
     Path(vehicle): Path<String>,
     request: Request,
@@ -97,7 +101,7 @@ pub(crate) async fn patch(
     merge_content(request.headers())?;
     let condition = condition(request.headers())?;
     let edits = edits(json(&read(request, api.body_limits()).await?)?)?;
-    let patched = api.hub().patch_state(&vehicle, &condition, &edits).await;
+    let patched = api.hub().patch_state(arrived, (&vehicle, &caller.0.name), &condition, &edits).await;
     patched.map_err(|error| refusal(error, &vehicle))?;
     tracing::info!(%vehicle, operator = caller.0.name, paths = edits.len(), "desired state changed");
     answer(&api, &vehicle)
@@ -226,6 +230,8 @@ fn refusal(error: StateError, vehicle: &VehicleId) -> Problem {
     };
     match error {
         StateError::UnknownVehicle => unknown_vehicle(vehicle),
+        StateError::TooLate => too_late(),
+        StateError::Rate(wait) => operator_rate(wait),
         StateError::NotKept => Problem::unavailable(
             "store-failed",
             "the change could not be written to the gateway's disk and is taken back: it holds only if the gateway itself fails before its disk works again; look at the state before you repeat it",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use carriageway_transport::settings::SettingsError;
+use carriageway_transport::settings::{self, SettingsError};
 use clap::{Args, Subcommand};
 
 use crate::config;
@@ -17,7 +17,7 @@ pub struct Source {
     #[arg(long, value_name = "FILE", env = "CARRIAGEWAY_CONFIG")]
     pub config: Option<PathBuf>,
     /// One value, over file and environment, such as listen.tcp=127.0.0.1:0; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = pair)]
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = settings::pair)]
     pub set: Vec<(String, String)>,
 }
 
@@ -63,9 +63,4 @@ fn check(config: &config::Config, out: &mut dyn Write) -> Result<ExitCode> {
     };
     problems.iter().try_for_each(|problem| writeln!(out, "{problem}"))?;
     Ok(ExitCode::FAILURE)
-}
-
-fn pair(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not KEY=VALUE"))?;
-    Ok((key.trim().to_owned(), value.trim().to_owned()))
 }

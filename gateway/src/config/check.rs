@@ -6,16 +6,17 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use carriageway_proto::{Class, MAX_FRAME, Policy, PolicyTable};
+use carriageway_transport::settings::line_of;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::parse_x509_certificate;
 
-use super::place::line_of;
 use super::{ClassOverride, Config, Limits};
 use crate::auth::{self, Verifier};
 use crate::certs;
+use crate::serve::SHORTEST_DRAIN;
 
 /// Something in a configuration that would go wrong later.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,12 +68,16 @@ impl Config {
         if self.store.max_bytes == 0 {
             findings.add("store.max_bytes", "nothing could be kept", "give it room, such as 1073741824");
         }
-        if self.drain.deadline_ms == 0 {
-            findings.add("drain.deadline_ms", "nothing could finish", "give it some seconds, such as 10000");
+        if self.drain.deadline() < SHORTEST_DRAIN {
+            findings.add(
+                "drain.deadline_ms",
+                "nothing could finish before the goodbyes",
+                "give it some seconds, such as 10000, and at least 2000",
+            );
         }
-        if !(500..=10_000).contains(&self.lease.ttl_ms) {
+        if !(1_000..=10_000).contains(&self.lease.ttl_ms) {
             let what = "shorter, and a lost renewal or two end the lease; longer, and nobody else can drive";
-            findings.add("lease.ttl_ms", what, "give it 500 to 10000");
+            findings.add("lease.ttl_ms", what, "give it 1000 to 10000");
         }
         for (name, change) in &self.classes {
             class(name, *change, &mut findings);

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use carriageway_proto::control::BadControl;
-use carriageway_proto::time::micros;
+use carriageway_proto::rate::{Bucket, Rate};
 use carriageway_proto::{ControlFrame, Moment, Stamp};
 
 use super::lease::Lease;
@@ -17,14 +17,9 @@ use super::lease::Lease;
 /// Control older than this is not passed on: the vehicle would refuse it.
 pub const AGE_LIMIT: Duration = Duration::from_millis(250);
 
-/// Frames per second that one operator may send: four times the 50 Hz of a driver's hands.
-pub const RATE: u64 = 200;
-
-/// Frames at once after a pause: what a stalled network lets go of in one piece.
-pub const BURST: u64 = 20;
-
-/// What one frame costs, in millionths: a rate of `n` per second earns `n` of them per microsecond.
-const FRAME: u64 = 1_000_000;
+/// Frames that one operator may send: per second four times the 50 Hz of a driver's hands, and at once after a pause
+/// what a stalled network lets go of in one piece.
+pub const RATE: Rate = Rate { per_second: Some(200), burst: 20 };
 
 /// Why control is not passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,8 +94,7 @@ fn broken(why: BadControl) -> Dropped {
 /// Holds one operator's frames to [`RATE`], and counts what becomes of them.
 #[derive(Clone, Debug)]
 pub struct Tally {
-    millionths: u64,
-    at: Moment,
+    bucket: Bucket,
     relayed: u64,
     dropped: BTreeMap<Dropped, u64>,
 }
@@ -108,16 +102,12 @@ pub struct Tally {
 impl Tally {
     /// Of an operator who has sent nothing yet.
     pub fn new(now: Moment) -> Self {
-        Self { millionths: BURST * FRAME, at: now, relayed: 0, dropped: BTreeMap::new() }
+        Self { bucket: Bucket::full(RATE, now), relayed: 0, dropped: BTreeMap::new() }
     }
 
     /// Whether one more frame is within the rate.
     pub fn admit(&mut self, now: Moment) -> Result<(), Dropped> {
-        let earned = micros(now.since(self.at)).saturating_mul(RATE);
-        self.millionths = self.millionths.saturating_add(earned).min(BURST * FRAME);
-        self.at = self.at.max(now);
-        self.millionths = self.millionths.checked_sub(FRAME).ok_or(Dropped::RateLimited)?;
-        Ok(())
+        self.bucket.take(RATE, now).map_err(|_| Dropped::RateLimited)
     }
 
     /// Counts what became of a frame.
@@ -226,7 +216,7 @@ mod tests {
         let mut tally = Tally::new(Moment::ZERO);
         let later = Moment::ZERO + Duration::from_mins(1);
         let passed = (0..100).filter(|_| tally.admit(later).is_ok()).count();
-        assert_eq!(passed as u64, BURST);
+        assert_eq!(passed, 20);
     }
 
     proptest! {
@@ -244,7 +234,7 @@ mod tests {
             }
             for (first, from) in passed.iter().enumerate() {
                 for (last, to) in passed.iter().enumerate().skip(first) {
-                    let allowed = BURST as f64 + RATE as f64 * to.since(*from).as_secs_f64();
+                    let allowed = 20.0 + 200.0 * to.since(*from).as_secs_f64();
                     prop_assert!((last - first + 1) as f64 <= allowed + 1e-6);
                 }
             }

@@ -50,7 +50,7 @@ struct Unheard {
 }
 
 impl Answers {
-    fn leave(&self, written: Written, said: Said) {
+    pub(super) fn leave(&self, written: Written, said: Said) {
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).push((written, said));
         self.0.bell.notify_one();
     }
@@ -112,10 +112,11 @@ impl Hub {
             let kept = said.is_ok();
             self.note(&mut state, &written, said);
             match (written, kept) {
-                (Written::Token(vehicle, token), true) => {
+                // Whoever got a lease now would not have been told of the drain.
+                (Written::Token(vehicle, token), true) if state.drain_by.is_none() => {
                     state.leases.handle(now, lease::Input::Kept { vehicle, token });
                 }
-                (Written::Token(vehicle, token), false) => {
+                (Written::Token(vehicle, token), true | false) => {
                     state.leases.handle(now, lease::Input::NotKept { vehicle, token });
                 }
                 // Where it was not kept, nothing can wait for it after a restart.

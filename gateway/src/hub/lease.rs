@@ -12,12 +12,13 @@ use tokio::sync::{oneshot, watch};
 use super::room::Room;
 use super::sessions::{Opened, observe_in};
 use super::{Event, Hub, State};
+use crate::core::commands::Arrival;
 use crate::core::control::{self, Dropped};
 use crate::core::lease::{
     Audit, Change, Input, Lease, NoLease, Output, RearmRefusal, TakeRefusal, Told, View,
 };
 
-/// How long a wish to re-arm lives: as long as any other of the drive class.
+/// How long a wish to re-arm lives from when it began to come in: as long as any other of the drive class.
 const REARM_TTL: Duration = Duration::from_millis(500);
 
 /// Takes that wait, by what they were promised.
@@ -30,6 +31,10 @@ pub enum LeaseError {
     UnknownVehicle,
     /// The gateway is on its way out.
     Draining,
+    /// The wish took so long to come in that it may not be meant any more, or the clock went backwards meanwhile.
+    TooLate,
+    /// The operator asks too often; once more after so long.
+    Rate(Duration),
     /// No lease is granted.
     Take(TakeRefusal),
     /// The caller holds no such lease now.
@@ -65,29 +70,46 @@ pub struct DriveGlance {
 
 impl Hub {
     /// Takes the lease of a vehicle, by force from whoever holds it where `force` says so. Returns once
-    /// its token is on disk.
+    /// its token is on disk. A wish that `arrived` a lease's whole life ago grants nothing.
     pub async fn take_lease(
         &self,
+        arrived: Arrival,
         vehicle: &VehicleId,
         operator: &str,
         force: bool,
     ) -> Result<Lease, LeaseError> {
-        let granted = self.ask_for_lease(vehicle, operator, force)?;
+        let granted = self.ask_for_lease(arrived, vehicle, operator, force)?;
         // Every promise is answered or replaced, which is an answer too.
-        granted.await.unwrap_or(Err(TakeRefusal::NotKept)).map_err(LeaseError::Take)
+        granted.await.unwrap_or(Err(TakeRefusal::NotKept)).map_err(|why| self.refused(why))
+    }
+
+    /// What was promised before a drain is not granted in it.
+    fn refused(&self, why: TakeRefusal) -> LeaseError {
+        if why == TakeRefusal::NotKept && self.is_draining() {
+            LeaseError::Draining
+        } else {
+            LeaseError::Take(why)
+        }
     }
 
     fn ask_for_lease(
         &self,
+        arrived: Arrival,
         vehicle: &VehicleId,
         operator: &str,
         force: bool,
     ) -> Result<oneshot::Receiver<Result<Lease, TakeRefusal>>, LeaseError> {
+        let mut state = self.state();
         if self.is_draining() {
             return Err(LeaseError::Draining);
         }
-        let mut state = self.state();
         let now = self.now();
+        in_time(now, &state, arrived)?;
+        // Each costs a write and events for everybody. Renewals cost neither, and commands must not cost the lease.
+        state.commands.operator(now, operator).map_err(|wait| {
+            self.0.metrics.dropped("lease", "operator_rate", 1);
+            LeaseError::Rate(wait)
+        })?;
         observe_in(now, &mut state, vehicle);
         let connected = clock_of(&state, vehicle).is_some();
         let is_known = state.registry.knows(vehicle);
@@ -104,18 +126,21 @@ impl Hub {
         })
     }
 
-    /// Gives a lease its whole ttl again. A gateway on its way out gives none: the lease ends when it said.
+    /// Gives a lease its whole ttl again. A gateway on its way out gives none: the lease ends when it said. Neither
+    /// does a wish that `arrived` as long ago as that ttl.
     pub fn renew_lease(
         &self,
+        arrived: Arrival,
         vehicle: &VehicleId,
         operator: &str,
         token: Token,
     ) -> Result<Lease, LeaseError> {
+        let mut state = self.state();
         if self.is_draining() {
             return Err(LeaseError::Draining);
         }
-        let mut state = self.state();
         let now = self.now();
+        in_time(now, &state, arrived)?;
         let renewed = state.leases.renew(now, vehicle, operator, token);
         self.pump(now, &mut state);
         Ok(renewed?)
@@ -130,9 +155,11 @@ impl Hub {
         Ok(released?)
     }
 
-    /// Passes on a wish to leave the safe state that `nonce` names. What comes of it the vehicle says.
+    /// Passes on a wish to leave the safe state that `nonce` names, for what is left of its life since it `arrived`.
+    /// What comes of it the vehicle says.
     pub fn rearm(
         &self,
+        arrived: Arrival,
         vehicle: &VehicleId,
         operator: &str,
         token: Token,
@@ -144,9 +171,16 @@ impl Hub {
             RearmRefusal::OtherNonce => LeaseError::OtherNonce,
         })?;
         let stamp = clock_of(&state, vehicle).ok_or(LeaseError::Offline)?;
-        let message = Message::Rearm(Rearm { token, nonce, stamp, ttl: REARM_TTL });
+        // Read after the vehicle's clock was: what is left is never overstated.
+        let now = self.now();
+        let age = state.commands.age(now, arrived).ok_or(LeaseError::TooLate)?;
+        let ttl = REARM_TTL.saturating_sub(age);
+        if ttl.is_zero() {
+            return Err(LeaseError::TooLate);
+        }
+        let message = Message::Rearm(Rearm { token, nonce, stamp, ttl });
         let live = state.rooms.get(vehicle).and_then(Room::live).ok_or(LeaseError::Offline)?;
-        let sent = live.link.send(Class::Drive, message.encode(), Some(self.now() + REARM_TTL));
+        let sent = live.link.send(Class::Drive, message.encode(), Some(now + ttl));
         tracing::info!(%vehicle, operator, %token, sent = sent.is_ok(), "re-arming asked for");
         sent.map(|_| ()).map_err(|_| LeaseError::LaneFull)
     }
@@ -279,6 +313,12 @@ fn answer(state: &mut State, vehicle: VehicleId, token: Token, answer: Result<Le
     }
 }
 
+/// Who began to ask a lease's whole life ago may have gone since.
+fn in_time(now: Moment, state: &State, arrived: Arrival) -> Result<(), LeaseError> {
+    let age = state.commands.age(now, arrived).filter(|age| *age < state.leases.ttl());
+    age.map(|_| ()).ok_or(LeaseError::TooLate)
+}
+
 /// The floor under the clock of a vehicle that has a connection now.
 fn clock_of(state: &State, vehicle: &VehicleId) -> Option<Stamp> {
     let live = state.rooms.get(vehicle).and_then(Room::live)?;
@@ -290,5 +330,35 @@ impl DriveGlance {
     /// What the vehicle last said.
     pub fn told(&self) -> Option<Told> {
         self.view.told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use carriageway_proto::{DrivePhase, SafeCause};
+
+    use super::super::answers::Written;
+    use super::*;
+
+    #[test]
+    fn a_lease_that_was_promised_before_a_drain_is_not_granted_in_it() {
+        let hub = Hub::for_test();
+        let opened = Opened::driven_by(&hub, &"truck".parse().unwrap(), std::future::pending());
+        let vehicle = &opened.vehicle;
+        hub.leases_established(&opened);
+        let (phase, cause) = (DrivePhase::Safe, Some(SafeCause::Start));
+        hub.drive_state(&opened, DriveState { phase, cause, nonce: NonZeroU64::new(7), token: None });
+        let (sender, mut promised) = oneshot::channel();
+        {
+            let mut state = hub.state();
+            let token = state.leases.take(hub.now(), vehicle, "ada", false, true).unwrap();
+            state.takes.insert((vehicle.clone(), token), sender);
+        }
+        hub.start_draining(Duration::from_secs(5));
+        hub.0.answers.leave(Written::Token(vehicle.clone(), Token::FIRST), Ok(()));
+        hub.hear_disk();
+        let why = promised.try_recv().unwrap().unwrap_err();
+        assert_eq!(hub.refused(why), LeaseError::Draining);
+        assert_eq!(hub.state().leases.lease(hub.now(), vehicle), None);
     }
 }

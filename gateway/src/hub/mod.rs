@@ -446,8 +446,8 @@ impl Hub {
     /// Takes no more sessions from now on, grants and renews no lease, and takes of commands only emergency
     /// stops that have a way to their vehicle. Whoever drives is told, and that `patience` is left at most.
     pub fn start_draining(&self, patience: Duration) {
-        self.0.draining.store(true, Ordering::Release);
         let mut state = self.state();
+        self.0.draining.store(true, Ordering::Release);
         let now = self.now();
         let by = now + patience;
         state.drain_by = Some(by);

@@ -1,6 +1,7 @@
 //! Desired and reported states at the hub: between operators, the disk and the vehicles' sessions.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use carriageway_proto::{Class, Message, Moment, SignalPath, StateReport, Value, VehicleId};
 use tokio::sync::oneshot;
@@ -8,6 +9,7 @@ use tokio::sync::oneshot;
 use super::room::Room;
 use super::sessions::Opened;
 use super::{Event, Hub, State, lock};
+use crate::core::commands::Arrival;
 use crate::core::shadow::{Change, Condition, Edit, Input, Output, PatchRefusal, View};
 
 /// Changes that wait, by what they were promised.
@@ -18,6 +20,10 @@ pub(super) type Patches = BTreeMap<(VehicleId, u64), oneshot::Sender<bool>>;
 pub enum StateError {
     /// No such vehicle has ever been here.
     UnknownVehicle,
+    /// The clock went backwards while it came in: nobody knows since when it is valid.
+    TooLate,
+    /// The operator asks too often; once more after so long.
+    Rate(Duration),
     /// For one of the state's own reasons.
     Refused(PatchRefusal),
     /// It could not be written to the disk.
@@ -34,14 +40,15 @@ pub struct StateGlance {
 }
 
 impl Hub {
-    /// Changes what is desired of a vehicle. Returns once that is on disk.
+    /// Changes what `operator` desires of a vehicle, from when the change `arrived`. Returns once that is on disk.
     pub async fn patch_state(
         &self,
-        vehicle: &VehicleId,
+        arrived: Arrival,
+        (vehicle, operator): (&VehicleId, &str),
         condition: &Condition,
         edits: &BTreeMap<SignalPath, Edit>,
     ) -> Result<(), StateError> {
-        match self.ask_for_state(vehicle, condition, edits)? {
+        match self.ask_for_state(arrived, (vehicle, operator), condition, edits)? {
             None => Ok(()),
             Some(kept) => kept.await.unwrap_or(false).then_some(()).ok_or(StateError::NotKept),
         }
@@ -49,7 +56,8 @@ impl Hub {
 
     fn ask_for_state(
         &self,
-        vehicle: &VehicleId,
+        arrived: Arrival,
+        (vehicle, operator): (&VehicleId, &str),
         condition: &Condition,
         edits: &BTreeMap<SignalPath, Edit>,
     ) -> Result<Option<oneshot::Receiver<bool>>, StateError> {
@@ -58,7 +66,13 @@ impl Hub {
         if !state.registry.knows(vehicle) && !state.shadows.knows(vehicle) {
             return Err(StateError::UnknownVehicle);
         }
-        let change = state.shadows.patch(now, vehicle, condition, edits).map_err(StateError::Refused)?;
+        state.commands.age(now, arrived).ok_or(StateError::TooLate)?;
+        state.commands.operator(now, operator).map_err(|wait| {
+            self.0.metrics.dropped("state", "operator_rate", 1);
+            StateError::Rate(wait)
+        })?;
+        let change =
+            state.shadows.patch(arrived.at(), vehicle, condition, edits).map_err(StateError::Refused)?;
         let waiting = match change {
             Change::None => None,
             Change::Promised(version) => {

@@ -88,6 +88,56 @@ async fn a_huge_body_is_refused_unread() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_answered_before_the_body_is_read_is_told_that_the_connection_ends() {
+    let gateway = Gateway::start_with(|config| config.limits.request_ms = 500).await;
+    let _vehicle = gateway.vehicle("truck", Habit::Obey).await;
+    let watcher = gateway.token_with(|grant| grant.scope = "observe".into());
+    let commands = "/v1/vehicles/truck/commands";
+    let (lease, state) = ("/v1/vehicles/truck/control-lease", "/v1/vehicles/truck/state/desired");
+    let json = ("Content-Type", "application/json");
+    let (post, ada) = (Method::POST, gateway.token());
+    for (method, path, token, (name, value), problem) in [
+        (&post, commands, "nonsense", json, (401, "unauthorized")),
+        (&post, lease, &watcher, json, (403, "forbidden")),
+        (&post, commands, &ada, json, (400, "missing-idempotency-key")),
+        (&post, lease, &ada, ("Content-Type", "text/plain"), (415, "unsupported-media-type")),
+        (&post, "/v1/vehicles/a%20b/control-lease", &ada, json, (422, "invalid-vehicle")),
+        (&post, "/v1/nothing", &ada, json, (404, "not-found")),
+        (&post, "/v1/vehicles", &ada, json, (405, "method-not-allowed")),
+        (&Method::PATCH, state, &ada, json, (428, "missing-if-match")),
+        (&Method::PATCH, state, &watcher, json, (403, "forbidden")),
+    ] {
+        let request = gateway.bare(method.clone(), path).bearer_auth(token).header(name, value);
+        let refused = Answer::of(request.body("{}").send().await.unwrap()).await;
+        assert_eq!(refused.problem(), problem);
+        assert_eq!(
+            refused.headers.get("connection").map(|value| value == "close"),
+            Some(true),
+            "{problem:?}"
+        );
+    }
+    // Where it was read, or there is none, the connection goes on.
+    for (method, path, body, status) in
+        [(&post, lease, "{", 400), (&Method::PATCH, state, "{}", 428), (&Method::GET, "/v1/nothing", "", 404)]
+    {
+        let request = gateway.request(method.clone(), path).header(json.0, json.1);
+        let read = Answer::of(request.body(body).send().await.unwrap()).await;
+        assert_eq!(read.status, status);
+        assert_eq!(read.headers.contains_key("connection"), status == 428, "{status}");
+    }
+    let mut slow = gateway.tls().await;
+    let head = format!(
+        "POST {lease} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ada}\r\nContent-Type: application/json\r\n\
+         Content-Length: 9\r\n\r\n{{"
+    );
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ended = tokio::time::timeout(PATIENCE, slow.read_to_end(&mut answer)).await.unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("connection: close\r\n"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn garbage_on_every_port_harms_nobody() {
     let gateway = Gateway::start_with(|config| config.limits.request_ms = 1_000).await;
     let vehicle = gateway.vehicle("truck", Habit::Obey).await;

@@ -1,5 +1,7 @@
 //! Desired and reported state: changed, told to the vehicle, reported back and shown.
 
+use std::time::Duration;
+
 use carriageway_proto::{Message, PathState, StateReport, SyncStatus, Value};
 use reqwest::Method;
 use serde_json::{Value as Json, json};
@@ -92,6 +94,18 @@ async fn a_vehicle_that_was_away_is_told_the_newest_alone() {
     assert!(told(&vehicle).iter().all(|version| *version == 2), "{:?}", told(&vehicle));
     let wish = vehicle.seen.lock().unwrap().desired[0].values[0].clone();
     assert!(wish.ttl.unwrap().as_millis() <= 600_000, "what is left of it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wish_is_valid_from_when_it_began_to_come_in() {
+    let gateway = Gateway::start().await;
+    let vehicle = gateway.vehicle("truck", Habit::Obey).await;
+    let bounded = json!({ LIMIT: { "value": 80, "valid_for_ms": 600_000 } });
+    let pause = Duration::from_millis(300);
+    assert_eq!(gateway.slow(("PATCH", DESIRED), "If-Match: *\r\n", &bounded, pause).await.status, 200);
+    until(async || told(&vehicle) == [1]).await;
+    let wish = vehicle.seen.lock().unwrap().desired[0].values[0].clone();
+    assert!(wish.ttl.unwrap().as_millis() <= 599_700, "{:?}", wish.ttl);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 pub(crate) use crate::car::{Act, Habit, Vehicle, standing};
 
@@ -143,17 +144,27 @@ impl Gateway {
 
     /// Likewise, but `pause` passes between the request's head and the second half of its body.
     pub(crate) async fn slow_order(&self, vehicle: &str, key: &str, body: &Json, pause: Duration) -> Answer {
+        let path = format!("/v1/vehicles/{vehicle}/commands");
+        let headers = format!("Idempotency-Key: {key}\r\nPrefer: wait=15\r\n");
+        self.slow(("POST", &path), &headers, body, pause).await
+    }
+
+    /// A request of this method and path, and these headers beside the usual, that pauses likewise.
+    pub(crate) async fn slow(
+        &self,
+        (method, path): (&str, &str),
+        headers: &str,
+        body: &Json,
+        pause: Duration,
+    ) -> Answer {
         let body = body.to_string();
         let (token, length) = (self.token(), body.len());
         let head = format!(
-            "POST /v1/vehicles/{vehicle}/commands HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {token}\r\n\
-             Idempotency-Key: {key}\r\nPrefer: wait=15\r\nContent-Type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {token}\r\n\
+             {headers}Content-Type: application/json\r\n\
              Content-Length: {length}\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
         );
-        let (authority, own) = self.credentials(vehicle);
-        let tls = TlsConnector::from(Arc::new(tls::tcp_client(&authority, own).unwrap()));
-        let stream = TcpStream::connect(self.tcp).await.unwrap();
-        let mut stream = tls.connect("127.0.0.1".try_into().unwrap(), stream).await.unwrap();
+        let mut stream = self.tls().await;
         stream.write_all(head.as_bytes()).await.unwrap();
         // What it says when it reads on: the head is there.
         let mut go_on = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
@@ -168,6 +179,14 @@ impl Gateway {
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         Answer { status, headers: HeaderMap::new(), body: serde_json::from_str(body).unwrap() }
+    }
+
+    /// A TLS connection to the HTTP API.
+    pub(crate) async fn tls(&self) -> TlsStream<TcpStream> {
+        let (authority, own) = self.credentials("slow");
+        let tls = TlsConnector::from(Arc::new(tls::tcp_client(&authority, own).unwrap()));
+        let stream = TcpStream::connect(self.tcp).await.unwrap();
+        tls.connect("127.0.0.1".try_into().unwrap(), stream).await.unwrap()
     }
 
     pub(crate) async fn internal(&self, path: &str) -> (u16, String) {

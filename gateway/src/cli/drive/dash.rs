@@ -20,6 +20,8 @@ pub struct Dash {
     pub round_trip: Option<(Duration, Duration)>,
     /// Control frames sent.
     pub sent: u64,
+    /// Control frames not sent, for the connection had not taken the ones before.
+    pub held_back: u64,
     /// What happened last.
     pub note: String,
 }
@@ -67,6 +69,7 @@ impl Dash {
             format!("age       {}", self.age_line()),
             format!("control   {}", self.control_line()),
             self.drain_line(),
+            String::new(),
             format!("steering  {} {steering:+.2}", middle_bar(steering)),
             format!("throttle  {} {throttle:.2}", bar(throttle)),
             format!("brake     {} {brake:.2}", bar(brake)),
@@ -114,6 +117,10 @@ impl Dash {
     fn control_line(&self) -> String {
         let mut line =
             format!("sent {}, passed on {}", self.sent, self.report["relayed"].as_u64().unwrap_or(0));
+        if self.held_back > 0 {
+            // Writing to a string does not fail.
+            let _written = write!(line, ", held back {}", self.held_back);
+        }
         for (why, count) in self.report["dropped"].as_object().into_iter().flatten() {
             // Writing to a string does not fail.
             let _written = write!(line, ", {why} {count}");

@@ -44,7 +44,7 @@ pub struct Drive {
     /// Where the gateway serves HTTPS
     #[arg(long, default_value = "https://localhost:4433")]
     url: String,
-    /// A file with an operator's token, of the scopes observe, drive and command:safety
+    /// A file with an operator's token, of the scopes drive and command:safety
     #[arg(long, default_value = "operator.token")]
     token_file: PathBuf,
     /// The authority of the gateway's certificate, PEM
@@ -96,7 +96,7 @@ async fn by_hand(mut pilot: Pilot, clock: &BootClock, place: &Place) -> Result<E
                         hands.let_go(now);
                     }
                     let controls = hands.controls(now);
-                    pilot.steer(controls).await?;
+                    pilot.steer(controls)?;
                     if now >= draw_at {
                         draw_at = now + DRAW;
                         screen.show(&title, &pilot.dash.lines(controls))?;
@@ -158,7 +158,7 @@ async fn by_script(
             }
             Turn::Over(why) => break Err(format!("the gateway ended the drive: {why}")),
             Turn::Frame => match frame(&mut pilot, clock.now(), begun, script, &mut stage) {
-                Ok(Some(controls)) => pilot.steer(controls).await?,
+                Ok(Some(controls)) => pilot.steer(controls)?,
                 Ok(None) => break Ok(()),
                 Err(why) => break Err(why),
             },

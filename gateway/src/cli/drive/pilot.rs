@@ -1,4 +1,4 @@
-//! The drive itself: fifty times a second control, twice a second the lease and the clock.
+//! The drive itself: fifty times a second control, twice a second the clock, and the lease in time.
 
 use std::time::Duration;
 
@@ -17,8 +17,14 @@ use super::socket::{Socket, Word};
 /// From one control frame to the next: 50 Hz.
 pub const PERIOD: Duration = Duration::from_millis(20);
 
-/// From one renewal of the lease, and one look at the gateway's clock, to the next.
-const RENEWAL: Duration = Duration::from_millis(500);
+/// From one look at the gateway's clock to the next.
+const BEAT: Duration = Duration::from_millis(500);
+
+/// Renewals of a lease in its life: three may be lost in a row.
+const RENEWALS: u32 = 4;
+
+/// Longest wait for the last answers before a drive ends: no call takes longer.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Calls that may wait.
 const WAITING: usize = 8;
@@ -35,7 +41,11 @@ pub struct Pilot {
     answers: mpsc::Receiver<Answer>,
     counter: u32,
     frame_at: Moment,
+    beat_at: Moment,
     renew_at: Moment,
+    renew_every: Duration,
+    /// Emergency stops without an answer yet.
+    stopping: usize,
     _lines: JoinSet<()>,
 }
 
@@ -46,7 +56,7 @@ pub enum Turn {
     Frame,
     /// Something else is known.
     News,
-    /// The gateway ended the socket.
+    /// The gateway ended the socket, or was lost.
     Over(String),
 }
 
@@ -70,7 +80,10 @@ impl Pilot {
             answers,
             counter: 0,
             frame_at: now,
+            beat_at: now,
             renew_at: now,
+            renew_every: BEAT,
+            stopping: 0,
             _lines: lines,
         })
     }
@@ -102,30 +115,35 @@ impl Pilot {
     }
 
     /// Sends control, where there is a lease to send it under; renews that and asks for the clock when
-    /// it is time.
-    pub async fn steer(&mut self, controls: Controls) -> Result<()> {
+    /// it is time. Waits for nothing: whatever becomes of the socket, keys and stops go on.
+    pub fn steer(&mut self, controls: Controls) -> Result<()> {
         let now = self.clock.now();
         // A beat that was missed is missed.
         self.frame_at = (self.frame_at + PERIOD).max(now);
-        if now >= self.renew_at {
-            self.renew_at = now + RENEWAL;
-            self.socket.heartbeat().await?;
-            if let Some(token) = self.dash.lease {
-                self.ask(Call::Renew(token));
-            }
+        if now >= self.beat_at {
+            self.beat_at = now + BEAT;
+            self.socket.heartbeat()?;
         }
         let Some(token) = self.dash.lease else { return Ok(()) };
+        if now >= self.renew_at {
+            self.renew_at = now + self.renew_every;
+            self.ask(Call::Renew(token));
+        }
         self.counter = self.counter.wrapping_add(1);
-        self.dash.sent += 1;
         let state = ControlState::seal(ROAD_VEHICLE, token, self.counter, controls);
-        self.socket.control(token, state).await
+        let is_sent = self.socket.control(token, state)?;
+        let count = if is_sent { &mut self.dash.sent } else { &mut self.dash.held_back };
+        *count += 1;
+        Ok(())
     }
 
     /// Asks the gateway for something; says so where too much waits already.
     pub fn ask(&mut self, call: Call) {
-        let line = if matches!(call, Call::EmergencyStop) { &self.stops } else { &self.calls };
-        if line.try_send(call).is_err() {
-            self.dash.note = "the gateway does not answer".into();
+        let is_stop = matches!(call, Call::EmergencyStop);
+        let line = if is_stop { &self.stops } else { &self.calls };
+        match line.try_send(call) {
+            Ok(()) => self.stopping += usize::from(is_stop),
+            Err(_) => self.dash.note = "the gateway does not answer".into(),
         }
     }
 
@@ -138,26 +156,35 @@ impl Pilot {
         }
     }
 
-    /// Gives the lease back and waits for the answer, but not for long.
+    /// Gives the lease back and waits for that answer and those to emergency stops, but not for long.
     pub async fn leave(mut self) {
-        let Some(token) = self.dash.lease else { return };
-        self.ask(Call::Release(token));
-        let released = async {
-            while let Some(answer) = self.answers.recv().await {
+        let mut releasing = self.dash.lease;
+        if let Some(token) = releasing {
+            self.ask(Call::Release(token));
+        }
+        let settled = async {
+            while releasing.is_some() || self.stopping > 0 {
+                let Some(answer) = self.answers.recv().await else { return };
                 if matches!(answer.call, Call::Release(_)) {
-                    return;
+                    releasing = None;
                 }
+                self.answered(answer);
             }
         };
         // The lease ends by itself in any case.
-        let _released = tokio::time::timeout(RENEWAL * 4, released).await;
+        let _settled = tokio::time::timeout(FAREWELL, settled).await;
     }
 
     fn answered(&mut self, Answer { call, outcome }: Answer) {
+        self.stopping -= usize::from(matches!(call, Call::EmergencyStop));
         let note = match (&call, outcome) {
             (Call::Take { .. }, Ok(lease)) => {
                 self.dash.lease = lease["token"].as_u64().and_then(Token::granted);
                 self.counter = 0;
+                // Of another length at every gateway.
+                let life = lease["ends_in_ms"].as_u64().map_or(BEAT * RENEWALS, Duration::from_millis);
+                self.renew_every = life / RENEWALS;
+                self.renew_at = self.clock.now() + self.renew_every;
                 "the lease is yours".into()
             }
             (Call::Renew(_), Ok(_)) => return,

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use axum::http::Uri;
 use carriageway_proto::VehicleId;
 use carriageway_transport::tls::HTTP_ALPN;
+use carriageway_transport::websocket;
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
@@ -57,7 +58,8 @@ impl Place {
             .with_context(|| format!("{:?} is no server's name", self.host))?;
         let tcp = TcpStream::connect((self.host.as_str(), self.port)).await;
         let tcp = tcp.with_context(|| format!("nobody answers at {}", self.authority))?;
-        tcp.set_nodelay(true)?;
+        // Not for long can it keep control that newer control should overtake, or a peer that is gone.
+        websocket::tune(&tcp)?;
         self.tls.connect(name, tcp).await.with_context(|| format!("no TLS with {}", self.authority))
     }
 }

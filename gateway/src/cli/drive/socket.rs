@@ -1,5 +1,7 @@
 //! The operator's end of a control socket.
 
+use std::future::poll_fn;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -11,7 +13,7 @@ use carriageway_proto::frame::Heartbeat;
 use carriageway_proto::{ControlFrame, ControlState, Frame, Moment, SUBPROTOCOL, Stamp, Token};
 use carriageway_transport::clock::BootClock;
 use carriageway_transport::core::floor::Floor;
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use serde_json::Value as Json;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -26,10 +28,20 @@ use crate::api::control::limits;
 /// Time for the connection and the gateway's first word.
 const DEADLINE: Duration = Duration::from_secs(5);
 
+/// A gateway that takes or says nothing for this long has been lost: it reports every second and answers two
+/// heartbeats in each, and the lease has ended by then.
+const SILENCE: Duration = Duration::from_secs(3);
+
+type Stream = WebSocketStream<TlsStream<TcpStream>>;
+
 /// A control socket that is open.
 pub struct Socket {
-    stream: WebSocketStream<TlsStream<TcpStream>>,
+    stream: Stream,
     clock: BootClock,
+    /// Since when something waits for the connection to take it.
+    unsent: Option<Moment>,
+    /// When the gateway last said anything.
+    heard: Moment,
     floor: Floor,
     /// The last heartbeat sent, and when.
     beat: (u64, Moment),
@@ -44,7 +56,7 @@ pub enum Word {
     Report(Json),
     /// A heartbeat came back after this long.
     RoundTrip(Duration),
-    /// It has ended the socket, for this reason.
+    /// It has ended the socket for this reason, or has been lost.
     Over(String),
 }
 
@@ -69,7 +81,8 @@ impl Socket {
             bail!("the gateway's first word is no welcome");
         };
         let now = clock.now();
-        Ok(Self { stream, floor: Floor::new(welcome.stamp, now), clock, beat: (0, now), before: None })
+        let floor = Floor::new(welcome.stamp, now);
+        Ok(Self { stream, clock, unsent: None, heard: now, floor, beat: (0, now), before: None })
     }
 
     /// A floor under the gateway's clock now: what control that is taken now is stamped with.
@@ -77,33 +90,63 @@ impl Socket {
         self.floor.at(self.clock.now())
     }
 
-    /// Sends the newest controls, with the ones before.
-    pub async fn control(&mut self, token: Token, state: ControlState) -> Result<()> {
+    /// Sends the newest controls, with the ones before, without delay. False where the connection has not taken
+    /// what went before: newer ones are worth more than these by the time that it has.
+    pub fn control(&mut self, token: Token, state: ControlState) -> Result<bool> {
         let before = self.before.replace((token, state)).filter(|(under, _)| *under == token);
         let states = std::iter::once(state).chain(before.map(|(_, state)| state)).take(STATES).collect();
-        self.send(&Frame::Control(ControlFrame { token, stamp: self.stamp(), states })).await
+        self.give(&Frame::Control(ControlFrame { token, stamp: self.stamp(), states }))
     }
 
-    /// Asks for the gateway's clock.
-    pub async fn heartbeat(&mut self) -> Result<()> {
-        self.beat = (self.beat.0 + 1, self.clock.now());
-        self.send(&Frame::Heartbeat(Heartbeat { sequence: self.beat.0, echo: None })).await
+    /// Asks for the gateway's clock, where the connection takes that now.
+    pub fn heartbeat(&mut self) -> Result<bool> {
+        let beat = (self.beat.0 + 1, self.clock.now());
+        let is_sent = self.give(&Frame::Heartbeat(Heartbeat { sequence: beat.0, echo: None }))?;
+        if is_sent {
+            self.beat = beat;
+        }
+        Ok(is_sent)
     }
 
-    /// Sends a frame.
+    /// Hands over a frame without waiting for room; what of it the connection does not take at once
+    /// [`next`](Self::next) sends on.
+    fn give(&mut self, frame: &Frame) -> Result<bool> {
+        if self.unsent.is_some() {
+            return Ok(false);
+        }
+        let now = self.clock.now();
+        match self.stream.send(Message::Binary(frame.encode(now))).now_or_never() {
+            Some(sent) => sent?,
+            None => self.unsent = Some(now),
+        }
+        Ok(true)
+    }
+
+    /// Sends a frame and waits until the connection has taken it: for whoever has nothing else to do meanwhile.
     pub async fn send(&mut self, frame: &Frame) -> Result<()> {
         self.send_bytes(frame.encode(self.clock.now())).await
     }
 
-    /// Sends a binary message.
+    /// Sends a binary message, and waits likewise.
     pub async fn send_bytes(&mut self, bytes: Bytes) -> Result<()> {
-        Ok(self.stream.send(Message::Binary(bytes)).await?)
+        let sent = timeout(SILENCE, self.stream.send(Message::Binary(bytes))).await;
+        Ok(sent.map_err(|_| anyhow!("{}", lost()))??)
     }
 
     /// What the gateway says next. Cancel safe.
     pub async fn next(&mut self) -> Result<Word> {
         loop {
-            match self.stream.next().await {
+            let lost_at = self.unsent.map_or(self.heard, |since| since.min(self.heard)) + SILENCE;
+            if self.clock.now() >= lost_at {
+                return Ok(Word::Over(lost()));
+            }
+            let Self { stream, unsent, clock, .. } = self;
+            let message = tokio::select! {
+                message = poll_fn(|context| talk(stream, unsent, context)) => message,
+                () = clock.sleep_until(lost_at) => continue,
+            };
+            self.heard = self.clock.now();
+            match message {
                 None => return Ok(Word::Over("the connection ended".into())),
                 Some(Ok(Message::Text(text))) => return Ok(Word::Report(serde_json::from_str(&text)?)),
                 Some(Ok(Message::Binary(bytes))) => {
@@ -129,6 +172,26 @@ impl Socket {
         let (sequence, sent) = self.beat;
         Ok((echo.sequence == sequence).then(|| now.since(sent)))
     }
+}
+
+/// Sends on what waits, and reads.
+fn talk(
+    stream: &mut Stream,
+    unsent: &mut Option<Moment>,
+    context: &mut Context<'_>,
+) -> Poll<Option<Result<Message, Error>>> {
+    if unsent.is_some() {
+        match stream.poll_flush_unpin(context) {
+            Poll::Ready(Ok(())) => *unsent = None,
+            Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
+            Poll::Pending => {}
+        }
+    }
+    stream.poll_next_unpin(context)
+}
+
+fn lost() -> String {
+    format!("it has taken or said nothing for {SILENCE:?}; the connection to it is lost")
 }
 
 /// What the gateway said instead of opening the socket.

@@ -64,7 +64,7 @@ impl Commands {
 
     /// How a command ends that may not go any more now that all of it is here.
     fn too_late(&self, now: Moment, arrived: Arrival, record: &Record) -> Option<News> {
-        if arrived.steps_back != self.steps_back || now < arrived.at {
+        if self.age(now, arrived).is_none() {
             let detail = "the gateway's clock went backwards while it came in; certainly not executed";
             return Some(News { reason: Some(Reason::AgeUnknowable), ..News::of(Phase::Expired, detail) });
         }
@@ -174,7 +174,7 @@ impl Commands {
             None => Bucket::full(rate, now),
         };
         bucket.take(rate, now).map_err(Refusal::RateLimited)?;
-        self.operator(now, &request.operator)?;
+        self.operator(now, &request.operator).map_err(Refusal::OperatorRate)?;
         let (policies, vehicle) = (&self.policies, request.vehicle.clone());
         let vehicle =
             self.vehicles.entry(vehicle).or_insert_with(|| Vehicle::new(policies, now, Reach::Offline));
@@ -182,8 +182,9 @@ impl Commands {
         Ok(())
     }
 
-    /// An operator that has not asked for anything in a while has a full bucket and needs none.
-    fn operator(&mut self, now: Moment, operator: &str) -> Result<(), Refusal> {
+    /// Counts one wish of an operator against their rate, or says how long until one is allowed. One that has not
+    /// asked for anything in a while has a full bucket and needs none.
+    pub fn operator(&mut self, now: Moment, operator: &str) -> Result<(), Duration> {
         let Limits { operator_rate, operator_burst, operators, .. } = self.limits;
         let rate = Rate { per_second: Some(operator_rate), burst: operator_burst };
         if !self.operators.contains_key(operator) {
@@ -191,11 +192,11 @@ impl Commands {
                 self.operators.retain(|_, bucket| !bucket.is_full(rate, now));
             }
             if self.operators.len() >= operators {
-                return Err(Refusal::OperatorRate(Duration::from_secs(1)));
+                return Err(Duration::from_secs(1));
             }
         }
         let bucket = self.operators.entry(operator.to_owned()).or_insert_with(|| Bucket::full(rate, now));
-        bucket.take(rate, now).map_err(Refusal::OperatorRate)
+        bucket.take(rate, now)
     }
 
     pub(super) fn insert(&mut self, now: Moment, mut record: Record, reach: Reach) {

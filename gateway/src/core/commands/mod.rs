@@ -371,6 +371,12 @@ impl Commands {
         Arrival { at: now, steps_back: self.steps_back }
     }
 
+    /// How old by `now` is what began to come in at `arrived`; `None` where the clock went backwards meanwhile.
+    pub fn age(&self, now: Moment, arrived: Arrival) -> Option<Duration> {
+        let is_known = arrived.steps_back == self.steps_back && arrived.at <= now;
+        is_known.then(|| now.since(arrived.at))
+    }
+
     /// The next thing to do or to tell.
     pub fn poll(&mut self) -> Option<Output> {
         self.outputs.pop_front().or_else(|| self.next_write().map(Output::Persist))
