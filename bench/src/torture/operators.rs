@@ -22,6 +22,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How often an operator who got no answer asks again with the same key.
 const TRIES: u32 = 12;
 
+/// So many commands back an operator may go to repeat one.
+const REPEATED: usize = 20;
+
+/// This long after it was first asked for, a command has ended: longer than the longest ttl and what a gateway waits
+/// for a vehicle's answer after it.
+const ENDED: Duration = Duration::from_mins(1);
+
+/// A gateway keeps a record at least this long after its end, and so after it was first asked for.
+const KEPT: Duration = Duration::from_mins(10);
+
 /// Longest ttl that is asked for.
 const LONGEST_TTL_MS: u64 = 20_000;
 
@@ -35,7 +45,8 @@ pub(super) struct Asked {
     pub(super) value: f64,
     pub(super) ttl_ms: u64,
     pub(super) tries: Vec<Try>,
-    /// The gateway's records of it in the end, by id: what it was answered with and is not here is gone.
+    /// The gateway's records of it in the end, or as they were last before the gateway might forget them, by id: what it
+    /// was answered with and is not here is gone.
     pub(super) records: BTreeMap<String, Json>,
 }
 
@@ -81,6 +92,12 @@ impl Asked {
         self.shown().map(|(id, _)| id).collect()
     }
 
+    /// Whether it was first asked for longer ago than `past`.
+    fn is_older_than(&self, past: Duration) -> bool {
+        let past = u64::try_from(past.as_micros()).unwrap_or(u64::MAX);
+        self.tries.first().is_some_and(|first| first.sent.saturating_add(past) < wall_micros())
+    }
+
     fn body(&self) -> Json {
         json!({ "class": self.class, "path": self.path, "value": self.value, "ttl_ms": self.ttl_ms })
     }
@@ -123,6 +140,22 @@ impl Client {
             self.http.get(format!("https://{}{path}", self.public)).bearer_auth(&self.token).send().await;
         let answer = asked.ok()?;
         Some((answer.status().as_u16(), answer.json().await.ok()?))
+    }
+
+    /// Takes note of the records of a command that nobody repeats any more, for the time when the gateway has forgotten
+    /// them. False where it has to be done again: the gateway did not answer, or one has not ended.
+    async fn look(&self, asked: &mut Asked) -> bool {
+        let ids: Vec<String> = asked.ids().into_iter().map(ToOwned::to_owned).collect();
+        for id in ids {
+            match self.get(&format!("/v1/commands/{id}")).await {
+                Some((200, record)) if record["terminal"] == true => drop(asked.records.insert(id, record)),
+                Some((404, _)) => {}
+                // What never ends must not keep the others from being looked at: in the end it is asked for again.
+                Some((200, _)) if asked.is_older_than(ENDED * 2) => {}
+                Some(_) | None => return false,
+            }
+        }
+        true
     }
 
     async fn post(&self, asked: &Asked) -> Try {
@@ -193,12 +226,17 @@ const WINDOWS: [&str; 4] = [
 impl Operator {
     async fn work(mut self, pause: Duration, enough: Arc<AtomicBool>) -> Vec<Asked> {
         let mut all: Vec<Asked> = Vec::new();
+        let mut looked_at = 0;
         while !enough.load(Ordering::Relaxed) {
             tokio::time::sleep(pause.mul_f64(0.5 + self.share())).await;
+            let is_past = all.len() > looked_at + REPEATED + 1 && all[looked_at].is_older_than(ENDED);
+            if is_past && self.client.look(&mut all[looked_at]).await {
+                looked_at += 1;
+            }
             let again = self.chance.next_u32() as usize % all.len().clamp(1, 1_000);
             // Now and then somebody repeats an old click with its key.
             if self.chance.next_u32().is_multiple_of(10) && !all.is_empty() {
-                let again = all.len() - 1 - again.min(all.len() - 1).min(20);
+                let again = all.len() - 1 - again.min(all.len() - 1).min(REPEATED);
                 let once_more = self.client.post(&all[again]).await;
                 all[again].tries.push(once_more);
                 continue;
@@ -256,8 +294,11 @@ pub(super) async fn resolve(client: &Client, asked: &mut [Asked], patience: Dura
     for one in asked {
         let ids: Vec<String> = one.ids().into_iter().map(ToOwned::to_owned).collect();
         for id in ids {
-            if let Some(record) = last_seen(client, &id, until).await {
-                one.records.insert(id, record);
+            match last_seen(client, &id, until).await {
+                Some(record) => drop(one.records.insert(id, record)),
+                // It may be forgotten by now: then it stands as it was when it was looked at.
+                None if one.is_older_than(KEPT) => {}
+                None => drop(one.records.remove(&id)),
             }
         }
     }

@@ -28,7 +28,7 @@ impl Records {
                 match one.records.get(id) {
                     None => records.lost.push(name(id)),
                     Some(record) if record["terminal"] != true => {
-                        records.stuck.push(format!("{} is {}", name(id), record["phase"]));
+                        records.stuck.push(format!("{} is {}", name(id), phase(record)));
                     }
                     Some(_) => {}
                 }
@@ -36,14 +36,18 @@ impl Records {
             let mut contradicted = BTreeSet::new();
             for (id, shown) in one.shown() {
                 let Some(record) = one.records.get(id) else { continue };
-                contradicted.extend(missing(shown, record)?.into_iter().map(|phase| {
-                    format!("{} was shown {phase} on disk and is {} in the end", name(id), record["phase"])
+                contradicted.extend(missing(shown, record)?.into_iter().map(|shown| {
+                    format!("{} was shown {shown} on disk and is {} without that", name(id), phase(record))
                 }));
             }
             records.contradicted.extend(contradicted);
         }
         Ok(records)
     }
+}
+
+fn phase(record: &Json) -> &str {
+    record["phase"].as_str().unwrap_or("nowhere")
 }
 
 /// Phases that were `shown` as being on the disk and are not in `record`, by name.
