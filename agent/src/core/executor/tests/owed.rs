@@ -175,6 +175,10 @@ fn another_command_under_a_key_does_not_count_as_its_outcome() {
     let oldest = key(0);
     let other = command(&oldest, 77, 9_900 + MANY * 1_000);
     way.executor.handle(way.now, Input::Command { lane: Class::Body, command: other });
+    way.act(1);
+    assert_eq!((way.keys(), way.told[0].phase), (vec![oldest.as_str()], Phase::Rejected));
+    way.arrive();
+    way.now = way.now + Duration::from_hours(2);
     way.all_told();
     let told: Vec<Phase> = way
         .told
