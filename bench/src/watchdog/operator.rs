@@ -120,7 +120,7 @@ impl Operator {
     }
 
     /// Does what a turn asks for: numbered frames while the vehicle follows, neutral ones else.
-    async fn take(&mut self, turn: Turn) -> Result<()> {
+    fn take(&mut self, turn: Turn) -> Result<()> {
         match turn {
             Turn::Frame => {
                 let controls = self.controls();
@@ -154,7 +154,7 @@ impl Operator {
         let mut stops = Vec::new();
         loop {
             match self.next(due).await? {
-                Next::Turn(turn) => self.take(turn).await?,
+                Next::Turn(turn) => self.take(turn)?,
                 Next::Halted(halted) => stops.push(halted),
                 Next::Due => return Ok(stops),
             }
@@ -174,7 +174,7 @@ impl Operator {
                 bail!("the vehicle cannot be driven after {READY:?}: {}", self.pilot.dash.note);
             }
             match self.next(late).await? {
-                Next::Turn(turn) => self.take(turn).await?,
+                Next::Turn(turn) => self.take(turn)?,
                 Next::Halted(_) | Next::Due => {}
             }
         }
@@ -192,7 +192,7 @@ impl Operator {
                 bail!("the gateway has not reported for {READY:?}");
             }
             match self.next(late).await? {
-                Next::Turn(turn) => self.take(turn).await?,
+                Next::Turn(turn) => self.take(turn)?,
                 Next::Halted(halted) => stops.push(halted),
                 Next::Due => {}
             }
@@ -228,7 +228,7 @@ impl Operator {
         let mut look = cut + CERTAIN;
         let became = loop {
             match self.next(look).await? {
-                Next::Turn(turn) => self.take(turn).await?,
+                Next::Turn(turn) => self.take(turn)?,
                 Next::Halted(halted) => {
                     let became = Cut::of(cut, halted);
                     early.extend((became == Cut::Void).then_some(halted));
