@@ -35,8 +35,8 @@ pub(crate) enum Task {
     Word { drive: usize, gateway: usize, word: Box<Word> },
     /// What a gateway shows reaches an operator at the wheel.
     Report { drive: usize, report: Report },
-    /// A copy of control that a gateway passed on comes once more.
-    Stray { vehicle: usize, gateway: usize, frame: Box<ControlFrame> },
+    /// A copy of control that a gateway passed on at the true time `sent` comes once more.
+    Stray { vehicle: usize, gateway: usize, sent: u64, frame: Box<ControlFrame> },
     /// A vehicle wants the time.
     WakeVehicle(usize),
     /// A gateway wants the time.

@@ -394,6 +394,13 @@ pub enum What {
         /// When.
         until: u64,
     },
+    /// A gateway that drains ends a vehicle's session.
+    SentAway {
+        /// Whose.
+        vehicle: Name,
+        /// It has nothing under way there and nobody drives it; else the drain's time is over.
+        in_time: bool,
+    },
     /// All faults have stopped.
     Healed,
     /// The state of a vehicle long after.
@@ -464,6 +471,7 @@ impl What {
             | Self::ExpectedDriving { .. }
             | Self::Held { .. }
             | Self::Draining { .. }
+            | Self::SentAway { .. }
             | Self::Healed
             | Self::Rested { .. } => None,
         }
