@@ -98,7 +98,7 @@ pub(crate) async fn submit(
     };
     match api.hub().kept(id).await {
         Kept::OnDisk | Kept::InMemory => {}
-        Kept::Refused => return Err(command_refusal(Refusal::DiskBroken, &vehicle)),
+        Kept::Refused => return Err(taken_back(id)),
         Kept::Pending => return Err(pending(id)),
     }
     let record = outcome(&api, id, wait).await.ok_or_else(|| unknown(&id.to_string()))?;
@@ -239,6 +239,12 @@ fn answer(api: &Api, record: &Record, wait: Option<Duration>, replayed: bool) ->
 fn pending(id: CommandId) -> Problem {
     let detail = "the gateway's disk is slow, and whether it keeps the command is not known yet; repeat the request with the same key to learn";
     Problem::unavailable("store-slow", detail, Duration::from_secs(2)).about(&id.to_string())
+}
+
+/// Nobody knows what a failed write left on the disk before the next one has gone well.
+fn taken_back(id: CommandId) -> Problem {
+    let detail = "the gateway's disk failed while it was to keep the command, which is taken back: it executes only if the gateway itself fails before its disk works again. Repeating the request with the same key is safe";
+    Problem::unavailable("store-broken", detail, Duration::from_secs(5)).about(&id.to_string())
 }
 
 fn key(headers: &HeaderMap) -> Result<CommandKey, Problem> {

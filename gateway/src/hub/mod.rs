@@ -339,7 +339,11 @@ impl Hub {
     fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         // Read by whoever holds the state, so that one reading is later than the last.
-        state.commands.note(self.now());
+        let now = self.now();
+        state.shadows.note(now);
+        if state.commands.note(now) {
+            self.0.alarm.notify_one();
+        }
         state
     }
 

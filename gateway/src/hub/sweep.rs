@@ -51,6 +51,8 @@ impl Hub {
         let mut round = 0_u32;
         let mut look_at = self.now() + TICK;
         loop {
+            // However far the clock has gone back.
+            look_at = look_at.min(self.now() + TICK);
             let wake = self.sleep_until(look_at);
             tokio::select! {
                 () = self.0.clock.sleep_until(wake) => {}

@@ -61,6 +61,8 @@ pub struct Restored {
 pub(super) struct Disk {
     dirty: BTreeMap<u64, CommandId>,
     forgotten: Vec<CommandId>,
+    /// Among them are some that were refused after a write of them failed, and are perhaps on disk all the same.
+    owes_refusal: bool,
     under_way: Option<UnderWay>,
     writes: u64,
     health: Health,
@@ -107,7 +109,7 @@ impl Disk {
     }
 
     pub(super) fn is_settled(&self) -> bool {
-        self.dirty.is_empty() && self.under_way.is_none()
+        self.dirty.is_empty() && self.under_way.is_none() && !self.owes_refusal
     }
 
     pub(super) fn tick(&mut self, now: Moment) {
@@ -137,7 +139,7 @@ impl Commands {
     /// The next write, if there is something to write and none is under way.
     pub(super) fn next_write(&mut self) -> Option<Write> {
         let disk = &mut self.disk;
-        let has_some = !disk.dirty.is_empty() || disk.forgotten.len() >= FORGOTTEN;
+        let has_some = !disk.dirty.is_empty() || disk.owes_refusal || disk.forgotten.len() >= FORGOTTEN;
         let may = has_some && disk.under_way.is_none() && disk.retries_at().is_none();
         may.then(|| {
             self.disk.writes += 1;
@@ -165,6 +167,7 @@ impl Commands {
             return;
         };
         self.disk.health = Health::Sound;
+        self.disk.owes_refusal &= !self.disk.forgotten.is_empty();
         for entry in entries {
             self.is_on_disk(now, entry);
         }
@@ -201,7 +204,8 @@ impl Commands {
         self.tell(now, id, news);
     }
 
-    /// What was to be written stays so. What would have been accepted by it is not.
+    /// What was to be written stays so. What would have been accepted by it is not, and as nobody knows what a failed
+    /// write left on the disk, it is deleted there as soon as the disk works again.
     pub(super) fn persist_failed(&mut self, now: Moment, write: WriteId) {
         if sabotage::on(Sabotage::FailureTakenForSuccess) {
             return self.persisted(now, write);
@@ -211,7 +215,10 @@ impl Commands {
         self.disk.forgotten.extend(failed.forgotten);
         for Entry { id, place, .. } in failed.entries {
             match self.records.get(&id) {
-                Some(record) if record.is_untold => self.withdraw(id),
+                Some(record) if record.is_untold => {
+                    self.withdraw(id);
+                    self.disk.owes_refusal = true;
+                }
                 Some(_) => drop(self.disk.dirty.insert(place, id)),
                 None => {}
             }

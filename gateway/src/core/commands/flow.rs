@@ -154,8 +154,8 @@ impl Commands {
         }
     }
 
-    fn expire(&mut self, now: Moment, id: CommandId) {
-        let why = "its ttl passed while it waited; certainly not executed";
+    pub(super) fn expire(&mut self, now: Moment, id: CommandId) {
+        let why = "its ttl passed before it could be sent; certainly not executed";
         let unknowable = "the gateway's clock went backwards while it waited; certainly not executed";
         let news = if self.records[&id].place <= self.doubted {
             let (phase, reason) = (Phase::Expired, Some(Reason::AgeUnknowable));

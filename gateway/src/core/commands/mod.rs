@@ -350,12 +350,19 @@ impl Commands {
 
     /// Takes in a reading of the clock; the more often, the smaller a step backwards that is noticed. Readings have to
     /// come in the order in which they were taken: others' of two threads would look like such a step. After one
-    /// nobody knows how old what waits here is: it ends EXPIRED instead of leaving (FRESH).
-    pub fn note(&mut self, now: Moment) {
-        if now < std::mem::replace(&mut self.latest, now) {
+    /// nobody knows how old what waits here is: it ends EXPIRED at the next [`Input::Tick`], which is due at once, and on
+    /// disk, so that a restart does not release it either (FRESH). True after such a step.
+    pub fn note(&mut self, now: Moment) -> bool {
+        let is_back = now < std::mem::replace(&mut self.latest, now);
+        if is_back {
             self.doubted = self.places;
             self.steps_back += 1;
+            let here = self.records.values().filter(|record| record.stage.is_here());
+            for id in here.map(|record| record.id).collect::<Vec<_>>() {
+                self.set_due(id, now);
+            }
         }
+        is_back
     }
 
     /// A command begins to come in now. Once all of it is here it goes to [`Commands::submit`] with this.

@@ -112,9 +112,11 @@ impl Commands {
             Stage::Queued if sabotage::on(Sabotage::QueueNotFiltered) => {
                 self.set_due(id, now + std::time::Duration::from_mins(1));
             }
-            Stage::Held | Stage::Queued | Stage::Leaving | Stage::Ending(_) => {
-                let detail = "its ttl passed before it could be sent; certainly not executed";
-                self.tell(now, id, News::of(Phase::Expired, detail));
+            Stage::Held | Stage::Queued | Stage::Leaving => self.expire(now, id),
+            // It has an end, which may be on disk by now.
+            Stage::Ending(news) => {
+                let news = news.clone();
+                self.tell(now, id, news);
             }
             Stage::Away => {
                 let detail = "no outcome in time; the vehicle may have acted";

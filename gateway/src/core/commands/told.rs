@@ -45,9 +45,10 @@ impl Commands {
         let is_broken = self.disk.is_broken();
         let Some(record) = self.records.get_mut(&id).filter(|record| !record.is_untold) else { return };
         let is_stop = record.request.class == Class::Safety;
-        let is_late = record.tells_by.is_some_and(|by| by <= now) || sabotage::on(Sabotage::EndNotAwaited);
+        let patience = self.limits.end_patience;
+        let is_late = |step: &super::Step| step.at + patience <= now || sabotage::on(Sabotage::EndNotAwaited);
         let waits = |(place, step): (usize, &super::Step)| {
-            step.phase.is_terminal() && place >= record.disk.steps && !(is_stop || is_broken || is_late)
+            step.phase.is_terminal() && place >= record.disk.steps && !(is_stop || is_broken || is_late(step))
         };
         let (from, all) = (record.told, record.timeline.len());
         let told = record.timeline.iter().enumerate().skip(from).position(waits).map_or(all, |n| from + n);
@@ -56,8 +57,8 @@ impl Commands {
         }
         record.told = told;
         let before = record.tells_by;
-        record.tells_by = record.timeline.get(told).map(|end| end.at + self.limits.end_patience);
-        let is_loose = record.has_loose_end() && (is_broken || is_late || !is_stop);
+        record.tells_by = record.timeline.get(told).map(|end| end.at + patience);
+        let is_loose = record.has_loose_end() && (is_broken || !is_stop);
         if let Some(by) = before {
             self.telling.held.remove(&(by, id));
         }

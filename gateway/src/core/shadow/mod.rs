@@ -26,6 +26,8 @@ pub struct Shadows {
     limits: Limits,
     boot: BootId,
     vehicles: BTreeMap<VehicleId, Place>,
+    /// The last reading of the clock.
+    latest: Moment,
     outputs: VecDeque<Output>,
 }
 
@@ -33,7 +35,17 @@ impl Shadows {
     /// Of a host that runs since `boot`; `kept` is what was kept durably.
     pub fn new(limits: Limits, boot: BootId, kept: impl IntoIterator<Item = (VehicleId, Desired)>) -> Self {
         let places = kept.into_iter().map(|(vehicle, desired)| (vehicle, Place::after(desired)));
-        Self { limits, boot, vehicles: places.collect(), outputs: VecDeque::new() }
+        let vehicles = places.collect();
+        Self { limits, boot, vehicles, latest: Moment::ZERO, outputs: VecDeque::new() }
+    }
+
+    /// Takes in a reading of the clock; readings have to come in the order in which they were taken. After one that is
+    /// earlier than the one before nobody knows how old a wish is: those that are valid for a while only are over, on
+    /// disk too.
+    pub fn note(&mut self, now: Moment) {
+        if now < std::mem::replace(&mut self.latest, now) {
+            self.vehicles.values_mut().for_each(Place::doubt);
+        }
     }
 
     /// Changes what is desired of a vehicle, if that stands as `condition` says: the version that this
@@ -132,7 +144,8 @@ impl Shadows {
 
     fn kept(&mut self, vehicle: VehicleId, version: u64, kept: bool) {
         let Some(place) = self.vehicles.get_mut(&vehicle) else { return };
-        if !place.take_pending(version, kept) {
+        let is_doubt = place.is_pending_doubt(version);
+        if !place.take_pending(version, kept) || is_doubt {
             return;
         }
         self.outputs.push_back(Output::Patched { vehicle: vehicle.clone(), version, kept });
@@ -169,6 +182,9 @@ impl Shadows {
             self.send(vehicle);
         }
         for (vehicle, place) in &mut self.vehicles {
+            if let Some(desired) = place.keep_doubt() {
+                self.outputs.push_back(Output::Keep { vehicle: vehicle.clone(), desired });
+            }
             if place.expire(ours) {
                 self.outputs.push_back(Output::Changed { vehicle: vehicle.clone() });
             }

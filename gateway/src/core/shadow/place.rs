@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use carriageway_proto::scan::MAX_VALUES;
 use carriageway_proto::{
-    Desired, DesiredValue, Epoch, Message, Moment, PathState, SignalPath, Stamp, StateReport, SyncStatus,
-    Value,
+    BootId, Desired, DesiredValue, Epoch, Message, Moment, PathState, SignalPath, Stamp, StateReport,
+    SyncStatus, Value,
 };
 
 use super::words::{Condition, Edit, PatchRefusal, PathView, View, Wish};
@@ -17,6 +17,9 @@ const MAX_BYTES: usize = 48 * 1024;
 /// Versions claimed by vehicles must stay below this, so that there is always a next one.
 const VERSION_LIMIT: u64 = 1 << 62;
 
+/// No host's boot: a wish with this stamp is of an age that nobody knows.
+const NO_BOOT: BootId = BootId::from_bytes([0; 16]);
+
 /// One vehicle's place.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -25,6 +28,8 @@ pub(super) struct Place {
     /// No version at or below it is given out any more.
     highest: u64,
     pending: Option<Desired>,
+    /// The disk holds wishes as valid that nobody knows the age of.
+    owes_doubt: bool,
     session: Option<Epoch>,
     /// The version of the newest report, and over which session it came.
     answered: Option<(Epoch, u64)>,
@@ -61,6 +66,7 @@ impl Default for Place {
             desired: Desired { version: 0, values: Vec::new() },
             highest: 0,
             pending: None,
+            owes_doubt: false,
             session: None,
             answered: None,
             reported: BTreeMap::new(),
@@ -113,10 +119,36 @@ impl Place {
         Ok(Some(desired))
     }
 
+    /// The clock went backwards: what is valid for a while only may be older than its stamp says, and is over.
+    pub(super) fn doubt(&mut self) {
+        let pending = self.pending.iter_mut().flat_map(|pending| &mut pending.values);
+        let valid = |wish: &&mut DesiredValue| wish.ttl.is_some() && wish.stamp.boot != NO_BOOT;
+        for wish in self.desired.values.iter_mut().chain(pending).filter(valid) {
+            wish.stamp.boot = NO_BOOT;
+            self.owes_doubt = true;
+        }
+        self.look_at = Some(Moment::ZERO);
+    }
+
+    /// What is to be written so that a restart doubts what this process does, unless a change is under way.
+    pub(super) fn keep_doubt(&mut self) -> Option<Desired> {
+        let is_due = self.owes_doubt && self.pending.is_none();
+        is_due.then(|| self.pending.insert(self.desired.clone()).clone())
+    }
+
+    /// Whether what is pending says of the state on disk what became of it, and changes nothing.
+    pub(super) fn is_pending_doubt(&self, version: u64) -> bool {
+        let is_same = |pending: &Desired| pending.version == version;
+        version == self.desired.version && self.pending.as_ref().is_some_and(is_same)
+    }
+
     /// The pending change is made, or given up. False if another one, or none, is pending.
     pub(super) fn take_pending(&mut self, version: u64, kept: bool) -> bool {
+        let is_doubt = self.is_pending_doubt(version);
         let Some(pending) = self.pending.take_if(|pending| pending.version == version) else { return false };
-        if kept {
+        if is_doubt {
+            self.owes_doubt = !kept || pending != self.desired;
+        } else if kept {
             self.desired = pending;
             self.expired = 0;
             self.look_at = Some(Moment::ZERO);

@@ -298,6 +298,56 @@ fn what_is_forgotten_is_what_was_reported() {
     assert_eq!(world.view().version, 1);
 }
 
+#[test]
+fn after_the_clock_went_backwards_what_is_valid_for_a_while_is_over_also_after_a_restart() {
+    let mut world = World::new();
+    world.comes(1);
+    world.patch(0, &set("A", 1, Some(60_000))).unwrap();
+    world.patch(1, &set("B", 2, None)).unwrap();
+    world.shadows.note(at(5_000));
+    world.shadows.note(at(2_000));
+    world.now = 5_001;
+    assert_eq!(
+        (world.status("A"), world.status("B")),
+        (Some(SyncStatus::Expired), Some(SyncStatus::Pending))
+    );
+    let changes = world.changes;
+    world.handle(Input::Tick);
+    assert_eq!((world.changes, world.patched.len()), (changes + 1, 2), "it is told, and is no new version");
+    let left: Vec<_> = world.shadows.message(at(5_001), &truck(), THEIRS).unwrap().values;
+    assert_eq!(left.iter().map(|wish| wish.path.as_str()).collect::<Vec<_>>(), ["B"]);
+    let mut again = World::after(world.disk.clone(), BOOT);
+    again.now = 6_000;
+    assert_eq!((again.status("A"), again.view().version), (Some(SyncStatus::Expired), 2));
+    assert_eq!(
+        world.patch(2, &set("A", 1, Some(60_000))),
+        Ok(Change::Promised(3)),
+        "a new wish is of a known age"
+    );
+    assert_eq!(world.status("A"), Some(SyncStatus::Pending));
+}
+
+#[test]
+fn a_change_that_is_under_way_while_the_clock_goes_backwards_is_doubted_too() {
+    let mut world = World::new();
+    world.slow_disk = true;
+    world.shadows.note(at(0));
+    world.patch(0, &set("A", 1, Some(60_000))).unwrap();
+    world.shadows.note(at(1));
+    world.shadows.note(at(0));
+    world.handle(Input::Tick);
+    assert_eq!(world.to_keep, [1], "one write at a time");
+    world.handle(Input::Kept { vehicle: truck(), version: 1 });
+    assert_eq!((world.status("A"), world.patched.as_slice()), (Some(SyncStatus::Expired), &[(1, true)][..]));
+    world.handle(Input::Tick);
+    world.handle(Input::NotKept { vehicle: truck(), version: 1 });
+    world.handle(Input::Tick);
+    assert_eq!(world.to_keep, [1, 1, 1], "and again where the disk failed");
+    world.handle(Input::Kept { vehicle: truck(), version: 1 });
+    world.handle(Input::Tick);
+    assert_eq!((world.to_keep.len(), world.patched.len(), world.view().version), (3, 1, 1));
+}
+
 proptest! {
     /// Whatever is patched, kept, lost and restarted: versions on disk rise, and no number ever stands
     /// for two states that a vehicle has seen.

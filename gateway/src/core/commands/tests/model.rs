@@ -31,7 +31,10 @@ enum Step {
     },
     Reach(bool),
     Sync,
-    Fail,
+    /// The disk says that it failed; `written`: and may have what it was given all the same.
+    Fail {
+        written: bool,
+    },
     Crash {
         same_boot: bool,
     },
@@ -48,7 +51,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0usize..40).prop_map(|nth| Step::Cancel { nth }),
         2 => any::<bool>().prop_map(Step::Reach),
         6 => Just(Step::Sync),
-        1 => Just(Step::Fail),
+        1 => any::<bool>().prop_map(|written| Step::Fail { written }),
         1 => prop::bool::weighted(0.8).prop_map(|same_boot| Step::Crash { same_boot }),
         4 => (1u64..700).prop_map(Step::Wait),
         1 => (1_000u64..20_000).prop_map(Step::Wait),
@@ -87,6 +90,8 @@ struct World {
     disk: Vec<(u32, Kept)>,
     boot: u32,
     writing: Option<Write>,
+    /// A write that is called failed and is on the disk all the same, if the process dies before the next one.
+    ghost: Option<Write>,
     released: BTreeMap<(Class, String), Moment>,
     releases: Vec<(Class, Moment)>,
 }
@@ -104,6 +109,7 @@ impl World {
             disk: Vec::new(),
             boot: 0,
             writing: None,
+            ghost: None,
             released: BTreeMap::new(),
             releases: Vec::new(),
         }
@@ -139,8 +145,9 @@ impl World {
                 self.handle(Input::Reach(truck(), self.reach));
             }
             Step::Sync => self.sync(),
-            Step::Fail => {
+            Step::Fail { written } => {
                 if let Some(write) = self.writing.take() {
+                    self.ghost = Some(write.clone()).filter(|_| written);
                     self.handle(Input::PersistFailed(write.id));
                 }
             }
@@ -221,7 +228,13 @@ impl World {
 
     fn sync(&mut self) {
         let Some(write) = self.writing.take() else { return };
-        for keep in write.keeps {
+        self.ghost = None;
+        self.put(write.keeps);
+        self.handle(Input::Persisted(write.id));
+    }
+
+    fn put(&mut self, keeps: Vec<Keep>) {
+        for keep in keeps {
             match keep {
                 Keep::Put(new) => {
                     match self.disk.iter_mut().find(|(_, old)| old.record.id == new.record.id) {
@@ -232,12 +245,14 @@ impl World {
                 Keep::Forget(id) => self.disk.retain(|(_, old)| old.record.id != id),
             }
         }
-        self.handle(Input::Persisted(write.id));
     }
 
     /// The process dies, its sessions with it; what the disk had not synced is lost.
     fn crash(&mut self, same_boot: bool) {
         self.writing = None;
+        let ghost = self.ghost.take();
+        assert!(ghost.is_none() || !self.commands.is_settled(), "what was refused is not seen to be gone");
+        self.put(ghost.map(|write| write.keeps).unwrap_or_default());
         self.flying.clear();
         self.released.clear();
         self.releases.clear();
@@ -330,9 +345,7 @@ impl World {
                 |phase| kept.is_some_and(|(_, kept)| kept.record.timeline.iter().any(|s| s.phase == phase));
             let is_kept = is_on_disk(phase);
             let steps = &self.commands.record(id).unwrap().timeline;
-            // Behind an UNKNOWN that has waited for long enough, what resolves it waits no longer.
-            let waits = |step: &&super::Step| step.phase.is_terminal() && !is_on_disk(step.phase);
-            let known_at = steps.iter().find(waits).map_or(START, |step| step.at);
+            let known_at = steps.iter().rfind(|step| step.phase == phase).map_or(START, |step| step.at);
             let is_stop = known.request.class == Class::Safety;
             let may_be_lost = is_stop || self.commands.is_disk_broken() || self.now >= known_at + PATIENCE;
             assert!(is_kept || may_be_lost, "ACK-TRUTH: {phase} told before it was on disk");

@@ -382,3 +382,42 @@ fn what_the_disk_let_go_too_late_to_know_its_age_stays() {
     assert!(desk.dispatched.is_empty());
     assert_eq!(desk.end(1).0, Expired);
 }
+
+#[test]
+fn what_waits_while_the_clock_goes_backwards_ends_on_disk_at_once() {
+    let mut desk = offline();
+    desk.submit(50_000, 1, queued("a", 50));
+    desk.disk(50_005);
+    assert!(desk.commands.note(at(50_005)) | desk.commands.note(at(47_000)), "a step");
+    assert_eq!(desk.commands.wakes_at(), Some(at(47_000)));
+    desk.handle(47_000, Input::Tick);
+    desk.disk(47_001);
+    assert_eq!(desk.end(1).0, Expired);
+    let Some(Keep::Put(kept)) = desk.writes.last().unwrap().keeps.last() else { panic!("nothing written") };
+    assert_eq!(kept.record.phase(), Expired, "a restart on the same boot does not release it");
+    assert!(!desk.commands.note(at(47_002)), "no step");
+}
+
+#[test]
+fn what_a_failed_write_may_have_left_on_disk_is_deleted_there_though_nothing_else_is_to_be_written() {
+    let mut desk = offline();
+    desk.submit(0, 1, queued("a", 50));
+    let write = desk.writes[0].id;
+    desk.handle(10, Input::PersistFailed(write));
+    assert!(!desk.commands.is_settled());
+    desk.handle(1_010, Input::Tick);
+    assert_eq!(desk.writes.last().unwrap().keeps, [Keep::Forget(id(1))]);
+    desk.disk(1_020);
+    assert!(desk.commands.is_settled());
+}
+
+#[test]
+fn an_end_that_is_on_its_way_to_the_disk_gives_way_to_no_other() {
+    let mut desk = offline();
+    desk.submit(0, 1, Request { ttl: Some(Duration::from_secs(2)), ..queued("a", 50) });
+    desk.disk(1);
+    desk.commands.cancel(at(1_900), id(1));
+    desk.handle(1_900, Input::Tick);
+    desk.handle(2_000, Input::Tick);
+    assert_eq!(desk.end(1).0, Phase::Canceled);
+}

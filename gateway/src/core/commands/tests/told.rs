@@ -96,3 +96,15 @@ fn unknown_and_what_resolves_it_are_told_in_their_order() {
     }
     assert_eq!(told(&desk, 1), [Created, Queued, Unknown, Succeeded]);
 }
+
+#[test]
+fn each_end_waits_for_the_disk_by_itself() {
+    let mut desk = Desk::new();
+    desk.submit(0, 1, window("a", 50));
+    desk.handle(7_000, Input::Tick);
+    desk.ends(7_740, "a", Succeeded);
+    desk.handle(7_750, Input::Tick);
+    assert_eq!(told(&desk, 1).last(), Some(&Unknown), "it has waited for long enough, and the other has not");
+    desk.handle(8_490, Input::Tick);
+    assert_eq!(told(&desk, 1).last(), Some(&Succeeded));
+}
