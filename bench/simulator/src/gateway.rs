@@ -6,7 +6,7 @@ mod tokens;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use carriageway_gateway::core::commands::{Arrival, CommandId, WriteId};
+use carriageway_gateway::core::commands::{Arrival, CommandId};
 use carriageway_proto::{Token, VehicleId};
 use carriageway_transport::core::connection::{Channel, ConnectionId, Ended};
 use carriageway_transport::core::session;
@@ -17,7 +17,7 @@ use crate::host::Host;
 use crate::network::Side;
 use crate::pilot::Word;
 use crate::plan::{Click, Drive, Fault, MS, SECOND};
-use crate::queue::Task;
+use crate::queue::{Alarm, Task};
 use crate::store::{Change, Done, Put, Store};
 use process::{Process, Vehicles};
 pub(crate) use process::{operator_name, path_of};
@@ -49,11 +49,11 @@ pub(crate) struct Gateway {
     ended: BTreeSet<CommandId>,
     /// The end of its drain, if it drains.
     drains_until: Option<u64>,
-    /// The newest write of command records that was made after its clock went backwards.
-    witness: Option<WriteId>,
+    /// After so many sweeps of this process it is written, or under way to the disk, that the clock went backwards.
+    witnessed_after: u32,
     vehicles: Vehicles,
     process: Option<Box<Process>>,
-    wake_at: u64,
+    alarm: Alarm,
 }
 
 impl Gateway {
@@ -69,10 +69,10 @@ impl Gateway {
             tokens: Tokens::default(),
             ended: BTreeSet::new(),
             drains_until: None,
-            witness: None,
+            witnessed_after: 0,
             vehicles,
             process: None,
-            wake_at: u64::MAX,
+            alarm: Alarm::default(),
         }
     }
 
@@ -99,10 +99,10 @@ impl Gateway {
         match does(&mut process, self, air).and_then(|()| process.pump(self, air)) {
             Ok(()) if process.has_drained() => self.die(air, (SECOND, false)),
             Ok(()) => {
+                self.look_for_the_witness(&process);
                 let wake_at = process.wakes_at(self, air);
                 self.process = Some(process);
-                if wake_at < self.wake_at || self.wake_at <= air.now {
-                    self.wake_at = wake_at;
+                if self.alarm.set(wake_at, air.now) {
                     air.queue.push(wake_at, Task::WakeGateway(self.index));
                 }
             }
@@ -123,16 +123,15 @@ impl Gateway {
         let done = self.store.crash(self.has_bad_disk(air), &mut air.chance);
         for done in &done {
             self.tell_stored(air, done);
-            self.look_for_the_witness(done);
         }
         for (vehicle, token) in self.tokens.crash(&mut air.chance) {
             self.tell_token(air, &vehicle, token);
         }
         air.tell(&self.name, What::Died);
-        // What the disk does not say of its clock a process that begins cannot know: then the host boots anew, too.
+        // A process that begins cannot know what the disk does not say yet of a step of the clock: then the host boots
+        // anew, too.
         if reboot || self.host.has_jumped {
             self.host.reboot(air.now, &mut air.chance);
-            self.witness = None;
             air.tell(&self.name, What::Rebooted);
         }
         for connection in air.network.open_at(Side::Gateway, self.index) {
@@ -152,14 +151,12 @@ impl Gateway {
     }
 
     pub(crate) fn wake(&mut self, air: &mut Air) {
-        if air.now < self.wake_at {
-            return;
+        if self.alarm.rings(air.now) {
+            self.act(air, |process, gateway, air| {
+                process.tick(gateway, air);
+                Ok(())
+            });
         }
-        self.wake_at = u64::MAX;
-        self.act(air, |process, gateway, air| {
-            process.tick(gateway, air);
-            Ok(())
-        });
     }
 
     pub(crate) fn frame(&mut self, air: &mut Air, connection: u32, channel: Channel, bytes: Bytes) {
@@ -200,7 +197,7 @@ impl Gateway {
         }
         for done in self.store.finish(self.has_bad_disk(air)) {
             self.tell_stored(air, &done);
-            self.look_for_the_witness(&done);
+            self.note_desired(&done);
             self.act(air, |process, gateway, air| {
                 process.persisted(gateway, air, &done);
                 Ok(())
@@ -227,31 +224,35 @@ impl Gateway {
         }
     }
 
-    /// Its clock goes backwards. What follows from that for what it keeps is in the next write of command records,
-    /// if anything does: with that on the disk a process that begins knows what this one did.
+    /// Its clock goes backwards. What waits expires at once, and what is desired for a while is doubted at the next
+    /// sweep. Once that is on the disk, a process that begins knows what this one did.
     pub(crate) fn jump_back(&mut self, air: &mut Air, by: u64) {
         self.host.jump_back(air.now, by);
-        self.witness = None;
+        self.begin_to_witness();
         if let Some(until) = self.drains_until {
             self.drain_until(air, until + by + by / 500);
         }
     }
 
-    fn look_for_the_witness(&mut self, done: &Done) {
-        if let Done::Commands { id, kept: true, .. } = done
-            && self.witness.take_if(|witness| witness == id).is_some()
-        {
-            self.host.has_jumped = false;
+    fn begin_to_witness(&mut self) {
+        self.witnessed_after = self.process.as_deref().map_or(0, Process::sweeps) + 1;
+    }
+
+    /// What is desired is doubted once nothing of it is under way to the disk, at a sweep after that.
+    fn note_desired(&mut self, done: &Done) {
+        if let Done::Desired { .. } = done {
+            self.begin_to_witness();
         }
+    }
+
+    /// A step of the clock is on the disk with all that follows from it.
+    fn look_for_the_witness(&mut self, process: &Process) {
+        let is_written = process.is_settled() && self.store.is_idle();
+        self.host.has_jumped &= !(is_written && process.sweeps() >= self.witnessed_after);
     }
 
     /// Hands a change to the disk.
     fn write(&mut self, air: &mut Air, change: Change) {
-        if let Change::Commands(write) = &change
-            && self.host.has_jumped
-        {
-            self.witness = Some(write.id);
-        }
         self.store.push(self.host.boot(), change);
         self.sync(air);
     }

@@ -90,6 +90,36 @@ impl Ord for Entry {
     }
 }
 
+/// When a node wants the time next. A task that comes earlier than it asks for another one.
+#[derive(Debug)]
+pub(crate) struct Alarm(u64);
+
+impl Default for Alarm {
+    fn default() -> Self {
+        Self(u64::MAX)
+    }
+}
+
+impl Alarm {
+    /// Sets it to `at`, unless it rings earlier. True where a task has to be put in for that.
+    pub(crate) fn set(&mut self, at: u64, now: u64) -> bool {
+        let is_needed = at < self.0 || self.0 <= now;
+        if is_needed {
+            self.0 = at;
+        }
+        is_needed
+    }
+
+    /// Whether it is time; if so, it is not set any more.
+    pub(crate) fn rings(&mut self, now: u64) -> bool {
+        let is_time = now >= self.0;
+        if is_time {
+            self.0 = u64::MAX;
+        }
+        is_time
+    }
+}
+
 /// The queue. What is due at the same time happens in the order it was put in.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {

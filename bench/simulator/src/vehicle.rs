@@ -18,7 +18,7 @@ use crate::disk::{Change, Disk, Write};
 use crate::host::Host;
 use crate::network::Side;
 use crate::plan::{Fault, SECOND};
-use crate::queue::Task;
+use crate::queue::{Alarm, Task};
 use agent::Agent;
 pub(crate) use agent::policies;
 
@@ -43,7 +43,7 @@ pub(crate) struct Vehicle {
     pub(crate) signal: u64,
     agent: Option<Box<Agent>>,
     doubt: Doubt,
-    wake_at: u64,
+    alarm: Alarm,
 }
 
 /// What an agent cannot know that begins in a boot in which the clock has gone backwards. In production nothing that was
@@ -74,7 +74,7 @@ impl Vehicle {
             signal: 0,
             agent: None,
             doubt: Doubt::default(),
-            wake_at: u64::MAX,
+            alarm: Alarm::default(),
         }
     }
 
@@ -103,7 +103,9 @@ impl Vehicle {
             Ok(()) => {
                 let wake_at = agent.wakes_at(self, air);
                 self.agent = Some(agent);
-                self.wake_by(wake_at, air);
+                if self.alarm.set(wake_at, air.now) {
+                    air.queue.push(wake_at, Task::WakeVehicle(self.index));
+                }
             }
             Err(Died) => self.killed(air),
         }
@@ -115,14 +117,6 @@ impl Vehicle {
             does(agent, vehicle, air);
             Ok(())
         });
-    }
-
-    fn wake_by(&mut self, at: u64, air: &mut Air) {
-        // An earlier wake that is on its way already asks again.
-        if at < self.wake_at || self.wake_at <= air.now {
-            self.wake_at = at;
-            air.queue.push(at, Task::WakeVehicle(self.index));
-        }
     }
 
     /// Kills the agent, here and now.
@@ -182,11 +176,9 @@ impl Vehicle {
     }
 
     pub(crate) fn wake(&mut self, air: &mut Air) {
-        if air.now < self.wake_at {
-            return;
+        if self.alarm.rings(air.now) {
+            self.act(air, Agent::tick);
         }
-        self.wake_at = u64::MAX;
-        self.act(air, Agent::tick);
     }
 
     pub(crate) fn frame(&mut self, air: &mut Air, connection: u32, channel: Channel, bytes: bytes::Bytes) {

@@ -294,7 +294,21 @@ impl Process {
 
     /// The clock is read before anything else, as by whoever takes hold of the hub's state.
     pub(super) fn note(&mut self, gateway: &Gateway, air: &Air) {
-        self.commands.note(gateway.host.read(air.now));
+        let now = gateway.host.read(air.now);
+        self.wishes.note(now);
+        self.commands.note(now);
+        // However far the clock has gone back.
+        self.look_at = self.look_at.min(now + TICK);
+    }
+
+    /// How often it has swept.
+    pub(super) fn sweeps(&self) -> u32 {
+        self.round / SWEEP_EVERY
+    }
+
+    /// Everything that is to be on disk of commands is there.
+    pub(super) fn is_settled(&self) -> bool {
+        self.commands.is_settled()
     }
 
     /// Does all that the cores want done.

@@ -37,6 +37,10 @@ impl Wishes {
         }
         Self { shadows, under_way: BTreeMap::new(), expected: BTreeMap::new() }
     }
+
+    pub(super) fn note(&mut self, now: Moment) {
+        self.shadows.note(now);
+    }
 }
 
 impl Process {
