@@ -101,9 +101,10 @@ impl Disk {
         }
     }
 
-    /// How many records of commands of a class it holds.
-    pub(crate) fn records_of(&self, class: Class) -> usize {
-        self.records.values().filter(|(_, record)| record.class() == class).count()
+    /// How many records of commands of a class it holds, and how many of them may have acted.
+    pub(crate) fn records_of(&self, class: Class) -> (usize, usize) {
+        let of_class = || self.records.values().map(|(_, record)| record).filter(|one| one.class() == class);
+        (of_class().count(), of_class().filter(|record| record.may_have_acted()).count())
     }
 
     /// The latest reading of the clock of `boot` that its records show.

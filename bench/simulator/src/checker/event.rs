@@ -398,7 +398,7 @@ pub enum What {
     SentAway {
         /// Whose.
         vehicle: Name,
-        /// It has nothing under way there and nobody drives it; else the drain's time is over.
+        /// Nothing of it is to be under way there any more; else the drain's time is over, whatever is.
         in_time: bool,
     },
     /// All faults have stopped.

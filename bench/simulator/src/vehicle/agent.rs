@@ -175,12 +175,16 @@ impl Agent {
 
     /// The journal holds no more of a class than the memory may; the latch and what the order is known by beside it.
     fn tell_what_is_held(&self, vehicle: &Vehicle, air: &mut Air) {
-        let limit = self.limits.admitted + 2 * self.limits.refused + 2;
+        let beside = 2;
+        let admitted = self.limits.admitted + beside;
+        let all = admitted + 2 * self.limits.refused;
         for class in Class::ALL.into_iter().filter(|class| class.is_command()) {
-            let (what, count) = (format!("records of class {class}"), vehicle.disk.records_of(class));
-            let (count, limit) = (count as u64, limit as u64);
-            if count > limit / 2 {
-                air.tell(&vehicle.name, What::Held { what: what.into(), count, limit });
+            let (records, acted) = vehicle.disk.records_of(class);
+            for (what, count, limit) in [("records", records, all), ("records that acted", acted, admitted)] {
+                let (what, count, limit) = (format!("{what} of class {class}"), count as u64, limit as u64);
+                if count > limit / 2 {
+                    air.tell(&vehicle.name, What::Held { what: what.into(), count, limit });
+                }
             }
         }
     }

@@ -113,7 +113,8 @@ impl Process {
             }
             if self.drain.as_mut().is_some_and(|drain| drain.told.insert(id)) {
                 self.tell_what_is_over(gateway, air, vehicle);
-                let what = What::SentAway { vehicle: gateway.vehicles[vehicle].1.clone(), in_time: !is_busy };
+                let what =
+                    What::SentAway { vehicle: gateway.vehicles[vehicle].1.clone(), in_time: !everyone };
                 air.tell(&gateway.name, what);
             }
             let spread = u64::try_from(2 * RETRY_AFTER.as_micros()).expect("a few seconds");
