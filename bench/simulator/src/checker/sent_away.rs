@@ -53,3 +53,34 @@ impl SentAway {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Rule as _;
+    use super::*;
+
+    fn breaks(events: Vec<What>) -> bool {
+        let (mut rule, book) = (SentAway::default(), Book::default());
+        let event = |(at, what)| Event { at, node: "g".into(), what };
+        (0..).zip(events).map(event).any(|event| rule.look(&event, &book).is_some())
+    }
+
+    fn sent() -> What {
+        let (vehicle, id, class, path) = ("v".into(), "r".into(), "body".into(), "A.B".into());
+        What::Sent { vehicle, id, class, path, waited: false }
+    }
+
+    fn away(in_time: bool) -> What {
+        What::SentAway { vehicle: "v".into(), in_time }
+    }
+
+    #[test]
+    fn whom_a_drain_lets_go_in_time_has_nothing_under_way() {
+        let over = || What::Over { id: "r".into() };
+        assert!(breaks(vec![sent(), away(true)]));
+        assert!(!breaks(vec![sent(), over(), away(true)]), "it has ended");
+        assert!(!breaks(vec![sent(), away(false)]), "the drain's time is over");
+        assert!(breaks(vec![away(true), sent()]), "nothing is sent after that");
+        assert!(!breaks(vec![away(true), What::Died, sent()]), "by another process");
+    }
+}
