@@ -125,8 +125,8 @@ pub(crate) struct Air {
     pub(crate) queue: Queue,
     pub(crate) network: Network,
     pub(crate) log: Log,
-    /// By vehicle, what was sent to it, newest last.
-    pub(crate) copies: Vec<VecDeque<Command>>,
+    /// By vehicle, what was sent to it and when, newest last.
+    pub(crate) copies: Vec<VecDeque<(u64, Command)>>,
     /// The gateway that each vehicle dials.
     pub(crate) routes: Vec<usize>,
 }
@@ -159,7 +159,7 @@ impl Air {
         if copies.len() == COPIES {
             copies.pop_front();
         }
-        copies.push_back(command);
+        copies.push_back((self.now, command));
     }
 
     /// True while nothing goes wrong any more.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use carriageway_agent::core::executor::{Record, WriteId};
 use carriageway_agent::core::reconciler::Past;
-use carriageway_proto::{CommandKey, Epoch, SignalPath, Token};
+use carriageway_proto::{BootId, Class, CommandKey, Epoch, Moment, SignalPath, Token};
 
 use crate::chance::Chance;
 
@@ -99,6 +99,19 @@ impl Disk {
                 }
             }
         }
+    }
+
+    /// How many records of commands of a class it holds, and how many of them may have acted.
+    pub(crate) fn records_of(&self, class: Class) -> (usize, usize) {
+        let of_class = || self.records.values().map(|(_, record)| record).filter(|one| one.class() == class);
+        (of_class().count(), of_class().filter(|record| record.may_have_acted()).count())
+    }
+
+    /// The latest reading of the clock of `boot` that its records show.
+    pub(crate) fn latest(&self, boot: BootId) -> Option<Moment> {
+        let here =
+            self.records.values().map(|(_, record)| record).filter(|record| record.received.boot == boot);
+        here.map(|record| record.acted.unwrap_or(record.received.clock).max(record.received.clock)).max()
     }
 
     /// Everything it holds, oldest first.

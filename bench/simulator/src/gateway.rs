@@ -16,15 +16,18 @@ use crate::checker::{Name, What, Wish};
 use crate::host::Host;
 use crate::network::Side;
 use crate::pilot::Word;
-use crate::plan::{Click, Drive, Fault, SECOND};
-use crate::queue::Task;
+use crate::plan::{Click, Drive, Fault, MS, SECOND};
+use crate::queue::{Alarm, Task};
 use crate::store::{Change, Done, Put, Store};
-pub(crate) use process::operator_name;
 use process::{Process, Vehicles};
+pub(crate) use process::{operator_name, path_of};
 use tokens::Tokens;
 
-/// A drain may take so long: as in production.
-const DRAIN: u64 = 5 * SECOND;
+/// A drain may take so long, as production's default has it, with a clock that is slow by one per mille.
+const DRAIN: u64 = process::DEADLINE.as_micros() as u64 + 20 * MS;
+
+/// A host that wakes after its drain's time is over still says goodbye, for so long.
+const GOODBYES: u64 = 2 * SECOND;
 
 /// Of a hundred writes of a token, how many fail.
 const TOKENS_LOST: u64 = 3;
@@ -46,9 +49,11 @@ pub(crate) struct Gateway {
     ended: BTreeMap<CommandId, Phase>,
     /// The end of its drain, if it drains.
     drains_until: Option<u64>,
+    /// After so many sweeps of this process it is written, or under way to the disk, that the clock went backwards.
+    witnessed_after: u32,
     vehicles: Vehicles,
     process: Option<Box<Process>>,
-    wake_at: u64,
+    alarm: Alarm,
 }
 
 impl Gateway {
@@ -64,9 +69,10 @@ impl Gateway {
             tokens: Tokens::default(),
             ended: BTreeMap::new(),
             drains_until: None,
+            witnessed_after: 0,
             vehicles,
             process: None,
-            wake_at: u64::MAX,
+            alarm: Alarm::default(),
         }
     }
 
@@ -91,12 +97,12 @@ impl Gateway {
         let Some(mut process) = self.process.take() else { return };
         process.note(self, air);
         match does(&mut process, self, air).and_then(|()| process.pump(self, air)) {
-            Ok(()) if process.has_drained() => self.die(air, SECOND),
+            Ok(()) if process.has_drained() => self.die(air, (SECOND, false)),
             Ok(()) => {
+                self.look_for_the_witness(&process);
                 let wake_at = process.wakes_at(self, air);
                 self.process = Some(process);
-                if wake_at < self.wake_at || self.wake_at <= air.now {
-                    self.wake_at = wake_at;
+                if self.alarm.set(wake_at, air.now) {
                     air.queue.push(wake_at, Task::WakeGateway(self.index));
                 }
             }
@@ -105,21 +111,14 @@ impl Gateway {
     }
 
     pub(crate) fn killed(&mut self, air: &mut Air) {
-        let (down, reboot) = std::mem::take(&mut self.after_kill);
-        self.die(air, down);
-        if reboot {
-            self.host.reboot(air.now, &mut air.chance);
-            air.tell(&self.name, What::Rebooted);
-        }
+        let after = std::mem::take(&mut self.after_kill);
+        self.die(air, after);
     }
 
-    fn die(&mut self, air: &mut Air, down: u64) {
+    /// The process is gone, and is back after so long; on a host that boots anew, where it is to.
+    fn die(&mut self, air: &mut Air, (down, reboot): (u64, bool)) {
         self.process = None;
         self.drains_until = None;
-        // A jump that no record witnessed is forgotten by a restart; such a host has to boot anew.
-        if self.host.has_jumped {
-            self.host.reboot(air.now, &mut air.chance);
-        }
         self.fuse.put_out();
         let done = self.store.crash(self.has_bad_disk(air), &mut air.chance);
         for done in &done {
@@ -129,6 +128,12 @@ impl Gateway {
             self.tell_token(air, &vehicle, token);
         }
         air.tell(&self.name, What::Died);
+        // A process that begins cannot know what the disk does not say yet of a step of the clock: then the host boots
+        // anew, too.
+        if reboot || self.host.has_jumped {
+            self.host.reboot(air.now, &mut air.chance);
+            air.tell(&self.name, What::Rebooted);
+        }
         for connection in air.network.open_at(Side::Gateway, self.index) {
             let (network, mut weather) = air.net();
             network.abandon(&mut weather, connection, Side::Gateway);
@@ -146,14 +151,12 @@ impl Gateway {
     }
 
     pub(crate) fn wake(&mut self, air: &mut Air) {
-        if air.now < self.wake_at {
-            return;
+        if self.alarm.rings(air.now) {
+            self.act(air, |process, gateway, air| {
+                process.tick(gateway, air);
+                Ok(())
+            });
         }
-        self.wake_at = u64::MAX;
-        self.act(air, |process, gateway, air| {
-            process.tick(gateway, air);
-            Ok(())
-        });
     }
 
     pub(crate) fn frame(&mut self, air: &mut Air, connection: u32, channel: Channel, bytes: Bytes) {
@@ -194,6 +197,7 @@ impl Gateway {
         }
         for done in self.store.finish(self.has_bad_disk(air)) {
             self.tell_stored(air, &done);
+            self.note_desired(&done);
             self.act(air, |process, gateway, air| {
                 process.persisted(gateway, air, &done);
                 Ok(())
@@ -218,6 +222,33 @@ impl Gateway {
             }
             Done::Desired { kept: false, .. } => {}
         }
+    }
+
+    /// Its clock goes backwards. What waits expires at once, and what is desired for a while is doubted at the next
+    /// sweep. Once that is on the disk, a process that begins knows what this one did.
+    pub(crate) fn jump_back(&mut self, air: &mut Air, by: u64) {
+        self.host.jump_back(air.now, by);
+        self.begin_to_witness();
+        if let Some(until) = self.drains_until {
+            self.drain_until(air, until + by + by / 500);
+        }
+    }
+
+    fn begin_to_witness(&mut self) {
+        self.witnessed_after = self.process.as_deref().map_or(0, Process::sweeps) + 1;
+    }
+
+    /// What is desired is doubted once nothing of it is under way to the disk, at a sweep after that.
+    fn note_desired(&mut self, done: &Done) {
+        if let Done::Desired { .. } = done {
+            self.begin_to_witness();
+        }
+    }
+
+    /// A step of the clock is on the disk with all that follows from it.
+    fn look_for_the_witness(&mut self, process: &Process) {
+        let is_written = process.is_settled() && self.store.is_idle();
+        self.host.has_jumped &= !(is_written && process.sweeps() >= self.witnessed_after);
     }
 
     /// Hands a change to the disk.
@@ -281,33 +312,41 @@ impl Gateway {
         })
     }
 
-    /// Starts to drain.
+    /// Starts to drain. Told to once more it ends at once, as in production.
     pub(crate) fn drain(&mut self, air: &mut Air) {
+        if self.drains_until.is_some() {
+            return self.die(air, (SECOND, false));
+        }
         if self.process.is_none() {
             return;
         }
-        let until = (air.now + DRAIN).max(self.host.suspended_until);
-        self.drains_until = Some(until);
-        air.tell(&self.name, What::Draining { until: until + SECOND });
-        air.queue.push(until, Task::Deadline { gateway: self.index, run: self.run });
-        self.act(air, |process, _, _| {
-            process.start_draining();
+        self.drain_until(air, air.now + DRAIN);
+        self.act(air, |process, gateway, air| {
+            process.start_draining(gateway, air);
             Ok(())
         });
+    }
+
+    /// Its drain has to end by `until`. A service manager kills what is still there a second later.
+    fn drain_until(&mut self, air: &mut Air, until: u64) {
+        self.drains_until = Some(until);
+        air.tell(&self.name, What::Draining { until });
+        air.queue.push(until + SECOND, Task::Deadline { gateway: self.index, run: self.run });
     }
 
     /// Its host sleeps until `until`: where it drains it can end after that only.
     pub(crate) fn suspend(&mut self, air: &mut Air, until: u64) {
         self.host.suspend(air.now, until);
         if let Some(drains_until) = self.drains_until {
-            air.tell(&self.name, What::Draining { until: drains_until.max(until) + SECOND });
+            self.drain_until(air, drains_until.max(until + GOODBYES));
         }
     }
 
     /// The drain's time is up.
     pub(crate) fn deadline(&mut self, air: &mut Air, run: u32) {
-        if run == self.run && self.process.is_some() {
-            self.die(air, SECOND);
+        let is_due = self.drains_until.is_some_and(|until| air.now > until);
+        if run == self.run && self.process.is_some() && is_due {
+            self.die(air, (SECOND, false));
         }
     }
 

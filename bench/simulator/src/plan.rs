@@ -8,6 +8,8 @@ mod wishes;
 
 use std::fmt;
 
+use carriageway_agent::core::executor::Limits;
+
 pub(crate) use self::click::Click;
 pub(crate) use self::driving::{Drive, Farewell, final_drive};
 pub use self::fault::Fault;
@@ -55,6 +57,8 @@ pub(crate) struct Mix {
     pub(crate) sync: u64,
     /// Per class on the vehicle: per second and at once.
     pub(crate) rate: (u32, u32),
+    /// How much vehicles remember of commands.
+    pub(crate) memory: Limits,
     pub(crate) vehicle_ppm: Vec<i64>,
     pub(crate) gateway_ppm: Vec<i64>,
     /// How long a gateway keeps a session without connections, in microseconds.
@@ -82,7 +86,8 @@ impl Plan {
     /// The plan of `seed`.
     pub(crate) fn draw(seed: u64, size: Size) -> Self {
         let mut chance = Chance::new(seed, 1);
-        let mix = Mix::draw(&mut chance, size);
+        let mut mix = Mix::draw(&mut chance, size);
+        mix.memory = draw_memory(seed);
         let mut faults = Vec::new();
         // Some seeds are calm, most are not.
         let storms = chance.pick(&[0, 1, 2, 4, 8]);
@@ -115,6 +120,17 @@ impl Plan {
     }
 }
 
+/// In some worlds vehicles remember so little that it does not do for everything. From a chance of its own, so that
+/// what else a seed draws does not depend on it.
+fn draw_memory(seed: u64) -> Limits {
+    let mut chance = Chance::new(seed, 4);
+    let all = Limits::default();
+    if chance.percent(75) {
+        return all;
+    }
+    Limits { admitted: chance.between(16, 64) as usize, refused: chance.between(8, 64) as usize, ..all }
+}
+
 impl Mix {
     fn draw(chance: &mut Chance, size: Size) -> Self {
         let (vehicles, gateways) = (chance.pick(&[1, 2, 2, 3]), chance.pick(&[1, 2, 2]));
@@ -131,6 +147,7 @@ impl Mix {
             transports: chance.below(3),
             sync: chance.pick(&[200, 2 * MS, 15 * MS, 60 * MS]),
             rate: chance.pick(&[(10, 20), (10, 20), (2, 4), (1, 2)]),
+            memory: Limits::default(),
             vehicle_ppm,
             gateway_ppm,
             resume_window: chance.pick(&[2, 10, 30]) * SECOND,

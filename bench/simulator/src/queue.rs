@@ -35,8 +35,8 @@ pub(crate) enum Task {
     Word { drive: usize, gateway: usize, word: Box<Word> },
     /// What a gateway shows reaches an operator at the wheel.
     Report { drive: usize, report: Report },
-    /// A copy of control that a gateway passed on comes once more.
-    Stray { vehicle: usize, gateway: usize, frame: Box<ControlFrame> },
+    /// A copy of control that a gateway passed on at the true time `sent` comes once more.
+    Stray { vehicle: usize, gateway: usize, sent: u64, frame: Box<ControlFrame> },
     /// A vehicle wants the time.
     WakeVehicle(usize),
     /// A gateway wants the time.
@@ -87,6 +87,36 @@ impl PartialOrd for Entry {
 impl Ord for Entry {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
+/// When a node wants the time next. A task that comes earlier than it asks for another one.
+#[derive(Debug)]
+pub(crate) struct Alarm(u64);
+
+impl Default for Alarm {
+    fn default() -> Self {
+        Self(u64::MAX)
+    }
+}
+
+impl Alarm {
+    /// Sets it to `at`, unless it rings earlier. True where a task has to be put in for that.
+    pub(crate) fn set(&mut self, at: u64, now: u64) -> bool {
+        let is_needed = at < self.0 || self.0 <= now;
+        if is_needed {
+            self.0 = at;
+        }
+        is_needed
+    }
+
+    /// Whether it is time; if so, it is not set any more.
+    pub(crate) fn rings(&mut self, now: u64) -> bool {
+        let is_time = now >= self.0;
+        if is_time {
+            self.0 = u64::MAX;
+        }
+        is_time
     }
 }
 

@@ -38,39 +38,37 @@ pub fn shrink(seed: u64, size: Size) -> Option<(Kept, Report)> {
     let mut kept = Kept::all(seed, size);
     let mut report = run::replay(seed, size, &kept);
     let invariant = report.violation.as_ref()?.invariant;
-    let attempt = |smaller: Kept, kept: &mut Kept, report: &mut Report| {
-        let run = run::replay(seed, size, &smaller);
+    let mut attempt = |smaller: &Kept| {
+        let run = run::replay(seed, size, smaller);
         let stays = run.violation.as_ref().is_some_and(|violation| violation.invariant == invariant);
         if stays {
-            (*kept, *report) = (smaller, run);
+            report = run;
         }
         stays
     };
     // A removal changes what chance draws after it; a second pass finds what the first had to leave.
     for _ in 0..2 {
-        for chunk in halves(kept.drives.len()) {
-            let mut from = 0;
-            while from < kept.drives.len() {
-                let smaller = Kept { drives: without(&kept.drives, from, chunk), ..kept.clone() };
-                from += if attempt(smaller, &mut kept, &mut report) { 0 } else { chunk };
-            }
-        }
-        for chunk in halves(kept.faults.len()) {
-            let mut from = 0;
-            while from < kept.faults.len() {
-                let smaller = Kept { faults: without(&kept.faults, from, chunk), ..kept.clone() };
-                from += if attempt(smaller, &mut kept, &mut report) { 0 } else { chunk };
-            }
-        }
-        for chunk in halves(kept.clicks.len()) {
-            let mut from = 0;
-            while from < kept.clicks.len() {
-                let smaller = Kept { clicks: without(&kept.clicks, from, chunk), ..kept.clone() };
-                from += if attempt(smaller, &mut kept, &mut report) { 0 } else { chunk };
+        pass(&mut kept, |kept| &mut kept.drives, &mut attempt);
+        pass(&mut kept, |kept| &mut kept.faults, &mut attempt);
+        pass(&mut kept, |kept| &mut kept.clicks, &mut attempt);
+    }
+    Some((kept, report))
+}
+
+/// Takes away parts of one field, for as long as `attempt` says that the violation stays.
+fn pass(kept: &mut Kept, field: fn(&mut Kept) -> &mut Vec<usize>, mut attempt: impl FnMut(&Kept) -> bool) {
+    for chunk in halves(field(kept).len()) {
+        let mut from = 0;
+        while from < field(kept).len() {
+            let mut smaller = kept.clone();
+            *field(&mut smaller) = without(field(kept), from, chunk);
+            if attempt(&smaller) {
+                *kept = smaller;
+            } else {
+                from += chunk;
             }
         }
     }
-    Some((kept, report))
 }
 
 /// Lengths of what to take away at once: half, a quarter, and so on to one.

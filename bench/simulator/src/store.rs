@@ -62,6 +62,11 @@ impl Store {
         true
     }
 
+    /// Nothing waits for it.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.syncing.is_empty() && self.waiting.is_empty()
+    }
+
     /// The commit is done, or has failed.
     pub(crate) fn finish(&mut self, is_bad: bool) -> Vec<Done> {
         let changes = std::mem::take(&mut self.syncing);

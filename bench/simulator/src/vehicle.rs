@@ -2,10 +2,11 @@
 
 mod agent;
 mod driving;
+mod ending;
 mod wishes;
 
 use carriageway_agent::core::executor::WriteId;
-use carriageway_proto::{Command, Value, VehicleId};
+use carriageway_proto::{Command, Moment, Stamp, Value, VehicleId};
 use carriageway_transport::core::connection::{Channel, ConnectionId, Ended};
 use carriageway_transport::core::keeper::{self, Choice};
 use carriageway_transport::core::session;
@@ -17,8 +18,9 @@ use crate::disk::{Change, Disk, Write};
 use crate::host::Host;
 use crate::network::Side;
 use crate::plan::{Fault, SECOND};
-use crate::queue::Task;
+use crate::queue::{Alarm, Task};
 use agent::Agent;
+pub(crate) use agent::policies;
 
 /// A service manager starts an agent that ended by itself so much later.
 const RESTART: u64 = SECOND;
@@ -40,7 +42,20 @@ pub(crate) struct Vehicle {
     /// The newest value given out of its signals.
     pub(crate) signal: u64,
     agent: Option<Box<Agent>>,
-    wake_at: u64,
+    doubt: Doubt,
+    alarm: Alarm,
+}
+
+/// What an agent cannot know that begins in a boot in which the clock has gone backwards. In production nothing that was
+/// stamped before reaches its session. Here copies come by other ways, and two kinds of them are left out, since
+/// nobody could tell them from new ones: commands stamped later than what the journal shows, or at any time where it
+/// shows nothing later than now; and control, of which no journal keeps anything.
+#[derive(Debug, Default)]
+struct Doubt {
+    /// What was sent before this true time was stamped by the clock of before.
+    until: u64,
+    /// Of that, the agent knows what is stamped no later than this.
+    witnessed: Option<Moment>,
 }
 
 impl Vehicle {
@@ -58,7 +73,8 @@ impl Vehicle {
             after_kill: (0, false),
             signal: 0,
             agent: None,
-            wake_at: u64::MAX,
+            doubt: Doubt::default(),
+            alarm: Alarm::default(),
         }
     }
 
@@ -68,6 +84,11 @@ impl Vehicle {
             return;
         }
         self.run += 1;
+        let (latest, now) = (self.disk.latest(self.host.boot()), self.host.read(air.now));
+        if std::mem::take(&mut self.host.has_jumped) {
+            self.doubt.until = air.now;
+        }
+        self.doubt.witnessed = latest.filter(|latest| now < *latest);
         air.tell(&self.name, What::Began);
         self.agent = Some(Box::new(Agent::start(self, air)));
         self.act(air, |_, _, _| Ok(()));
@@ -82,7 +103,9 @@ impl Vehicle {
             Ok(()) => {
                 let wake_at = agent.wakes_at(self, air);
                 self.agent = Some(agent);
-                self.wake_by(wake_at, air);
+                if self.alarm.set(wake_at, air.now) {
+                    air.queue.push(wake_at, Task::WakeVehicle(self.index));
+                }
             }
             Err(Died) => self.killed(air),
         }
@@ -96,22 +119,14 @@ impl Vehicle {
         });
     }
 
-    fn wake_by(&mut self, at: u64, air: &mut Air) {
-        // An earlier wake that is on its way already asks again.
-        if at < self.wake_at || self.wake_at <= air.now {
-            self.wake_at = at;
-            air.queue.push(at, Task::WakeVehicle(self.index));
-        }
-    }
-
     /// Kills the agent, here and now.
     pub(crate) fn killed(&mut self, air: &mut Air) {
         let (down, reboot) = self.after_kill;
-        // A jump that no record witnessed is forgotten by a restart; such a host has to boot anew.
-        if reboot || self.host.has_jumped {
-            self.host.reboot(air.now, &mut air.chance);
-        }
         self.die(air, down);
+        if reboot {
+            self.host.reboot(air.now, &mut air.chance);
+            air.tell(&self.name, What::Rebooted);
+        }
     }
 
     fn die(&mut self, air: &mut Air, down: u64) {
@@ -161,11 +176,9 @@ impl Vehicle {
     }
 
     pub(crate) fn wake(&mut self, air: &mut Air) {
-        if air.now < self.wake_at {
-            return;
+        if self.alarm.rings(air.now) {
+            self.act(air, Agent::tick);
         }
-        self.wake_at = u64::MAX;
-        self.act(air, Agent::tick);
     }
 
     pub(crate) fn frame(&mut self, air: &mut Air, connection: u32, channel: Channel, bytes: bytes::Bytes) {
@@ -252,8 +265,16 @@ impl Vehicle {
     }
 
     /// A copy of an old command comes by another way.
-    pub(crate) fn replay(&mut self, air: &mut Air, command: Command) {
-        self.calmly(air, |agent, vehicle, air| agent.command(vehicle, air, command));
+    pub(crate) fn replay(&mut self, air: &mut Air, (sent, command): (u64, Command)) {
+        let is_witnessed = self.doubt.witnessed.is_some_and(|witnessed| command.stamp.clock <= witnessed);
+        if is_witnessed || !self.is_of_before(sent, command.stamp) {
+            self.calmly(air, |agent, vehicle, air| agent.command(vehicle, air, command.class, command));
+        }
+    }
+
+    /// What was sent at that true time was stamped by a clock that has gone backwards under an agent before this one.
+    pub(crate) fn is_of_before(&self, sent: u64, stamp: Stamp) -> bool {
+        sent < self.doubt.until && stamp.boot == self.host.boot()
     }
 
     /// Its host sleeps until `until`.

@@ -5,17 +5,18 @@ mod drives;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use carriageway_proto::{Class, PolicyTable};
+use carriageway_proto::{Class, SignalPath};
 
 use crate::air::{Air, Log};
+use crate::body::is_readable;
 use crate::chance::Chance;
-use crate::checker::{Name, Rules, What};
-use crate::gateway::Gateway;
+use crate::checker::{Name, Rules, What, Wish};
+use crate::gateway::{Gateway, path_of};
 use crate::network::{Network, Side};
 use crate::pilot::Pilot;
 use crate::plan::{Click, Fault, Plan, REST, SECOND, last_patch};
 use crate::queue::{Queue, Task};
-use crate::vehicle::Vehicle;
+use crate::vehicle::{Vehicle, policies};
 
 /// A world that is underway.
 #[derive(Debug)]
@@ -36,13 +37,18 @@ impl World {
     pub(crate) fn new(mut plan: Plan, keep: bool) -> Self {
         drives::add_final(&mut plan);
         let mix = &plan.mix;
-        let ordinary = ["body", "comfort", "diagnostics"].map(|class| (Name::from(class), mix.rate));
+        let policies = policies(mix.rate);
+        let rate = |class: Class| {
+            let rate = policies[class].rate_per_second?;
+            Some((Name::from(class.name()), (rate, policies[class].burst)))
+        };
         let window = |class: Class| {
-            let window = PolicyTable::defaults()[class].duplicate_window;
+            let window = policies[class].duplicate_window;
             (Name::from(class.name()), u64::try_from(window.as_micros()).unwrap_or(u64::MAX))
         };
         let duplicate_windows = Class::ALL.into_iter().map(window).collect();
-        let rules = Rules { rates: ordinary.into(), duplicate_windows };
+        let rates = Class::ALL.into_iter().filter_map(rate).collect();
+        let rules = Rules { rates, duplicate_windows };
         let clicks = all_clicks(&plan);
         let (vehicles, gateways) = (mix.vehicles, mix.gateways);
         let air = Air {
@@ -184,7 +190,7 @@ impl World {
             Task::Beat(drive) => self.beat(drive),
             Task::Word { drive, gateway, word } => self.word(drive, gateway, *word),
             Task::Report { drive, report } => self.report(drive, report),
-            Task::Stray { vehicle, gateway, frame } => self.stray((vehicle, gateway), *frame),
+            Task::Stray { vehicle, gateway, sent, frame } => self.stray((vehicle, gateway), (sent, *frame)),
             Task::WakeVehicle(vehicle) => vehicles[vehicle].wake(air),
             Task::WakeGateway(gateway) => gateways[gateway].wake(air),
             Task::StartVehicle(vehicle) => vehicles[vehicle].start(air),
@@ -238,6 +244,10 @@ impl World {
                 gateways[gateway].after_kill = (down, reboot);
                 gateways[gateway].fuse.light(actions);
             }
+            // A process that sleeps reads no signal.
+            Fault::Drain { gateway, .. } if gateways[gateway].host.suspended_until > air.now => {
+                air.queue.push(gateways[gateway].host.suspended_until, Task::Fault(index));
+            }
             Fault::Drain { gateway, .. } => gateways[gateway].drain(air),
             Fault::SuspendVehicle { vehicle, span } => vehicles[vehicle].suspend(air, span.1),
             Fault::SuspendGateway { gateway, span } => gateways[gateway].suspend(air, span.1),
@@ -253,7 +263,7 @@ impl World {
                 // As above; while no process runs nobody could ever know.
                 if gateways[gateway].is_up() && gateways[gateway].host.suspended_until <= air.now {
                     gateways[gateway].look(air);
-                    gateways[gateway].host.jump_back(air.now, by);
+                    gateways[gateway].jump_back(air, by);
                     gateways[gateway].look(air);
                 }
             }
@@ -305,7 +315,7 @@ impl World {
             vehicle.fuse.put_out();
             vehicle.host.suspended_until = 0;
             vehicle.body.mend(air.now);
-            if vehicle.is_broken() || vehicle.disk.is_bad || vehicle.host.has_jumped {
+            if vehicle.is_broken() || vehicle.disk.is_bad {
                 vehicle.killed(air);
             }
         }
@@ -340,7 +350,9 @@ impl World {
             };
             air.tell(&"world".into(), what);
             let holder = gateways.iter().find(|gateway| gateway.view(air, vehicle.index).0 > 0);
-            for wish in holder.map_or_else(Vec::new, |gateway| gateway.wishes_rested(air, vehicle.index)) {
+            let rested = holder.map_or_else(Vec::new, |gateway| gateway.wishes_rested(air, vehicle.index));
+            let missing = missing(vehicle, &rested);
+            for wish in rested.into_iter().chain(missing) {
                 air.tell(&"world".into(), What::Wish(vehicle.complete(wish)));
             }
         }
@@ -357,6 +369,28 @@ impl World {
             air.tell(&"world".into(), What::Expected { vehicle, key, phase });
         }
     }
+}
+
+/// What was desired of a vehicle at last, and no gateway that has its session knows of.
+fn missing(vehicle: &Vehicle, rested: &[Wish]) -> Vec<Wish> {
+    let is_there = |wanted: &SignalPath, value: i64| {
+        let is_it = |one: &Wish| matches!(one, Wish::Rested { path, desired, .. } if **path == *wanted.as_str() && *desired == value);
+        rested.iter().any(is_it)
+    };
+    let edits = last_patch(vehicle.index).edits.into_iter();
+    let wanted = edits.filter_map(|(class, path, value)| Some((path_of(class, path), value?)));
+    let absent = wanted.filter(|(path, value)| !is_there(path, *value));
+    let wish = |(path, desired): (SignalPath, i64)| Wish::Rested {
+        vehicle: vehicle.name.clone(),
+        path: path.as_str().into(),
+        status: "not desired".into(),
+        desired,
+        reported: None,
+        holds: None,
+        is_readable: is_readable(&path),
+        is_expected: true,
+    };
+    absent.map(wish).collect()
 }
 
 /// The gateway that people ask for a vehicle: the one it is routed to, unless another alone has its session.

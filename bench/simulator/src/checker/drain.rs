@@ -18,12 +18,12 @@ impl super::Rule for Drain {
     fn look(&mut self, event: &Event, _: &Book) -> Option<String> {
         if let What::Draining { until } = &event.what {
             self.until.insert(event.node.clone(), *until);
-        } else if event.what == What::Died {
-            self.until.remove(&event.node);
-        } else if self.until.get(&event.node).is_some_and(|until| event.at > *until) {
-            self.until.remove(&event.node);
-            return Some(format!("{} goes on after its drain's deadline", event.node));
+            return None;
         }
-        None
+        let is_late = self.until.get(&event.node).is_some_and(|until| event.at > *until);
+        if is_late || event.what == What::Died {
+            self.until.remove(&event.node);
+        }
+        is_late.then(|| format!("{} goes on after its drain's deadline", event.node))
     }
 }

@@ -408,6 +408,13 @@ pub enum What {
         /// When.
         until: u64,
     },
+    /// A gateway that drains ends a vehicle's session.
+    SentAway {
+        /// Whose.
+        vehicle: Name,
+        /// Nothing of it is to be under way there any more; else the drain's time is over, whatever is.
+        in_time: bool,
+    },
     /// All faults have stopped.
     Healed,
     /// The state of a vehicle long after.
@@ -479,6 +486,7 @@ impl What {
             | Self::ExpectedDriving { .. }
             | Self::Held { .. }
             | Self::Draining { .. }
+            | Self::SentAway { .. }
             | Self::Healed
             | Self::Rested { .. } => None,
         }

@@ -30,6 +30,7 @@ mod once;
 mod order;
 mod owner;
 mod rate;
+mod sent_away;
 #[cfg(test)]
 mod tests;
 mod watchdog;
@@ -139,6 +140,7 @@ impl Checker {
             Box::new(debounce::Debounce::new(rules)),
             Box::new(bound::Bound),
             Box::new(drain::Drain::default()),
+            Box::new(sent_away::SentAway::default()),
             Box::new(liveness::Liveness::default()),
             Box::new(boot::Boot::default()),
             Box::new(flight::Flight::default()),

@@ -1,5 +1,6 @@
 //! A gateway's process: registry, command records and sessions, and the glue between them, as in its hub.
 
+mod draining;
 mod driving;
 mod operators;
 mod wishes;
@@ -27,16 +28,22 @@ use crate::checker::{Name, What};
 use crate::network::Side;
 use crate::probes::{self, Probes};
 
+pub(super) use draining::DEADLINE;
+use draining::Drain;
 use driving::Driving;
 pub(crate) use driving::operator_name;
 use operators::Known;
+pub(crate) use operators::path_of;
 use wishes::Wishes;
 
-/// Presence is read this often.
-const SWEEP: Duration = Duration::from_secs(1);
-
-/// Command deadlines are kept to this.
+/// What has no deadline of its own is looked at this often, as in the hub.
 const TICK: Duration = Duration::from_millis(100);
+
+/// Presence is read this often, in ticks, as in the hub.
+const SWEEP_EVERY: u32 = 5;
+
+/// Least time between two looks at deadlines, as in the hub.
+const GRAIN: Duration = Duration::from_millis(1);
 
 /// Whom the vehicles are, and what the log calls them.
 pub(crate) type Vehicles = Rc<[(VehicleId, Name)]>;
@@ -74,8 +81,10 @@ pub(super) struct Process {
     under_way: BTreeMap<(usize, Class), u64>,
     /// Sessions that something happened to since they were last driven.
     touched: BTreeSet<SessionId>,
-    sweep_at: Moment,
-    draining: bool,
+    look_at: Moment,
+    /// Counts the looks.
+    round: u32,
+    drain: Option<Drain>,
 }
 
 impl Process {
@@ -102,25 +111,22 @@ impl Process {
             known,
             under_way: BTreeMap::new(),
             touched: BTreeSet::new(),
-            sweep_at: now,
-            draining: false,
+            look_at: now + TICK,
+            round: 0,
+            drain: None,
         }
     }
 
-    pub(super) fn start_draining(&mut self) {
-        self.draining = true;
-        self.sweep_at = Moment::ZERO;
-    }
-
     pub(super) fn has_drained(&self) -> bool {
-        self.draining && self.sessions.is_empty()
+        self.drain.as_ref().is_some_and(Drain::is_over)
     }
 
     pub(super) fn wakes_at(&self, gateway: &Gateway, air: &Air) -> u64 {
         let sessions = self.sessions.iter().flat_map(|live| [live.wait, Some(live.probes.wakes_at())]);
-        // Deadlines of commands are kept to a tick.
-        let commands = self.commands.wakes_at().map(|at| at + TICK / 2);
-        let due = sessions.chain([commands, self.driving.wakes_at(), Some(self.sweep_at)]).flatten();
+        let earliest = gateway.host.read(air.now) + GRAIN;
+        let commands = self.commands.wakes_at().map(|at| at.max(earliest));
+        let drain = self.drain.as_ref().map(Drain::wakes_at);
+        let due = sessions.chain([commands, drain, Some(self.look_at)]).flatten();
         due.map(|at| gateway.host.when(at, air.now)).min().map_or(u64::MAX, |at| at.max(air.now + 1))
     }
 
@@ -139,14 +145,22 @@ impl Process {
                 self.touched.insert(live.id);
             }
         }
-        if self.commands.wakes_at().is_some_and(|at| at <= now) {
-            self.commands.handle(now, commands::Input::Tick);
+        let is_due = self.commands.wakes_at().is_some_and(|at| at <= now);
+        if is_due || now >= self.look_at {
+            self.look_for_the_awaited(gateway, now);
+            if is_due {
+                self.commands.handle(now, commands::Input::Tick);
+            }
+            self.driving.tick(now);
         }
-        self.driving.tick(now);
-        if now >= self.sweep_at {
-            self.sweep_at = now + SWEEP;
-            self.sweep(gateway, now);
+        if now >= self.look_at {
+            self.look_at = now + TICK;
+            self.round = self.round.wrapping_add(1);
+            if self.round.is_multiple_of(SWEEP_EVERY) {
+                self.sweep(gateway, now);
+            }
         }
+        self.drain_on(gateway, air);
     }
 
     fn sweep(&mut self, gateway: &Gateway, now: Moment) {
@@ -154,17 +168,7 @@ impl Process {
             self.observe(gateway, now, vehicle);
         }
         self.registry.handle(now, registry::Input::Tick);
-        self.look_for_the_awaited(gateway, now);
         self.sweep_wishes(now);
-        if self.draining {
-            for live in self.sessions.iter_mut().filter(|live| !live.over) {
-                if self.commands.under_way_of(&gateway.vehicles[live.vehicle].0) == 0 {
-                    let wait = Some(Duration::from_secs(1));
-                    live.session.close(CloseCode::Restarting, "the gateway restarts", wait);
-                    self.touched.insert(live.id);
-                }
-            }
-        }
     }
 
     fn observe(&mut self, gateway: &Gateway, now: Moment, vehicle: usize) {
@@ -226,7 +230,7 @@ impl Process {
         gateway.fuse.step()?;
         let (now, vehicle) = (gateway.host.read(air.now), air.network.of(connection).vehicle);
         let id = gateway.vehicles[vehicle].0.clone();
-        if self.draining {
+        if self.drain.is_some() {
             refuse(gateway, air, connection, CloseCode::Restarting);
             return Ok(());
         }
@@ -291,10 +295,20 @@ impl Process {
     /// The clock is read before anything else, as by whoever takes hold of the hub's state.
     pub(super) fn note(&mut self, gateway: &Gateway, air: &Air) {
         let now = gateway.host.read(air.now);
-        self.note_for_wishes(now);
-        if self.commands.note(now) {
-            self.commands.handle(now, commands::Input::Tick);
-        }
+        self.wishes.note(now);
+        self.commands.note(now);
+        // However far the clock has gone back.
+        self.look_at = self.look_at.min(now + TICK);
+    }
+
+    /// How often it has swept.
+    pub(super) fn sweeps(&self) -> u32 {
+        self.round / SWEEP_EVERY
+    }
+
+    /// Everything that is to be on disk of commands is there.
+    pub(super) fn is_settled(&self) -> bool {
+        self.commands.is_settled()
     }
 
     /// Does all that the cores want done.

@@ -18,6 +18,7 @@ use carriageway_transport::core::lane::{Fate, Ticket};
 use carriageway_transport::core::session::{self, Happening};
 
 use super::driving::Driving;
+use super::ending::Stage;
 use super::wishes::Wishes;
 use super::{SESSION, TOKEN, Vehicle};
 use crate::air::{Air, Died};
@@ -53,7 +54,7 @@ pub(super) struct Agent {
     keeper_wait: Option<Moment>,
     epoch: Epoch,
     limits: Limits,
-    over: bool,
+    pub(super) stage: Stage,
 }
 
 /// The policy of a vehicle in this world.
@@ -70,7 +71,7 @@ impl Agent {
     /// What a new process begins with: nothing but its disk.
     pub(super) fn start(vehicle: &Vehicle, air: &mut Air) -> Self {
         let (stamp, now) = (vehicle.host.stamp(air.now), vehicle.host.read(air.now));
-        let limits = Limits::default();
+        let limits = air.plan.mix.memory;
         let policies = policies(air.plan.mix.rate);
         let session = Session::connecting(session::Config::default(), stamp.boot, vehicle.disk.epoch);
         let allowed = match air.plan.mix.transports {
@@ -78,14 +79,14 @@ impl Agent {
             1 => Allowed::WebSocketOnly,
             2.. => Allowed::Both,
         };
-        let executor = Executor::recover(stamp, policies, limits, vehicle.disk.load());
+        let mut executor = Executor::recover(stamp, policies, limits, vehicle.disk.load());
+        let wishes = Wishes::recover(now, &mut executor, &policies, vehicle);
         let driving = Driving::new(vehicle, air, executor.is_latched());
         let config = keeper::Config { allowed, ..keeper::Config::default() };
-        let mut executor = Executor::recover(stamp, policies, limits, vehicle.disk.load());
         Self {
             keeper: Keeper::new(config, session.connectivity(now), air.chance.below(u64::MAX)),
             session,
-            wishes: Wishes::recover(now, &mut executor, &policies, vehicle),
+            wishes,
             executor,
             driving,
             outbox: Outbox::default(),
@@ -97,12 +98,12 @@ impl Agent {
             keeper_wait: None,
             epoch: vehicle.disk.epoch,
             limits,
-            over: false,
+            stage: Stage::default(),
         }
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.over
+        self.stage == Stage::Over
     }
 
     pub(super) fn is_broken(&self) -> bool {
@@ -166,12 +167,26 @@ impl Agent {
                 let path = path.parse().expect("a VSS path");
                 self.session.signal(path, Value::Int(vehicle.signal.cast_signed()), now);
             }
-            let (count, limit) =
-                (self.executor.remembered() as u64, (self.limits.admitted + self.limits.refused) as u64);
-            air.tell(&vehicle.name, What::Held { what: "records".into(), count, limit: limit * 6 + 1 });
+            self.tell_what_is_held(vehicle, air);
         }
         self.probes.send(now, &mut self.session, air, (&vehicle.name, &vehicle.name), &vehicle.host);
         Ok(())
+    }
+
+    /// The journal holds no more of a class than the memory may; the latch and what the order is known by beside it.
+    fn tell_what_is_held(&self, vehicle: &Vehicle, air: &mut Air) {
+        let beside = 2;
+        let admitted = self.limits.admitted + beside;
+        let all = admitted + 2 * self.limits.refused;
+        for class in Class::ALL.into_iter().filter(|class| class.is_command()) {
+            let (records, acted) = vehicle.disk.records_of(class);
+            for (what, count, limit) in [("records", records, all), ("records that acted", acted, admitted)] {
+                let (what, count, limit) = (format!("{what} of class {class}"), count as u64, limit as u64);
+                if count > limit / 2 {
+                    air.tell(&vehicle.name, What::Held { what: what.into(), count, limit });
+                }
+            }
+        }
     }
 
     /// Does all that the cores want done.
@@ -183,7 +198,8 @@ impl Agent {
                 | self.tell(vehicle, air)?
                 | self.wishes.tell(vehicle, &mut self.session)?;
             let dialed = self.keep_connected(vehicle, air)?;
-            if !told && !dialed {
+            let goes_on = self.mind_its_clock(vehicle, air);
+            if !told && !dialed && !goes_on {
                 break;
             }
         }
@@ -198,6 +214,7 @@ impl Agent {
             self.executor_wait,
             self.driving.due(),
             self.wishes.wakes_at(),
+            self.stage.wakes_at(),
             self.keeper_wait,
             Some(self.look_at),
             Some(self.probes.wakes_at()),
@@ -281,9 +298,10 @@ impl Agent {
                     self.executor.handle(vehicle.host.read(air.now), Input::Arrived(key));
                 }
             }
+            Happening::Ended(_) if matches!(self.stage, Stage::Leaving(_)) => {}
             Happening::Ended(_) => {
                 self.driving.handle(vehicle.host.read(air.now), drive::Input::Stopping);
-                self.over = true;
+                self.stage = Stage::Over;
             }
             Happening::Control(frame) => self.driving.control(vehicle, air, frame),
             Happening::Moved { .. } | Happening::Signals(_) => {}
@@ -292,7 +310,7 @@ impl Agent {
 
     fn message(&mut self, vehicle: &mut Vehicle, air: &mut Air, lane: Class, payload: Bytes) {
         match Message::decode(payload) {
-            Ok(Message::Command(command)) => self.command(vehicle, air, command),
+            Ok(Message::Command(command)) => self.command(vehicle, air, lane, command),
             Err(BadMessage::Command { key, reason, detail }) => {
                 let input = Input::Unreadable { lane, key, refusal: Refusal { reason, detail } };
                 self.executor_input(vehicle, air, input);
@@ -310,11 +328,10 @@ impl Agent {
     }
 
     /// A copy of a command is here, over the session or by another way.
-    pub(super) fn command(&mut self, vehicle: &mut Vehicle, air: &mut Air, command: Command) {
+    pub(super) fn command(&mut self, vehicle: &mut Vehicle, air: &mut Air, lane: Class, command: Command) {
         let print = command.fingerprint().get();
         air.tell(&vehicle.name, What::Seen { key: command.key.as_str().into(), print });
-        let input = Input::Command { lane: command.class, command };
-        self.executor_input(vehicle, air, input);
+        self.executor_input(vehicle, air, Input::Command { lane, command });
     }
 
     fn drain_executor(&mut self, vehicle: &mut Vehicle, air: &mut Air) -> Result<(), Died> {
@@ -423,7 +440,9 @@ impl Agent {
                     return Ok(false);
                 }
                 keeper::Output::Stop(_) => {
-                    self.over = true;
+                    if !matches!(self.stage, Stage::Leaving(_)) {
+                        self.stage = Stage::Over;
+                    }
                     return Ok(false);
                 }
             }

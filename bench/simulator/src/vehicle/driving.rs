@@ -48,6 +48,16 @@ impl Driving {
         self.drive.handle(now, input);
     }
 
+    /// Driving is asked in every turn, so it is the first that sees it.
+    pub(super) fn has_lost_its_clock(&self) -> bool {
+        self.drive.has_lost_its_clock()
+    }
+
+    /// The gateway has heard the newest.
+    pub(super) fn is_told(&self) -> bool {
+        self.untold.is_none() && self.telling.is_none()
+    }
+
     /// A gateway that has the session anew knows nothing.
     pub(super) fn tell_again(&mut self) {
         self.untold = Some(self.drive.drive_state());

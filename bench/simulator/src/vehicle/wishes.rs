@@ -66,6 +66,11 @@ impl Wishes {
         self.reconciler.handle(now, input);
     }
 
+    /// No actuation for what is desired is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.reconciler.is_idle()
+    }
+
     pub(super) fn wakes_at(&self) -> Option<Moment> {
         self.wait
     }

@@ -71,8 +71,11 @@ impl World {
     }
 
     /// A copy of control comes on a connection that the vehicle has with that gateway, or ever had.
-    pub(super) fn stray(&mut self, (vehicle, gateway): (usize, usize), frame: ControlFrame) {
+    pub(super) fn stray(&mut self, (vehicle, gateway): (usize, usize), (sent, frame): (u64, ControlFrame)) {
         let Self { air, vehicles, gateways, .. } = self;
+        if vehicles[vehicle].is_of_before(sent, frame.stamp) {
+            return;
+        }
         let open_only = air.chance.percent(70);
         let ways = |connection: &u32| {
             air.network.of(*connection).gateway == gateway

@@ -10,7 +10,7 @@ use carriageway_proto::{
     VehicleId,
 };
 
-use super::{Gateway, Process, TICK};
+use super::{Gateway, Process};
 use crate::air::{Air, Died};
 use crate::checker::What;
 use crate::pilot::{Report, Word};
@@ -27,26 +27,33 @@ pub(super) struct Driving {
     takes: BTreeMap<(VehicleId, Token), usize>,
     /// By drive: a seat each.
     tallies: BTreeMap<usize, Tally>,
-    /// Leases are looked at while there may be one.
-    tick_at: Option<Moment>,
+    /// By vehicle, when control was last passed on to it.
+    steered: BTreeMap<usize, Moment>,
 }
 
 impl Driving {
     pub(super) fn new(gateway: &Gateway) -> Self {
         let leases = Leases::new(lease::Limits::default(), gateway.tokens.load());
-        Self { leases, takes: BTreeMap::new(), tallies: BTreeMap::new(), tick_at: None }
-    }
-
-    pub(super) fn wakes_at(&self) -> Option<Moment> {
-        self.tick_at
+        Self { leases, takes: BTreeMap::new(), tallies: BTreeMap::new(), steered: BTreeMap::new() }
     }
 
     pub(super) fn tick(&mut self, now: Moment) {
-        if self.tick_at.take_if(|at| *at <= now).is_some() {
-            let lives = self.leases.living(now) > 0;
-            self.leases.handle(now, Input::Tick);
-            self.tick_at = lives.then(|| now + TICK);
-        }
+        self.leases.handle(now, Input::Tick);
+    }
+
+    /// Vehicles whose leases are held.
+    pub(super) fn held(&self) -> impl Iterator<Item = &VehicleId> {
+        self.leases.held()
+    }
+
+    /// Whether somebody holds the lease of `vehicle`.
+    pub(super) fn is_held(&self, now: Moment, vehicle: &VehicleId) -> bool {
+        self.leases.lease(now, vehicle).is_some()
+    }
+
+    /// When control was last passed on to a vehicle.
+    pub(super) fn steered(&self, vehicle: usize) -> Option<Moment> {
+        self.steered.get(&vehicle).copied()
     }
 
     pub(super) fn established(&mut self, now: Moment, vehicle: &VehicleId, epoch: Epoch) {
@@ -108,14 +115,15 @@ impl Process {
         let (now, operator) = (gateway.host.read(air.now), operator_name(drive.operator));
         let vehicle = gateway.vehicles[drive.vehicle].0.clone();
         match word {
-            Word::Take { force } if !self.draining => {
+            // A gateway on its way out grants and renews nothing.
+            Word::Take { .. } | Word::Renew(_) if self.drain.is_some() => {}
+            Word::Take { force } => {
                 self.observe(gateway, now, drive.vehicle);
                 let connected = self.way(now, drive.vehicle).is_some();
                 if let Ok(token) = self.driving.leases.take(now, &vehicle, &operator, force, connected) {
                     self.driving.takes.insert((vehicle.clone(), token), number);
                 }
             }
-            Word::Take { .. } => {}
             Word::Renew(token) => {
                 if let Ok(lease) = self.driving.leases.renew(now, &vehicle, &operator, token) {
                     log_lease(gateway, air, drive.vehicle, &lease);
@@ -184,6 +192,7 @@ impl Process {
             let copy = Task::Stray {
                 vehicle: drive.vehicle,
                 gateway: gateway.index,
+                sent: air.now,
                 frame: Box::new(frame.clone()),
             };
             let most = air.chance.pick(&[100 * MS, SECOND, 20 * SECOND]);
@@ -194,6 +203,7 @@ impl Process {
         }
         live.session.control(frame, here.clock);
         self.touched.insert(live.id);
+        self.driving.steered.insert(drive.vehicle, here.clock);
         Ok(())
     }
 
@@ -205,7 +215,6 @@ impl Process {
                 Output::Keep { vehicle, token } => gateway.keep_token(air, vehicle, token),
                 Output::Granted { vehicle, lease } => {
                     let now = gateway.host.read(air.now);
-                    self.driving.tick_at.get_or_insert(now + TICK);
                     let number = position(gateway, &vehicle);
                     log_lease(gateway, air, number, &lease);
                     if let Some(drive) = self.driving.takes.remove(&(vehicle.clone(), lease.token)) {

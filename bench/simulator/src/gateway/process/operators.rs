@@ -7,6 +7,7 @@ use carriageway_gateway::core::commands::{
     self, Arrival, Change, CommandId, NotSent, OnOffline, Output, Reach, Record, Refusal, Request, Submitted,
 };
 use carriageway_proto::{Cancel, Class, Command, Message, Moment, Phase, SignalPath, Value};
+use carriageway_transport::core::session::SendError;
 
 use super::{Gateway, Process, operator_name};
 use crate::air::{Air, Died};
@@ -108,7 +109,7 @@ fn target(click: &Click) -> (SignalPath, Value) {
 }
 
 /// The path of this number that belongs to a class.
-pub(super) fn path_of(class: Class, number: u8) -> SignalPath {
+pub(crate) fn path_of(class: Class, number: u8) -> SignalPath {
     let path = match class {
         Class::Safety => EMERGENCY_STOP.to_owned(),
         Class::Comfort => format!("Vehicle.Cabin.Seat{number}.Heating"),
@@ -167,11 +168,11 @@ impl Process {
             let (vehicle, key, class) = (name.clone(), key.clone(), class.clone());
             What::Refused { vehicle, key, class, print, why }
         };
-        if self.draining {
+        let reach = self.reach(now, click.vehicle);
+        if self.drain.is_some() && !self.may_go_in_a_drain(&request, reach) {
             air.tell(&gateway.name, refused(Refused::Other));
             return Ok(());
         }
-        let reach = self.reach(now, click.vehicle);
         let fresh = CommandId::from_bytes(air.chance.bytes());
         let path = Name::from(request.path.as_str());
         let submitted = self.commands.submit(now, arrived.1, fresh, request, reach);
@@ -340,7 +341,11 @@ impl Process {
             order: live.epoch.number() << 32 | live.given[class],
         };
         let payload = Message::Command(command).encode();
-        let ticket = live.session.send(class, payload, Some(ends)).map_err(|_| NotSent::LaneFull)?;
+        let ticket = live.session.send(class, payload, Some(ends)).map_err(|error| match error {
+            SendError::Full(_) => NotSent::LaneFull,
+            SendError::Ended(_) => NotSent::Unreachable,
+            SendError::TooLarge(_) => unreachable!("the parts of a command are bounded far below a frame"),
+        })?;
         self.tickets.insert((live.id, ticket), id);
         self.touched.insert(live.id);
         Ok(())
@@ -352,7 +357,8 @@ impl Process {
             Ok(()) => {
                 self.commands.handle(now, commands::Input::Sent(id));
                 self.announce(gateway, air, id);
-                self.tell_what_is_over(gateway, air, id);
+                self.tell_what_is_over(gateway, air, self.known[&id].vehicle);
+                self.away.entry(self.known[&id].vehicle).or_default().insert(id);
                 let (record, known) = (self.commands.record(id), &self.known[&id]);
                 let path = record.map_or("", |record| record.request.path.as_str()).into();
                 let (vehicle, class) = (gateway.vehicles[known.vehicle].1.clone(), known.class.name().into());
@@ -366,9 +372,9 @@ impl Process {
         }
     }
 
-    /// Of the commands sent to the vehicle of `id`, which is sent now, those that the core takes to have ended.
-    fn tell_what_is_over(&mut self, gateway: &Gateway, air: &mut Air, id: CommandId) {
-        let away = self.away.entry(self.known[&id].vehicle).or_default();
+    /// Of the commands sent to a vehicle, those that the core takes to have ended.
+    pub(super) fn tell_what_is_over(&mut self, gateway: &Gateway, air: &mut Air, vehicle: usize) {
+        let away = self.away.entry(vehicle).or_default();
         let is_over =
             |id: &CommandId| self.commands.record(*id).is_none_or(|record| record.phase().is_terminal());
         for over in away.extract_if(.., |id| is_over(id)) {
@@ -376,7 +382,6 @@ impl Process {
                 air.tell(&gateway.name, What::Over { id: known.name.clone() });
             }
         }
-        away.insert(id);
     }
 
     /// A command is at the gateway again: it never left.

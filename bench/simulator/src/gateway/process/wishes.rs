@@ -26,14 +26,20 @@ pub(super) struct Wishes {
 impl Wishes {
     /// Takes up what the disk holds.
     pub(super) fn recover(gateway: &Gateway, air: &mut Air) -> Self {
-        let kept: Vec<_> = gateway.store.desired().map(|(vehicle, kept)| (vehicle, kept.clone())).collect();
-        for (vehicle, Desired { version, .. }) in &kept {
-            let loaded = Wish::Loaded { vehicle: gateway.vehicles[*vehicle].1.clone(), version: *version };
-            air.tell(&gateway.name, What::Wish(loaded));
-        }
-        let kept = kept.into_iter().map(|(vehicle, desired)| (gateway.vehicles[vehicle].0.clone(), desired));
+        let of_vehicle =
+            |(vehicle, kept): (usize, &Desired)| (gateway.vehicles[vehicle].0.clone(), kept.clone());
+        let kept = gateway.store.desired().map(of_vehicle);
         let shadows = Shadows::new(Limits::default(), gateway.host.boot(), kept);
+        let now = gateway.host.read(air.now);
+        for (id, name) in gateway.vehicles.iter() {
+            let version = shadows.view(now, id, |_| None).version;
+            air.tell(&gateway.name, What::Wish(Wish::Loaded { vehicle: name.clone(), version }));
+        }
         Self { shadows, under_way: BTreeMap::new(), expected: BTreeMap::new() }
+    }
+
+    pub(super) fn note(&mut self, now: Moment) {
+        self.shadows.note(now);
     }
 }
 
@@ -72,10 +78,6 @@ impl Process {
         let until = patch.valid_for.map(|valid_for| air.now + valid_for);
         let asked = Wish::Asked { vehicle: name.clone(), version, base, edits, until };
         air.tell(&gateway.name, What::Wish(asked));
-    }
-
-    pub(super) fn note_for_wishes(&mut self, now: Moment) {
-        self.wishes.shadows.note(now);
     }
 
     pub(super) fn wish_input(&mut self, now: Moment, input: Input) {
