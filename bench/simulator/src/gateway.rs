@@ -120,14 +120,13 @@ impl Gateway {
         self.process = None;
         self.drains_until = None;
         self.fuse.put_out();
-        let done = self.store.crash(self.has_bad_disk(air), &mut air.chance);
-        for done in &done {
-            self.tell_stored(air, done);
-        }
+        let left = self.store.crash(self.has_bad_disk(air), &mut air.chance);
+        left.under_way.iter().for_each(|done| self.tell_stored(air, done));
         for (vehicle, token) in self.tokens.crash(&mut air.chance) {
             self.tell_token(air, &vehicle, token);
         }
         air.tell(&self.name, What::Died);
+        left.failed.iter().for_each(|done| self.tell_stored(air, done));
         // A process that begins cannot know what the disk does not say yet of a step of the clock: then the host boots
         // anew, too.
         if reboot || self.host.has_jumped {

@@ -36,6 +36,15 @@ pub(crate) enum Done {
     Desired { vehicle: usize, version: u64, kept: bool },
 }
 
+/// What a process that is gone left on the disk.
+#[derive(Debug)]
+pub(crate) struct Crashed {
+    /// By the commit that was under way.
+    pub(crate) under_way: Vec<Done>,
+    /// By the last one, which had failed.
+    pub(crate) failed: Vec<Done>,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Store {
     /// With the order in which they were first written, and the boot whose clock they are by.
@@ -82,14 +91,24 @@ impl Store {
         changes.into_iter().map(|(boot, change)| self.keep(boot, change)).collect()
     }
 
-    /// The process is gone. What the commit under way put there, if it came so far, or the one that failed before it.
-    pub(crate) fn crash(&mut self, is_bad: bool, chance: &mut Chance) -> Vec<Done> {
+    /// The process is gone. What the commit under way put there, if it came so far; or what the one that failed before
+    /// it did.
+    pub(crate) fn crash(&mut self, is_bad: bool, chance: &mut Chance) -> Crashed {
         self.waiting.clear();
         let under_way = std::mem::take(&mut self.syncing);
         let failed = std::mem::take(&mut self.failed);
-        let last = if under_way.is_empty() || is_bad { failed } else { under_way };
-        let is_there = !last.is_empty() && chance.percent(50);
-        if is_there { self.keep_all(last) } else { Vec::new() }
+        let is_there = (!under_way.is_empty() || !failed.is_empty()) && chance.percent(50);
+        if under_way.is_empty() || is_bad {
+            Crashed {
+                under_way: Vec::new(),
+                failed: self.keep_all(if is_there { failed } else { Vec::new() }),
+            }
+        } else {
+            Crashed {
+                under_way: self.keep_all(if is_there { under_way } else { Vec::new() }),
+                failed: Vec::new(),
+            }
+        }
     }
 
     fn keep(&mut self, boot: BootId, change: Change) -> Done {

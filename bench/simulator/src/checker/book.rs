@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::event::{Event, Name, What, is_end};
+use super::event::{Event, Name, Refused, What, is_end};
 
 /// One acceptance of a key by a gateway: from here a command's life counts.
 #[derive(Clone, Debug)]
@@ -70,6 +70,8 @@ pub(super) struct Book {
     steered: BTreeMap<(Name, u64), Steering>,
     /// Vehicles whose disk has failed under the process that runs.
     broken: BTreeSet<Name>,
+    /// By gateway, what its process took back and its disk may have all the same: vehicle, key and fingerprint.
+    taken_back: BTreeMap<Name, Vec<(Name, Name, u64)>>,
     /// By gateway, the records that are on its disk.
     stored: BTreeMap<Name, BTreeSet<Name>>,
 }
@@ -80,8 +82,10 @@ impl Book {
         match &event.what {
             What::Died => self.died(&event.node),
             What::DiskFailed => self.disk_failed(&event.node),
-            What::Stored { id, .. } => {
-                self.stored.entry(event.node.clone()).or_default().insert(id.clone());
+            What::Stored { id, .. } => self.stored(&event.node, id),
+            What::Refused { vehicle, key, print, why: Refused::TakenBack, .. } => {
+                let place = (vehicle.clone(), key.clone(), *print);
+                self.taken_back.entry(event.node.clone()).or_default().push(place);
             }
             What::Steered { vehicle, operator, token, counter, print, neutral } => {
                 let place = (vehicle.clone(), *print);
@@ -102,8 +106,19 @@ impl Book {
         }
     }
 
+    /// The disk of this gateway works: what failed on it before is gone.
+    fn stored(&mut self, gateway: &Name, id: &Name) {
+        self.stored.entry(gateway.clone()).or_default().insert(id.clone());
+        for (vehicle, key, print) in self.taken_back.remove(gateway).unwrap_or_default() {
+            if let Some(entry) = self.entries.get_mut(&(vehicle, key)) {
+                entry.refused(gateway, print);
+            }
+        }
+    }
+
     fn died(&mut self, node: &Name) {
         self.broken.remove(node);
+        self.taken_back.remove(node);
         let stored = self.stored.get(node);
         let is_stored = |life: &Life| stored.is_some_and(|stored| stored.contains(&life.id));
         for life in self.entries.values_mut().flat_map(|entry| &mut entry.lives) {
@@ -159,7 +174,7 @@ impl Entry {
         } else if let What::Asked { print, until, .. } = what {
             self.asked.push((event.node.clone(), *print, *until));
         } else if let What::Refused { print, .. } = what {
-            self.asked.retain(|(gateway, asked, _)| *gateway != event.node || asked != print);
+            self.refused(&event.node, *print);
         } else if let What::Seen { .. } = what {
             self.seen = self.seen.or(Some(event.at));
         } else if let What::Durable { verdict, print, .. } = what {
@@ -178,6 +193,11 @@ impl Entry {
         {
             self.said = Some((event.at, phase.clone(), *print));
         }
+    }
+
+    /// It was not taken there, and will not execute.
+    fn refused(&mut self, gateway: &Name, print: u64) {
+        self.asked.retain(|(asked_of, asked, _)| asked_of != gateway || *asked != print);
     }
 
     /// Whether the journal has held the success of this wish.

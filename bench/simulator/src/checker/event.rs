@@ -37,6 +37,8 @@ pub enum Refused {
     KeyConflict,
     /// Too many, or no room.
     Busy,
+    /// Its disk failed to keep it: it is taken back, and gone for good once the disk works again.
+    TakenBack,
     /// Anything else.
     Other,
 }

@@ -272,7 +272,7 @@ impl Process {
         for (_, known) in self.known.extract_if(.., is_gone) {
             let (vehicle, class) = (gateway.vehicles[known.vehicle].1.clone(), known.class.name().into());
             let Some(What::Accepted { print, .. }) = known.birth.as_deref() else { continue };
-            let why = Refused::Busy;
+            let why = Refused::TakenBack;
             air.tell(&gateway.name, What::Refused { vehicle, key: known.key, class, print: *print, why });
         }
     }
