@@ -122,7 +122,8 @@ impl Process {
     }
 
     pub(super) fn wakes_at(&self, gateway: &Gateway, air: &Air) -> u64 {
-        let sessions = self.sessions.iter().flat_map(|live| [live.wait, Some(live.probes.wakes_at())]);
+        let probes = |live: &Live| (!live.over).then(|| live.probes.wakes_at());
+        let sessions = self.sessions.iter().flat_map(|live| [live.wait, probes(live)]);
         let earliest = gateway.host.read(air.now) + GRAIN;
         let commands = self.commands.wakes_at().map(|at| at.max(earliest));
         let drain = self.drain.as_ref().map(Drain::wakes_at);
