@@ -188,9 +188,7 @@ async fn a_full_disk_is_seen_and_stops_nothing_but_the_queue() {
     }
     let refused = refused.expect("the disk is full at last");
     assert_eq!(refused.problem(), (503, "store-broken"));
-    assert!(
-        refused.detail().contains("certainly not executed") && refused.headers.contains_key("retry-after")
-    );
+    assert!(refused.detail().contains("taken back") && refused.headers.contains_key("retry-after"));
     let (status, health) = gateway.internal("/health").await;
     assert!(
         status == 200 && health.contains(r#""store":"broken""#) && health.contains("has room"),

@@ -357,8 +357,8 @@ impl Commands {
         if is_back {
             self.doubted = self.places;
             self.steps_back += 1;
-            let here = self.records.values().filter(|record| record.stage.is_here());
-            for id in here.map(|record| record.id).collect::<Vec<_>>() {
+            let may_leave = |record: &&Record| record.stage.may_leave();
+            for id in self.records.values().filter(may_leave).map(|record| record.id).collect::<Vec<_>>() {
                 self.set_due(id, now);
             }
         }

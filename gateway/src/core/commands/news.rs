@@ -112,12 +112,8 @@ impl Commands {
             Stage::Queued if sabotage::on(Sabotage::QueueNotFiltered) => {
                 self.set_due(id, now + std::time::Duration::from_mins(1));
             }
-            Stage::Held | Stage::Queued | Stage::Leaving => self.expire(now, id),
-            // It has an end, which may be on disk by now.
-            Stage::Ending(news) => {
-                let news = news.clone();
-                self.tell(now, id, news);
-            }
+            // Another end that has not come to the disk by now could be forgotten, and this one cannot become untrue.
+            Stage::Held | Stage::Queued | Stage::Leaving | Stage::Ending(_) => self.expire(now, id),
             Stage::Away => {
                 let detail = "no outcome in time; the vehicle may have acted";
                 self.tell(now, id, News::of(Phase::Unknown, detail));

@@ -174,6 +174,11 @@ impl Stage {
         }
     }
 
+    /// Is here, and nothing has ended it.
+    pub(super) fn may_leave(&self) -> bool {
+        self.is_waiting() || matches!(self, Self::Leaving)
+    }
+
     /// Waits for its release.
     pub(super) fn is_waiting(&self) -> bool {
         matches!(self, Self::Held | Self::Queued)

@@ -410,14 +410,3 @@ fn what_a_failed_write_may_have_left_on_disk_is_deleted_there_though_nothing_els
     desk.disk(1_020);
     assert!(desk.commands.is_settled());
 }
-
-#[test]
-fn an_end_that_is_on_its_way_to_the_disk_gives_way_to_no_other() {
-    let mut desk = offline();
-    desk.submit(0, 1, Request { ttl: Some(Duration::from_secs(2)), ..queued("a", 50) });
-    desk.disk(1);
-    desk.commands.cancel(at(1_900), id(1));
-    desk.handle(1_900, Input::Tick);
-    desk.handle(2_000, Input::Tick);
-    assert_eq!(desk.end(1).0, Phase::Canceled);
-}
