@@ -145,7 +145,9 @@ fn of_operator(asked: &Asked) -> Result<Vec<Event>> {
             Answer::None => {
                 earliest = earliest.or(Some(one.sent));
                 let until = one.done + (asked.ttl_ms + 1) * MILLISECOND;
-                add(one.sent, What::Asked { vehicle: vehicle.clone(), key: key.clone(), print, until });
+                let (vehicle, key, class) = (vehicle.clone(), key.clone(), class.clone());
+                let (id, path) = (name(""), name(asked.path));
+                add(one.sent, What::Asked { vehicle, key, id, class, path, print, until });
             }
         }
     }

@@ -24,8 +24,8 @@ const PATIENCE: u64 = 750_000;
 pub(super) struct AckTruth {
     /// By gateway and record.
     phases: BTreeMap<(Name, Name), Phase>,
-    /// Those of them whose gateway has been started anew since.
-    taken_up: BTreeSet<(Name, Name)>,
+    /// Those of them whose gateway has been started anew since, and whether their end may not have been on its disk then.
+    taken_up: BTreeMap<(Name, Name), bool>,
     /// Those of them whose end was told before the disk had it, and may not be there.
     loose: BTreeSet<(Name, Name)>,
     /// By gateway and record, what is on the disk, where the log says so.
@@ -65,7 +65,7 @@ impl AckTruth {
         let node = &event.node;
         if event.what == What::Died {
             let here = self.phases.keys().filter(|(gateway, _)| gateway == node);
-            self.taken_up.extend(here.cloned());
+            self.taken_up.extend(here.map(|place| (place.clone(), self.loose.contains(place))));
             self.broken.remove(node);
         } else if event.what == What::DiskFailed {
             self.broken.insert(node.clone());
@@ -105,14 +105,13 @@ impl AckTruth {
     fn rises(&mut self, place: (Name, Name), phase: &str, durable: bool) -> Option<String> {
         let Some(next) = Phase::from_name(phase) else { return Some(format!("{phase} is no phase")) };
         let id = place.1.clone();
-        let is_taken_up = self.taken_up.remove(&place);
-        let was_loose = self.loose.remove(&place);
+        let taken_up = self.taken_up.remove(&place);
+        self.loose.remove(&place);
         if next.is_terminal() && !durable {
             self.loose.insert(place.clone());
         }
         let before = self.phases.insert(place, next)?;
-        let may_repeat = !before.is_terminal() || was_loose;
-        if is_taken_up && may_repeat {
+        if taken_up.is_some_and(|was_loose| was_loose || !before.is_terminal()) {
             return None;
         }
         let rises = match before {

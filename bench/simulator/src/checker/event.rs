@@ -90,6 +90,13 @@ pub enum What {
         vehicle: Name,
         /// Under which key.
         key: Name,
+        /// The record; empty: the log does not say.
+        #[serde(default)]
+        id: Name,
+        /// Its class.
+        class: Name,
+        /// Its target's path.
+        path: Name,
         /// Its fingerprint.
         print: u64,
         /// Until when it could live, had it been accepted.

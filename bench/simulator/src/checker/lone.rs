@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::book::{Book, Life};
 use super::event::{Event, Name, What};
 
-/// Nothing that was accepted so long before holds a command of its class up any more, if it has ended.
+/// Nothing that was accepted or sent so long before holds a command of its class up any more, if it has ended.
 const QUIET: u64 = 10_000_000;
 
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ struct Command {
     id: Name,
     print: u64,
     at: u64,
+    /// When it was sent last; until then as `at`.
+    sent: u64,
     /// It waits for its vehicle, or for its lane.
     waits: bool,
     ended: Option<u64>,
@@ -25,6 +27,8 @@ struct Command {
 pub(super) struct Lone {
     /// In the order of acceptance.
     commands: Vec<Command>,
+    /// What may have been accepted: a gateway that is killed takes it up again without a word.
+    asked: BTreeMap<(Name, Name), Command>,
     /// Of each record, its place there.
     places: BTreeMap<(Name, Name), usize>,
     /// What the vehicle said of these keys may be SUPERSEDED.
@@ -46,17 +50,30 @@ impl super::Rule for Lone {
         if why.is_some() {
             return why;
         }
+        let command = |id: &Name, target: [&Name; 3], print: u64, waits: bool| Command {
+            gateway: event.node.clone(),
+            target: target.map(Clone::clone).into(),
+            id: id.clone(),
+            print,
+            at: event.at,
+            sent: event.at,
+            waits,
+            ended: None,
+        };
         if let What::Accepted { vehicle, id, class, path, print, queued, .. } = &event.what {
-            self.places.insert((event.node.clone(), id.clone()), self.commands.len());
-            self.commands.push(Command {
-                gateway: event.node.clone(),
-                target: (vehicle.clone(), class.clone(), path.clone()),
-                id: id.clone(),
-                print: *print,
-                at: event.at,
-                waits: *queued,
-                ended: None,
-            });
+            let place = (event.node.clone(), id.clone());
+            self.asked.remove(&place);
+            self.places.insert(place, self.commands.len());
+            self.commands.push(command(id, [vehicle, class, path], *print, *queued));
+        } else if let What::Asked { vehicle, id, class, path, print, .. } = &event.what {
+            let asked = command(id, [vehicle, class, path], *print, false);
+            self.asked.insert((event.node.clone(), id.clone()), asked);
+        } else if let What::Refused { vehicle, print, .. } = &event.what {
+            let is_it = |one: &&mut Command| {
+                one.gateway == event.node && one.target.0 == *vehicle && one.print == *print
+            };
+            let refused = self.asked.values_mut().filter(is_it);
+            refused.for_each(|one| one.ended = one.ended.or(Some(event.at)));
         } else if let What::Unsent { id, .. } = &event.what {
             let place = self.places.get(&(event.node.clone(), id.clone()))?;
             self.commands[*place].waits = true;
@@ -69,7 +86,11 @@ impl super::Rule for Lone {
             self.reached(event, id, phase, by_vehicle);
         } else if let What::Sent { id, .. } = &event.what {
             self.tellers.insert(event.node.clone());
-            return self.sent(event, id);
+            let why = self.sent(event, id);
+            if let Some(place) = self.places.get(&(event.node.clone(), id.clone())) {
+                self.commands[*place].sent = event.at;
+            }
+            return why;
         } else if let What::Effect { key, print, .. } = &event.what {
             let is_called_off =
                 |life: &Life| life.phase.as_ref().is_some_and(|(phase, _)| &**phase == "SUPERSEDED");
@@ -87,7 +108,11 @@ impl super::Rule for Lone {
 
 impl Lone {
     fn reached(&mut self, event: &Event, id: &Name, phase: &str, by_vehicle: bool) {
-        let Some(place) = self.places.get(&(event.node.clone(), id.clone())).copied() else { return };
+        let named = (event.node.clone(), id.clone());
+        if let Some(asked) = self.asked.get_mut(&named).filter(|_| super::event::is_end(phase)) {
+            asked.ended.get_or_insert(event.at);
+        }
+        let Some(place) = self.places.get(&named).copied() else { return };
         if super::event::is_end(phase) {
             self.commands[place].ended.get_or_insert(event.at);
         }
@@ -106,7 +131,10 @@ impl Lone {
                 let is_newer = index > place || other.print == own.print;
                 index != place && other.gateway == own.gateway && other.target == own.target && is_newer
             };
-            (!self.commands.iter().enumerate().any(competes)).then(|| {
+            let is_asked = |other: &Command| other.gateway == own.gateway && other.target == own.target;
+            let has_rival =
+                self.commands.iter().enumerate().any(competes) || self.asked.values().any(is_asked);
+            (!has_rival).then(|| {
                 format!("record {} was superseded, and nothing newer was asked of its target", own.id)
             })
         })
@@ -118,9 +146,10 @@ impl Lone {
             let is_of_class = other.gateway == own.gateway
                 && (&other.target.0, &other.target.1) == (&own.target.0, &own.target.1);
             let was_there = other.ended.is_none_or(|ended| ended >= own.at);
-            other.id != own.id && is_of_class && (was_there || other.at + QUIET > own.at)
+            other.id != own.id && is_of_class && (was_there || other.sent + QUIET > own.at)
         };
-        let is_lone = !own.waits && !self.commands.iter().any(|other| competes(&other));
+        let is_lone =
+            !own.waits && !self.commands.iter().chain(self.asked.values()).any(|one| competes(&one));
         (is_lone && event.at > own.at).then(|| {
             format!(
                 "record {id} was held for {} ms, and nothing competed with it",

@@ -93,7 +93,11 @@ fn late_unasked_and_repeated_effects_are_found() {
     };
     assert_eq!(broken(again("h")), ["ONCE"]);
     assert_eq!(broken(again("g")), ["KEY", "ONCE"], "one that remembers it accepts it once");
-    let asked = |until| at(1, "g", What::Asked { vehicle: "v".into(), key: "x".into(), print: 7, until });
+    let asked = |until| {
+        let (vehicle, key, id) = ("v".into(), "x".into(), "".into());
+        let (class, path) = ("body".into(), "Vehicle.Door".into());
+        at(1, "g", What::Asked { vehicle, key, id, class, path, print: 7, until })
+    };
     let acts = || [durable(2, "x", None), effect(5, "x", 7)];
     assert_eq!(broken([asked(5)].into_iter().chain(acts())), [""; 0], "it may have been accepted");
     assert_eq!(broken([asked(4)].into_iter().chain(acts())), ["FRESH"]);

@@ -276,6 +276,11 @@ impl Record {
         self.disk.is_durable
     }
 
+    /// Whether it waits for its vehicle, which had no connection, and so takes no place among those under way.
+    pub fn waits_for_vehicle(&self) -> bool {
+        self.stage == Stage::Queued
+    }
+
     /// Whether it is not accepted before it is on disk.
     pub fn is_pending(&self) -> bool {
         self.is_untold

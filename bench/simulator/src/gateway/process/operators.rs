@@ -78,11 +78,11 @@ impl Known {
 
     /// That it may be accepted, while that is not said.
     fn asked(&self) -> Option<What> {
-        let What::Accepted { vehicle, key, print, born, ttl, .. } = self.birth.as_deref()? else {
+        let What::Accepted { vehicle, key, id, class, path, print, born, ttl, .. } = *self.birth.clone()?
+        else {
             return None;
         };
-        let (vehicle, key, until) = (vehicle.clone(), key.clone(), born.saturating_add(*ttl));
-        Some(What::Asked { vehicle, key, print: *print, until })
+        Some(What::Asked { vehicle, key, id, class, path, print, until: born.saturating_add(ttl) })
     }
 
     /// What the gateway shows of this phase of `record`, now.
@@ -299,11 +299,14 @@ impl Process {
             let count = self.under_way.entry((vehicle, class)).or_default();
             *count += 1;
             if *count > limit / 2 {
-                // An end that waits for the disk to be told has freed its place already.
+                // An end that waits for the disk to be told has freed its place already, and so has what was held when
+                // its vehicle went away.
                 let same =
                     self.known.iter_mut().filter(|(_, one)| (one.vehicle, one.class) == (vehicle, class));
                 for (id, one) in same.filter(|(_, one)| one.is_counted) {
-                    if self.commands.record(*id).is_none_or(|record| record.phase().is_terminal()) {
+                    let is_free =
+                        |record: &Record| record.phase().is_terminal() || record.waits_for_vehicle();
+                    if self.commands.record(*id).is_none_or(is_free) {
                         one.is_counted = false;
                         *count = count.saturating_sub(1);
                     }
