@@ -76,7 +76,8 @@ impl Host {
 
     /// The host sleeps until `until`. Its boot clock does not.
     pub(crate) fn suspend(&mut self, now: u64, until: u64) {
-        self.suspended_until = until;
+        // Of two that overlap the longer counts.
+        self.suspended_until = self.suspended_until.max(until);
         if carriageway_proto::sabotage::on(carriageway_proto::sabotage::Sabotage::ClockStopsInSuspend) {
             self.shown = self.read(now).as_micros().saturating_sub(until - now).max(1);
             self.since = now;

@@ -52,7 +52,8 @@ pub(crate) struct Vehicle {
 /// shows nothing later than now; and control, of which no journal keeps anything.
 #[derive(Debug, Default)]
 struct Doubt {
-    /// What was sent before this true time was stamped by the clock of before.
+    /// What was sent before this true time was stamped by the clock of before; it is not known yet while the agent has
+    /// had no session in which a gateway could learn of the new clock.
     until: u64,
     /// Of that, the agent knows what is stamped no later than this.
     witnessed: Option<Moment>,
@@ -86,7 +87,7 @@ impl Vehicle {
         self.run += 1;
         let (latest, now) = (self.disk.latest(self.host.boot()), self.host.read(air.now));
         if std::mem::take(&mut self.host.has_jumped) {
-            self.doubt.until = air.now;
+            self.doubt.until = u64::MAX;
         }
         self.doubt.witnessed = latest.filter(|latest| now < *latest);
         air.tell(&self.name, What::Began);
@@ -277,10 +278,15 @@ impl Vehicle {
         sent < self.doubt.until && stamp.boot == self.host.boot()
     }
 
+    /// It has a session, and the gateway a new floor under its clock.
+    pub(crate) fn met(&mut self, now: u64) {
+        self.doubt.until = self.doubt.until.min(now);
+    }
+
     /// Its host sleeps until `until`.
     pub(crate) fn suspend(&mut self, air: &mut Air, until: u64) {
         self.host.suspend(air.now, until);
-        air.tell(&self.name, What::Suspended { until });
+        air.tell(&self.name, What::Suspended { until: self.host.suspended_until });
     }
 
     /// Outcomes that have not arrived, the session's epoch, and the newest signal.

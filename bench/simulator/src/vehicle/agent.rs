@@ -263,6 +263,7 @@ impl Agent {
                 air.tell(&vehicle.name, what);
                 self.epoch = epoch;
                 if !resumed {
+                    vehicle.met(air.now);
                     vehicle.write(air, (Some(SESSION), Change::Epoch(epoch)));
                     self.wishes.handle(vehicle.host.read(air.now), reconciler::Input::Established);
                 }
