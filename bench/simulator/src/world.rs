@@ -276,8 +276,11 @@ impl World {
                     vehicles[vehicle].replay(air, copy);
                 }
             }
-            Fault::Partition { .. }
-            | Fault::Lossy { .. }
+            Fault::Partition { vehicle, span, .. } => {
+                let node = vehicles[vehicle].name.clone();
+                air.tell(&node, What::Partitioned { until: span.1 });
+            }
+            Fault::Lossy { .. }
             | Fault::Slow { .. }
             | Fault::SlowDisk { .. }
             | Fault::BadGatewayDisk { .. }

@@ -236,6 +236,11 @@ pub enum What {
         /// The fingerprint of the command meant.
         print: Option<u64>,
     },
+    /// From now on nothing passes between the node and others, one way or both.
+    Partitioned {
+        /// Until then.
+        until: u64,
+    },
     /// A process began.
     Began,
     /// A process was killed or ended.
@@ -492,6 +497,7 @@ impl What {
             | Self::ReleaseDurable { .. }
             | Self::Released
             | Self::Suspended { .. }
+            | Self::Partitioned { .. }
             | Self::ExpectedDriving { .. }
             | Self::Held { .. }
             | Self::Draining { .. }

@@ -6,9 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::book::Book;
 use super::event::{Event, LaneFate, Name, What};
 
-/// What was handed to a connection before it expired arrives while that lives. The longest partition of the simulated
-/// worlds takes 40 s, and no connection there ends for being idle, as production's do.
-const ON_THE_WAY: u64 = 42_000_000;
+/// What was handed to a connection before it expired arrives before that connection is given up for dead,
+/// and while the receiver's host is suspended nobody gives it up.
+const ON_THE_WAY: u64 = 27_000_000;
+
+/// So long after the end of a partition in which it expired: lost copies, and slow ways.
+const AFTER_A_PARTITION: u64 = 10_000_000;
 
 /// One lane of one sender. Its numbers rise across sessions.
 #[derive(Debug, Default)]
@@ -31,6 +34,8 @@ struct Sender {
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     senders: BTreeMap<(Name, Name), Sender>,
+    /// Of each vehicle, the partitions, from and until.
+    partitions: BTreeMap<Name, Vec<(u64, u64)>>,
 }
 
 impl super::Rule for Lane {
@@ -49,8 +54,9 @@ impl super::Rule for Lane {
             return sender.settled(*number, *fate).map(|why| format!("{lane} of {vehicle}: {why}"));
         } else if let What::Delivered { vehicle, epoch, lane, number } = &event.what {
             let sender = self.senders.entry(place(vehicle, lane)).or_default();
+            let cut = self.partitions.get(vehicle).map_or(&[][..], Vec::as_slice);
             return sender
-                .delivered(*epoch, *number, event.at)
+                .delivered((*epoch, *number), event.at, cut)
                 .map(|why| format!("{lane} of {vehicle}: {why}"));
         } else if let What::Gap { vehicle, class, frames, .. } = &event.what {
             let prefix = format!("{class} {}", if *vehicle == event.node { "down" } else { "up" });
@@ -59,6 +65,8 @@ impl super::Rule for Lane {
                 .iter_mut()
                 .filter(|((whose, lane), _)| whose == vehicle && lane.starts_with(&prefix));
             of_lane.for_each(|(_, sender)| sender.gaps += frames);
+        } else if let What::Partitioned { until } = &event.what {
+            self.partitions.entry(event.node.clone()).or_default().push((event.at, *until));
         } else if event.what == What::Died {
             // Which gateway a vehicle's messages went to is not told.
             let is_vehicle = self.senders.keys().any(|(whose, _)| *whose == event.node);
@@ -102,7 +110,7 @@ impl Sender {
         }
     }
 
-    fn delivered(&mut self, epoch: u64, number: u64, at: u64) -> Option<String> {
+    fn delivered(&mut self, (epoch, number): (u64, u64), at: u64, cut: &[(u64, u64)]) -> Option<String> {
         let (session, newest) = self.newest;
         if session == epoch && number <= newest {
             return Some(format!("message {number} arrived after {newest}"));
@@ -114,7 +122,12 @@ impl Sender {
         if self.never_left.contains(&number) {
             return Some(format!("message {number} is said never to have left and arrived"));
         }
-        if self.expires.get(&number).is_some_and(|expires| at > expires + ON_THE_WAY) {
+        let dead_at = |expires: &u64| {
+            let is_on = |(from, until): &&(u64, u64)| (*from..*until).contains(expires);
+            let over = cut.iter().filter(is_on).map(|(_, until)| until + AFTER_A_PARTITION).max();
+            over.unwrap_or(0).max(expires + ON_THE_WAY)
+        };
+        if self.expires.get(&number).map(dead_at).is_some_and(|dead_at| at > dead_at) {
             return Some(format!("message {number} arrived long after it had expired"));
         }
         self.expired.remove(&number);
