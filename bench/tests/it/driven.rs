@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use carriageway_proto::EMERGENCY_STOP;
 use serde_json::{Value as Json, json};
 
 use crate::wait::{pass, until};
@@ -9,7 +10,6 @@ use crate::world::{Client, Order, World};
 
 const SPEED: &str = "Vehicle.Speed";
 const THROTTLE: &str = "Vehicle.Chassis.Accelerator.PedalPosition";
-const EMERGENCY_STOP: &str = "Vehicle.Carriageway.EmergencyStop";
 
 /// Longer than the test: something else ends it.
 const FULL_THROTTLE: &str = "throttle 1 for 300s";

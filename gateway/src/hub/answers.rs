@@ -25,6 +25,14 @@ pub(super) enum Written {
 }
 
 impl Written {
+    /// Whose desired state, and its version.
+    const fn desired(&self) -> Option<(&VehicleId, u64)> {
+        match self {
+            Self::Desired(vehicle, version) => Some((vehicle, *version)),
+            Self::Token(..) | Self::Vehicle(_) => None,
+        }
+    }
+
     /// What it is, as one word, for metrics and health.
     const fn kind(&self) -> &'static str {
         match self {
@@ -89,10 +97,16 @@ impl Hub {
         }
     }
 
-    /// Puts on record how a write went: a failure shows until a write of its kind works again.
+    /// Puts on record how a write went: a failure shows until a write of its kind works again. What is written once more
+    /// until that works loses nothing, and fails in silence.
     fn note(&self, state: &mut State, written: &Written, said: Said) {
+        let is_again = |(vehicle, version): (&VehicleId, u64)| state.shadows.keeps_again(vehicle, version);
         match said {
             Ok(()) => drop(state.unkept.remove(written.kind())),
+            Err(error) if written.desired().is_some_and(is_again) => {
+                tracing::debug!(error, ?written, "not kept yet");
+                state.unkept.insert(written.kind(), error);
+            }
             Err(error) => {
                 tracing::error!(error, ?written, "not kept");
                 self.0.metrics.store_failures.inc();
@@ -148,5 +162,37 @@ pub(crate) fn desired_in(document: Vec<u8>) -> Option<Desired> {
             | Message::StateReport(_),
         )
         | Err(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use carriageway_proto::Value;
+
+    use super::*;
+    use crate::core::shadow::{Condition, Edit};
+
+    #[test]
+    fn a_state_that_is_written_again_until_the_disk_works_is_lost_once() {
+        let hub = Hub::for_test();
+        let truck: VehicleId = "truck".parse().unwrap();
+        let edits = BTreeMap::from([(
+            "Vehicle.Lamp".parse().unwrap(),
+            Edit::Set { value: Value::Int(1), valid_for: None },
+        )]);
+        hub.state().shadows.patch(hub.now(), &truck, &Condition::Any, &edits).unwrap();
+        for version in [1, 0, 0] {
+            hub.0.answers.leave(Written::Desired(truck.clone(), version), Err("full".into()));
+            hub.hear_disk();
+            assert!(hub.0.metrics.text().contains(r#"drops_total{stage="store",reason="desired"} 1"#));
+            assert!(hub.state().unkept.contains_key("desired"), "and it is not on disk");
+            // Put aside: the disk says nothing of it by itself here.
+            let mut state = hub.state();
+            let now = hub.now();
+            state.shadows.handle(now, shadow::Input::Tick);
+            while state.shadows.poll().is_some() {}
+        }
     }
 }

@@ -455,59 +455,6 @@ pub enum What {
     },
 }
 
-impl What {
-    /// The command that it is about: vehicle and key. `node` is where it happened.
-    pub(super) fn command<'a>(&'a self, node: &'a Name) -> Option<(&'a Name, &'a Name)> {
-        match self {
-            Self::Accepted { vehicle, key, .. }
-            | Self::Asked { vehicle, key, .. }
-            | Self::Repeated { vehicle, key, .. }
-            | Self::Refused { vehicle, key, .. }
-            | Self::Phase { vehicle, key, .. }
-            | Self::Expected { vehicle, key, .. } => Some((vehicle, key)),
-            Self::Seen { key, .. }
-            | Self::Durable { key, .. }
-            | Self::Forgot { key }
-            | Self::Effect { key, .. }
-            | Self::Said { key, .. } => Some((node, key)),
-            Self::Stored { .. }
-            | Self::Sent { .. }
-            | Self::Unsent { .. }
-            | Self::Over { .. }
-            | Self::Rebooted
-            | Self::Wish(_)
-            | Self::Stopped
-            | Self::Began
-            | Self::Died
-            | Self::DiskFailed
-            | Self::EpochDurable { .. }
-            | Self::Established { .. }
-            | Self::Handed { .. }
-            | Self::Settled { .. }
-            | Self::Delivered { .. }
-            | Self::Gap { .. }
-            | Self::Shown { .. }
-            | Self::Lease { .. }
-            | Self::TokenDurable { .. }
-            | Self::LeaseHeard { .. }
-            | Self::Steered { .. }
-            | Self::Controlled { .. }
-            | Self::Rearmed { .. }
-            | Self::Driving { .. }
-            | Self::ReleaseDurable { .. }
-            | Self::Released
-            | Self::Suspended { .. }
-            | Self::Partitioned { .. }
-            | Self::ExpectedDriving { .. }
-            | Self::Held { .. }
-            | Self::Draining { .. }
-            | Self::SentAway { .. }
-            | Self::Healed
-            | Self::Rested { .. } => None,
-        }
-    }
-}
-
 /// True of the names of phases after which nothing more comes.
 pub(super) fn is_end(phase: &str) -> bool {
     carriageway_proto::Phase::from_name(phase).is_some_and(carriageway_proto::Phase::is_terminal)

@@ -95,6 +95,11 @@ impl Shadows {
         self.vehicles.get(vehicle).map_or_else(View::default, |place| place.view(ours, signal))
     }
 
+    /// Whether what is being kept under this version is the state as it is, once more, and nobody's change.
+    pub fn keeps_again(&self, vehicle: &VehicleId, version: u64) -> bool {
+        self.vehicles.get(vehicle).is_some_and(|place| place.is_same_again(version))
+    }
+
     /// Whether anything is desired or reported of `vehicle`.
     pub fn knows(&self, vehicle: &VehicleId) -> bool {
         self.vehicles.contains_key(vehicle)
