@@ -336,6 +336,7 @@ impl Gateway {
     /// Its host sleeps until `until`: where it drains it can end after that only.
     pub(crate) fn suspend(&mut self, air: &mut Air, until: u64) {
         self.host.suspend(air.now, until);
+        air.tell(&self.name, What::Suspended { until: self.host.suspended_until });
         if let Some(drains_until) = self.drains_until {
             self.drain_until(air, drains_until.max(until + GOODBYES));
         }

@@ -173,24 +173,34 @@ impl Hub {
         }
     }
 
-    /// Says goodbye to every session that has no command under way and whose vehicle is not being driven,
-    /// or to all. Each is told to come back after a wait of its own. How many are left open.
+    /// Says goodbye to every session that has no command under way, whose vehicle is not being driven and has
+    /// confirmed what it was told of its lease; or to all. Each is told to come back after a wait of its own. How
+    /// many are left open.
     pub fn send_away(&self, everyone: bool) -> usize {
         let now = self.now();
         let state = self.state();
         let watched = state.watched();
         let is_busy =
             |vehicle: &VehicleId| state.commands.under_way_of(vehicle) > 0 || state.is_driven(now, vehicle);
-        let (leaving, staying): (Vec<_>, Vec<_>) =
+        let (idle, busy): (Vec<_>, Vec<_>) =
             watched.into_iter().partition(|watched| everyone || !is_busy(&watched.vehicle));
         drop(state);
-        tracing::debug!(%now, leaving = leaving.len(), staying = staying.len(), "sending sessions away");
+        // Links are read outside the lock, as in a sweep. A goodbye would overtake what their lanes still hold.
+        let (leaving, unconfirmed): (Vec<_>, Vec<_>) =
+            idle.into_iter().partition(|watched| everyone || !self.awaits_confirmation(&watched.link));
+        let staying = busy.len() + unconfirmed.len();
+        tracing::debug!(%now, leaving = leaving.len(), staying, "sending sessions away");
         for watched in leaving {
             let wait = self.jittered(self.0.settings.retry_after);
             let reason = "the gateway restarts";
             self.survive("link", || watched.link.close(CloseCode::Restarting, reason, Some(wait)));
         }
-        staying.len()
+        staying
+    }
+
+    /// Whether something of the lane of leases has not been acknowledged. What is in vain there expires with the lease.
+    fn awaits_confirmation(&self, link: &Link) -> bool {
+        self.survive("link", || link.status().session.queued_frames[Class::Drive] > 0).unwrap_or(false)
     }
 
     /// Vehicles that are being driven.

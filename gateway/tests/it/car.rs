@@ -151,13 +151,14 @@ impl Driver {
             Event::Frame(channel, bytes) => Input::Frame(id, channel, bytes),
             Event::Ended(ended) => {
                 self.connection = None;
-                if let Ended::ByPeer { code, .. } = &ended {
-                    self.seen.lock().unwrap().closed_by.get_or_insert(*code);
-                }
                 Input::Ended(id, ended)
             }
         };
         self.session.handle(self.clock.now(), input);
+        // Whichever came first, the goodbye or the close that follows it.
+        if let Some(Ended::ByPeer { code, .. }) = self.session.connectivity(self.clock.now()).last_end {
+            self.seen.lock().unwrap().closed_by.get_or_insert(code);
+        }
     }
 
     fn act(&mut self, act: Act) {
@@ -226,11 +227,7 @@ impl Driver {
                 self.message(Message::decode(payload).unwrap());
             }
             Happening::Ended(ended) => {
-                let mut seen = self.seen.lock().unwrap();
-                if let Ended::ByPeer { code, .. } = &ended {
-                    seen.closed_by.get_or_insert(*code);
-                }
-                seen.ended = Some(ended);
+                self.seen.lock().unwrap().ended = Some(ended);
             }
             Happening::Control(frame) => {
                 let now = self.clock.now();

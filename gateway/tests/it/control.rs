@@ -236,7 +236,8 @@ async fn a_drain_waits_for_who_drives_and_tells_them() {
             assert!(refused.detail().contains("no lease"), "{}", refused.detail());
         }
         assert!(vehicle.seen.lock().unwrap().closed_by.is_none(), "nobody who drives is cut off");
-        // She has brought it to a stop.
+        // She has brought it to a stop, and for longer than what is passed on counts as driving.
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
         let release = json!({ "action": "release", "token": token.number() });
         assert_eq!(gateway.post(&ada, LEASE, &release).await.status, 204);
         until(async || vehicle.seen.lock().unwrap().closed_by.is_some()).await;

@@ -344,22 +344,26 @@ impl Connection for QuicConnection {
         if let Life::Over = self.life {
             return Poll::Pending;
         }
-        // Asked before the sources: what they hold once it has ended is all there will ever be.
-        let end = self.connection.close_reason();
-        if let Some(event) = self.watch_address() {
-            return Poll::Ready(event);
-        }
-        if end.is_none() && self.poll_closing(context) {
-            return Poll::Ready(self.finish_closing());
-        }
-        match self.poll_open(context) {
-            Ok(Some(event)) => return Poll::Ready(event),
-            Ok(None) => {}
-            Err(violation) => return Poll::Ready(self.violated(&violation)),
-        }
-        match end {
-            Some(error) => Poll::Ready(self.over(ended(&error))),
-            None => Poll::Pending,
+        loop {
+            // Asked before the sources: what they hold once it has ended is all there will ever be.
+            let end = self.connection.close_reason();
+            if let Some(event) = self.watch_address() {
+                return Poll::Ready(event);
+            }
+            if end.is_none() && self.poll_closing(context) {
+                return Poll::Ready(self.finish_closing());
+            }
+            match self.poll_open(context) {
+                Ok(Some(event)) => return Poll::Ready(event),
+                Ok(None) => {}
+                Err(violation) => return Poll::Ready(self.violated(&violation)),
+            }
+            match end {
+                Some(error) => return Poll::Ready(self.over(ended(&error))),
+                // Sources that were asked while it was open wake the task when it ends.
+                None if self.connection.close_reason().is_none() => return Poll::Pending,
+                None => {}
+            }
         }
     }
 

@@ -1,5 +1,5 @@
 //! LANE: within a lane messages arrive once and in order for the life of the session; expired ones are told as
-//! a gap, and what certainly never left never arrives.
+//! a gap and are not sent on, and what certainly never left never arrives.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,6 +9,9 @@ use super::event::{Event, LaneFate, Name, What};
 /// What was handed to a connection before it expired arrives before that connection is given up for dead,
 /// and while the receiver's host is suspended nobody gives it up.
 const ON_THE_WAY: u64 = 27_000_000;
+
+/// A sender that is awake gives a message up so soon after it has expired: no acknowledgement comes later.
+const GIVEN_UP: u64 = 1_000_000;
 
 /// So long after the end of a partition in which it expired: lost copies, and slow ways.
 const AFTER_A_PARTITION: u64 = 10_000_000;
@@ -36,6 +39,8 @@ pub(super) struct Lane {
     senders: BTreeMap<(Name, Name), Sender>,
     /// Of each vehicle, the partitions, from and until.
     partitions: BTreeMap<Name, Vec<(u64, u64)>>,
+    /// Until when hosts sleep, or slept last.
+    asleep: BTreeMap<Name, u64>,
 }
 
 impl super::Rule for Lane {
@@ -51,7 +56,10 @@ impl super::Rule for Lane {
             sender.handed = *number;
         } else if let What::Settled { vehicle, lane, number, fate } = &event.what {
             let sender = self.senders.entry(place(vehicle, lane)).or_default();
-            return sender.settled(*number, *fate).map(|why| format!("{lane} of {vehicle}: {why}"));
+            let awake_since = self.asleep.get(&event.node).copied().unwrap_or_default();
+            return sender
+                .settled(*number, *fate, (event.at, awake_since))
+                .map(|why| format!("{lane} of {vehicle}: {why}"));
         } else if let What::Delivered { vehicle, epoch, lane, number } = &event.what {
             let sender = self.senders.entry(place(vehicle, lane)).or_default();
             let cut = self.partitions.get(vehicle).map_or(&[][..], Vec::as_slice);
@@ -65,6 +73,8 @@ impl super::Rule for Lane {
                 .iter_mut()
                 .filter(|((whose, lane), _)| whose == vehicle && lane.starts_with(&prefix));
             of_lane.for_each(|(_, sender)| sender.gaps += frames);
+        } else if let What::Suspended { until } = &event.what {
+            self.asleep.insert(event.node.clone(), *until);
         } else if let What::Partitioned { until } = &event.what {
             self.partitions.entry(event.node.clone()).or_default().push((event.at, *until));
         } else if event.what == What::Died {
@@ -91,9 +101,14 @@ impl Sender {
         (self.gaps, self.needed) = (0, 0);
     }
 
-    fn settled(&mut self, number: u64, fate: LaneFate) -> Option<String> {
+    /// `at` in true time, by a host that has been awake since `awake_since`.
+    fn settled(&mut self, number: u64, fate: LaneFate, (at, awake_since): (u64, u64)) -> Option<String> {
         let arrived = self.delivered.contains(&number);
+        let given_up = |expires: &u64| at > awake_since.max(*expires) + GIVEN_UP;
         match fate {
+            LaneFate::Acknowledged if self.expires.get(&number).is_some_and(given_up) => {
+                Some(format!("message {number} was sent on after it had expired"))
+            }
             LaneFate::Acknowledged => (!arrived && number > self.forgiven)
                 .then(|| format!("message {number} was acknowledged and never delivered")),
             LaneFate::Expired { sent: false } | LaneFate::Lost { sent: false } => {

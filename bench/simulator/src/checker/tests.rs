@@ -327,6 +327,17 @@ fn lanes_signals_and_epochs_rise() {
     };
     assert_eq!(broken([arrives(1, 1), settled(1, LaneFate::Lost { sent: false })]), ["LANE"]);
     assert_eq!(broken([settled(1, LaneFate::Acknowledged)]), ["LANE"]);
+    let late = |at_most: u64| {
+        let (vehicle, lane) = ("v".into(), "bulk up 1".into());
+        let handed = at(0, "v", What::Handed { vehicle, lane, number: 1, expires: Some(at_most) });
+        let mut acknowledged = settled(1, LaneFate::Acknowledged);
+        acknowledged.at = 2_000_000;
+        [handed, arrives(1, 1), acknowledged]
+    };
+    assert_eq!(broken(late(1_000_000)), [""; 0]);
+    assert_eq!(broken(late(999_999)), ["LANE"], "sent on after it had expired");
+    let asleep = at(0, "v", What::Suspended { until: 1_000_000 });
+    assert_eq!(broken([asleep].into_iter().chain(late(5))), [""; 0], "its sender could not give it up");
     let gap = at(10, "g", What::Gap { vehicle: "v".into(), epoch: 1, class: "bulk".into(), frames: 1 });
     let expired = settled(1, LaneFate::Expired { sent: true });
     assert_eq!(broken([expired.clone(), gap, arrives(1, 2)]), [""; 0]);

@@ -97,8 +97,8 @@ impl Process {
         }
     }
 
-    /// Says goodbye to every session that has no command under way and whose vehicle is not being driven, or to
-    /// all. How many are left open.
+    /// Says goodbye to every session that has no command under way, whose vehicle is not being driven and has
+    /// confirmed what it was told of its lease; or to all. How many are left open.
     fn send_away(&mut self, gateway: &Gateway, air: &mut Air, everyone: bool) -> usize {
         let now = gateway.host.read(air.now);
         let open: Vec<_> = (0..self.sessions.len()).filter(|index| !self.sessions[*index].over).collect();
@@ -106,7 +106,8 @@ impl Process {
         for index in open {
             let (vehicle, id) = (self.sessions[index].vehicle, self.sessions[index].id);
             let is_busy = self.commands.under_way_of(&gateway.vehicles[vehicle].0) > 0
-                || self.is_driven(gateway, now, vehicle);
+                || self.is_driven(gateway, now, vehicle)
+                || self.sessions[index].session.status(now).queued_frames[Class::Drive] > 0;
             if is_busy && !everyone {
                 staying += 1;
                 continue;
