@@ -3,6 +3,7 @@
 //! [`stats`] is pure. The rest drives processes, namespaces and clocks, and says beside each number what
 //! it was measured on, with which seed, and whether the emulator kept its promises meanwhile.
 
+pub mod compare;
 pub mod cores;
 pub mod daemon;
 pub mod fleet;
@@ -13,6 +14,7 @@ mod operator;
 pub mod stage;
 pub mod stats;
 pub mod torture;
+mod usage;
 pub mod watchdog;
 
 /// A line of progress.

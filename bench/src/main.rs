@@ -3,7 +3,7 @@
 use std::io::{Write as _, stderr, stdout};
 use std::process::ExitCode;
 
-use carriageway_bench::{cores, fleet, lanes, torture, watchdog};
+use carriageway_bench::{compare, cores, fleet, lanes, torture, watchdog};
 use clap::{Parser, Subcommand};
 
 /// Measures Carriageway: the real gateway and the real agent, not models of them.
@@ -34,6 +34,8 @@ enum Command {
     Torture(torture::Options),
     Watchdog(watchdog::Options),
     #[command(hide = true)]
+    Cell(compare::cell::Options),
+    #[command(hide = true)]
     FleetGateway(fleet::gateway::Options),
     #[command(hide = true)]
     FleetVehicles(fleet::vehicles::Options),
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Command::Cores(options) => cores::run(&options, out),
         Command::Torture(options) => torture::run(&options, out),
         Command::Watchdog(options) => watchdog::run(&options, out),
+        Command::Cell(options) => compare::cell::run(&options),
         Command::FleetGateway(options) => fleet::gateway::run(&options, out),
         Command::FleetVehicles(options) => fleet::vehicles::run(&options, out),
     };

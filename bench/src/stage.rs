@@ -3,17 +3,17 @@
 use std::fs;
 use std::process::Command;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Said beside every result.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Stage {
     /// As typed.
     pub command_line: String,
     /// Short hash; `+` where files differ from it. Of the sources this was built from, if they are there.
     pub commit: String,
     /// With or without optimisation.
-    pub build: &'static str,
+    pub build: String,
     /// Kernel.
     pub kernel: String,
     /// Processor, and how many of it.
@@ -28,7 +28,7 @@ impl Stage {
         Self {
             command_line: std::env::args().collect::<Vec<_>>().join(" "),
             commit: commit(),
-            build: if cfg!(debug_assertions) { "debug" } else { "release" },
+            build: if cfg!(debug_assertions) { "debug" } else { "release" }.into(),
             kernel: read("/proc/sys/kernel/osrelease"),
             processor: processor(),
             load: read("/proc/loadavg"),

@@ -23,7 +23,8 @@ use crate::local::{papers, vehicle_id};
 use crate::operator::Operator;
 use crate::say;
 use crate::stage::Stage;
-use process::{Child, Usage};
+use crate::usage::Usage;
+use process::Child;
 use report::{Commands, Connect, Report};
 
 /// Measures a gateway with a fleet: connect time, memory, CPU, one command to each vehicle
@@ -183,7 +184,12 @@ mod tests {
 
     #[test]
     fn memory_is_divided_by_the_vehicles_that_are_there() {
-        let usage = |resident_kib| Usage { resident_kib, resident_most_kib: resident_kib, cpu: 0.0 };
+        let usage = |resident_kib| Usage {
+            resident_kib,
+            resident_most_kib: resident_kib,
+            cpu: 0.0,
+            children_cpu: 0.0,
+        };
         let of = |connected| per_vehicle(&usage(1_000), &usage(9_000), connected);
         assert_eq!((of(100), of(50), of(0)), (Some(80.0), Some(160.0), None));
     }

@@ -101,7 +101,7 @@ impl Run {
         let stage = Stage {
             command_line: text(),
             commit: text(),
-            build: "debug",
+            build: "debug".into(),
             kernel: text(),
             processor: text(),
             load: text(),

@@ -1,0 +1,219 @@
+//! One run of one subject on one link: a process of its own, so that what it takes of the machine can be told apart.
+
+mod bed;
+mod samples;
+mod spec;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use carriageway_gateway::auth::unix_now;
+use carriageway_gateway::certs::Folder;
+use carriageway_netem::clock;
+use carriageway_netem::testbed::{self, SERVER, Testbed};
+use clap::Args;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::{mpsc, watch};
+
+use super::subjects::{self, End, Notes, Papers, Reach, Subject, VEHICLE, Work};
+use super::timeline::Timeline;
+use super::workload::{Ear, Feed, Hand, HandAccount};
+use crate::usage::Usage;
+pub use samples::{read as read_samples, write as write_samples};
+pub use spec::{Cost, Link, Outcome, Side, Spec, Traffic};
+
+/// From the start of the link to the start of the workload. Everybody meets the same weather then, however long the
+/// handshake took.
+pub const SETTLE: Duration = Duration::from_secs(4);
+
+/// After the workload: what is under way may still arrive.
+pub const AFTER: Duration = Duration::from_secs(3);
+
+/// A gateway that does not listen within this has failed.
+const LISTENS: Duration = Duration::from_secs(20);
+
+/// How late the thread of the workload may be: what it says late no subject can deliver in time.
+const HAND_P99_LIMIT: Duration = Duration::from_millis(1);
+/// Once.
+const HAND_WORST_LIMIT: Duration = Duration::from_millis(20);
+
+/// Runs one cell in this process; the conductor starts it.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// What to run, as JSON
+    #[arg(long, value_name = "FILE")]
+    spec: PathBuf,
+}
+
+/// Runs the cell and writes its outcome and samples where the spec says.
+pub fn run(options: &Options) -> Result<()> {
+    let text = fs::read_to_string(&options.spec)
+        .with_context(|| format!("cannot read {}", options.spec.display()))?;
+    let spec: Spec = serde_json::from_str(&text).context("the spec is broken")?;
+    let (outcome, heard) = measure(&spec)?;
+    write_samples(&spec.samples(), &heard)?;
+    let json = serde_json::to_string_pretty(&outcome).context("an outcome is plain data")?;
+    let path = spec.outcome();
+    fs::write(&path, json).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// What one end is made of.
+struct Crew {
+    thread: JoinHandle<Result<()>>,
+    ready: mpsc::Receiver<Reach>,
+    ended: std::sync::mpsc::Receiver<()>,
+}
+
+fn measure(spec: &Spec) -> Result<(Outcome, Vec<super::workload::Heard>)> {
+    let subject: &'static dyn Subject = Box::leak(subjects::named(&spec.subject)?);
+    let facts = subject.facts();
+    let place = TempDir::new().context("cannot make a temporary directory")?;
+    let papers = papers(&place)?;
+    let config = bed::config(&spec.link, spec.seed, spec.realtime)?;
+    let prepared = Testbed::prepare(config)?;
+    let before = Usage::read(std::process::id())?;
+    let notes = Notes::default();
+    let (stop, stopped) = watch::channel(false);
+    // The gateway listens before the link's time begins: only its vehicle's handshake is on the link.
+    let bed = prepared.begin()?;
+    let timeline = Timeline::starting_at(bed.started() + SETTLE);
+    let (up, down) = (Feed::new(facts.manner), Feed::new(facts.manner));
+    let end = |feed: &Feed, ready| End {
+        feed: feed.clone(),
+        ear: Ear::new(timeline.clone(), feed.clone()),
+        papers: papers.clone(),
+        host: SERVER,
+        seed: spec.seed,
+        ready,
+        stop: stopped.clone(),
+        notes: notes.clone(),
+    };
+    let (tell, ready) = mpsc::channel(1);
+    let gateway_end = end(&down, tell);
+    let gateway_ear = gateway_end.ear.clone();
+    let mut gateway = crew(bed.net(), "bench-gateway", ready, move || subject.serve(gateway_end))?;
+    let reach = wait_ready(&mut gateway, LISTENS).context("the gateway")?;
+    let reach = reach.context("the gateway did not listen in time")?;
+    let (tell, ready) = mpsc::channel(1);
+    let vehicle_end = end(&up, tell);
+    let vehicle_ear = vehicle_end.ear.clone();
+    let dialed = clock::now();
+    let mut vehicle =
+        crew(bed.vehicle(0), "bench-vehicle", ready, move || subject.drive(vehicle_end, reach))?;
+    let hand = Hand::new(&spec.workload, spec.seed, timeline.clone(), up.clone(), down.clone()).spawn()?;
+    let connected = wait_ready(&mut vehicle, timeline.until(Duration::ZERO)).context("the vehicle")?;
+    let connected_ms = connected.map(|_| clock::now().since(dialed).as_secs_f64() * 1e3);
+    let hand = HandAccount::of(hand)?;
+    std::thread::sleep(timeline.until(spec.workload.length() + AFTER));
+    let report = bed.report().map_err(|gone| anyhow!("the emulator has failed: {gone}"))?;
+    let mut heard = gateway_ear.take();
+    heard.extend(vehicle_ear.take());
+    stop.send_replace(true);
+    let mut failures = Vec::new();
+    for (name, crew) in [("the vehicle", vehicle), ("the gateway", gateway)] {
+        if let Err(error) = finish(crew) {
+            failures.push(format!("{name} failed: {error:#}"));
+        }
+    }
+    let now = Usage::read(std::process::id())?;
+    let cost = Cost::since(&before, &now, report.json(), hand.cpu);
+    let mut faults = report.faults().to_vec();
+    faults.extend(late(&hand));
+    let outcome = Outcome {
+        spec: spec.clone(),
+        facts,
+        stage: crate::stage::Stage::now(),
+        notes: notes.all(),
+        faults,
+        failures,
+        connected_ms,
+        shed: [up.shed(), down.shed()],
+        cost,
+        traffic: traffic(report.json()),
+        link_sha256: bed::digest(&spec.link, spec.seed, report.json()),
+        netem: report.json().clone(),
+    };
+    bed.stop()?;
+    Ok((outcome, heard))
+}
+
+fn papers(place: &TempDir) -> Result<Papers> {
+    let folder = Folder::new(place.path());
+    folder.init(&[SERVER.to_string()], unix_now())?;
+    folder.vehicles([VEHICLE.parse()?], unix_now())?;
+    Ok(Papers::new(place.path().to_owned()))
+}
+
+/// Starts one end on a thread in its namespace.
+fn crew(
+    namespace: &testbed::Namespace,
+    name: &'static str,
+    ready: mpsc::Receiver<Reach>,
+    work: impl FnOnce() -> Work + Send + 'static,
+) -> Result<Crew> {
+    let (tell, ended) = sync_channel::<()>(0);
+    let body = move || {
+        // Dropped when the thread ends, however it does.
+        let _ending = tell;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start a runtime")?;
+        let done = runtime.block_on(work());
+        // What a library left running may not keep the run from ending.
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        done
+    };
+    // A thread inherits the namespace of the one that starts it.
+    let thread = namespace.within(move || std::thread::Builder::new().name(name.into()).spawn(body));
+    Ok(Crew { thread: thread.context("cannot start a thread")?, ready, ended })
+}
+
+/// What the end said when it was ready; `None` where it was not in time.
+fn wait_ready(crew: &mut Crew, patience: Duration) -> Result<Option<Reach>> {
+    let deadline = clock::now() + patience;
+    loop {
+        if let Ok(reach) = crew.ready.try_recv() {
+            return Ok(Some(reach));
+        }
+        let left = deadline.since(clock::now());
+        if left.is_zero() {
+            return Ok(None);
+        }
+        match crew.ended.recv_timeout(left.min(Duration::from_millis(2))) {
+            Err(RecvTimeoutError::Timeout) => {}
+            // It may have said it with its last breath; what went wrong is told at the end.
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => bail!("it ended before it was ready"),
+        }
+    }
+}
+
+fn finish(crew: Crew) -> Result<()> {
+    crew.thread.join().map_err(|_| anyhow!("it panicked"))?
+}
+
+/// Whether the workload itself was on time.
+fn late(hand: &HandAccount) -> Option<String> {
+    let (p99, worst) = hand.lateness();
+    (p99 > HAND_P99_LIMIT || worst > HAND_WORST_LIMIT).then(|| {
+        format!("the workload was late: p99 {p99:?}, limit {HAND_P99_LIMIT:?}; once {worst:?}, limit {HAND_WORST_LIMIT:?}; the machine is too busy")
+    })
+}
+
+fn traffic(report: &Value) -> [Traffic; 2] {
+    ["up", "down"].map(|direction| {
+        let wires = report["wires"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let sum = |what: &str| wires.iter().filter_map(|wire| wire[direction][what].as_u64()).sum();
+        Traffic {
+            offered_bytes: sum("offered_bytes"),
+            delivered_bytes: sum("delivered_bytes"),
+            offered_packets: sum("offered"),
+            delivered_packets: sum("delivered"),
+        }
+    })
+}

@@ -1,0 +1,182 @@
+//! What is compared: each subject is one file, and one way to carry the workload between a vehicle and its gateway.
+
+mod ours;
+
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context as _, Result};
+use carriageway_transport::quic::Congestion;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
+
+use super::workload::{Ear, Feed, Manner};
+
+/// One way to carry the workload.
+pub trait Subject: Send + Sync {
+    /// What it is.
+    fn facts(&self) -> Facts;
+
+    /// The gateway's end: listens, says where by [`End::ready`], and works until [`End::stopped`].
+    fn serve(&self, end: End) -> Work;
+
+    /// The vehicle's end: connects to `reach`, says so by [`End::ready`], and works until [`End::stopped`]. It connects
+    /// again where it is cut off, as its users would have it.
+    fn drive(&self, end: End, reach: Reach) -> Work;
+}
+
+/// What an end does, on a runtime of one thread in its own namespace.
+pub type Work = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
+/// What a subject is, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// What it is, in a few words.
+    pub title: String,
+    /// Library and version, or program.
+    pub version: String,
+    /// How it is set up, where that is not its default.
+    pub setup: String,
+    /// How what is due waits for it.
+    pub manner: Manner,
+}
+
+/// Where a vehicle finds its gateway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// The UDP port, if it listens on one.
+    pub udp: u16,
+    /// The TCP port, if it listens on one.
+    pub tcp: u16,
+    /// A second TCP port, where the subject uses two connections that end apart.
+    pub second: u16,
+}
+
+/// One end of the link, as its subject sees it.
+#[derive(Clone)]
+pub struct End {
+    /// What is to be sent.
+    pub feed: Feed,
+    /// What arrives is told here.
+    pub ear: Ear,
+    /// Certificates and keys.
+    pub papers: Papers,
+    /// The gateway's address, for both ends.
+    pub host: Ipv4Addr,
+    /// Draws what the subject leaves to chance.
+    pub seed: u64,
+    pub(super) ready: mpsc::Sender<Reach>,
+    pub(super) stop: watch::Receiver<bool>,
+    pub(super) notes: Notes,
+}
+
+impl End {
+    /// It listens there; or, at the vehicle, is connected. Only the first time counts.
+    pub fn ready(&self, reach: Reach) {
+        // Nobody listens after the first.
+        let _later = self.ready.try_send(reach);
+    }
+
+    /// Returns when the run is over. Cancel safe.
+    pub async fn stopped(&self) {
+        let mut stop = self.stop.clone();
+        // An error means that nobody is left who could say it: as good as said.
+        let _said = stop.wait_for(|stop| *stop).await;
+    }
+
+    /// Something that the run should say of itself, such as the congestion control that the kernel answered.
+    pub fn note(&self, what: impl Into<String>) {
+        self.notes.add(what.into());
+    }
+
+    /// An address of the gateway.
+    pub fn at(&self, port: u16) -> SocketAddr {
+        (self.host, port).into()
+    }
+}
+
+/// What runs say of themselves; each is kept once.
+#[derive(Clone, Debug, Default)]
+pub struct Notes(Arc<Mutex<Vec<String>>>);
+
+impl Notes {
+    fn add(&self, what: String) {
+        let mut notes = self.0.lock().expect("no holder of the notes panics");
+        // As many as a run has to say; a subject that says something else each time says it no more.
+        if notes.len() < 64 && !notes.contains(&what) {
+            notes.push(what);
+        }
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<String> {
+        self.0.lock().expect("no holder of the notes panics").clone()
+    }
+}
+
+/// Certificates and keys of one run, in PEM.
+#[derive(Clone, Debug)]
+pub struct Papers {
+    folder: PathBuf,
+}
+
+impl Papers {
+    pub(super) const fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// The authority's certificate.
+    pub fn authority(&self) -> PathBuf {
+        self.folder.join("ca.pem")
+    }
+
+    /// The gateway's chain and key; the certificate is good for the address of the testbed and for loopback.
+    pub fn gateway(&self) -> [PathBuf; 2] {
+        [self.folder.join("server.pem"), self.folder.join("server.key")]
+    }
+
+    /// The vehicle's chain and key.
+    pub fn vehicle(&self) -> [PathBuf; 2] {
+        let of = |kind: &str| self.folder.join(format!("vehicles/{VEHICLE}.{kind}"));
+        [of("pem"), of("key")]
+    }
+
+    /// A folder for what the run needs on disk; it goes with the run.
+    pub fn place(&self) -> &std::path::Path {
+        &self.folder
+    }
+}
+
+/// The vehicle of every run.
+pub(super) const VEHICLE: &str = "bench-1";
+
+/// A subject and the name that plans know it by.
+type Entry = (&'static str, fn() -> Box<dyn Subject>);
+
+/// All subjects of this build, in the order of tables.
+const ALL: &[Entry] = &[
+    ("quic-cubic", || Box::new(ours::Ours::quic(Congestion::Cubic))),
+    ("quic-newreno", || Box::new(ours::Ours::quic(Congestion::NewReno))),
+    ("quic-bbr", || Box::new(ours::Ours::quic(Congestion::Bbr))),
+    ("websocket", || Box::new(ours::Ours::websocket())),
+];
+
+/// The names of all subjects of this build.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    ALL.iter().map(|(name, _)| *name)
+}
+
+/// The subject of this name.
+pub fn named(name: &str) -> Result<Box<dyn Subject>> {
+    let entry = ALL.iter().find(|(known, _)| *known == name);
+    let (_, make) = entry.with_context(|| {
+        format!(
+            "no subject is named {name:?} in this build; there are {}",
+            names().collect::<Vec<_>>().join(", ")
+        )
+    })?;
+    Ok(make())
+}

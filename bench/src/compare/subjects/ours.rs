@@ -1,0 +1,358 @@
+//! Carriageway's own session over QUIC, or over its WebSocket fallback: the library that gateway and agent are made of, with
+//! their settings, and without what they add.
+//!
+//! Control goes as control frames with the state before the newest in each, telemetry as signals, commands and answers on
+//! the lane of their class, files on the bulk lane.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use bytes::Bytes;
+use carriageway_proto::control::ROAD_VEHICLE;
+use carriageway_proto::{
+    Class, ControlFrame, ControlState, Controls, Epoch, PolicyTable, SessionId, SignalPath, Stamp, Token,
+    Value,
+};
+use carriageway_transport::clock::BootClock;
+use carriageway_transport::core::keeper::{self, Allowed};
+use carriageway_transport::dialer::Network;
+use carriageway_transport::link::{Happening, Happenings, MAX_BULK_PAYLOAD, SendError};
+use carriageway_transport::quic::{self, Congestion, Limits, QuicListener, Secret};
+use carriageway_transport::tls::{self, Authority, Credentials, Pem};
+use carriageway_transport::{Connection, Link, client, link, lobby, websocket};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use super::{End, Facts, Reach, Subject, Work};
+use crate::compare::workload::{Kind, Manner, Message};
+
+/// A command that has not left by then is told as a gap, as the gateway would have it.
+const COMMAND_TTL: Duration = Duration::from_secs(5);
+
+/// A picture that is as old as this is of no use.
+const CAMERA_TTL: Duration = Duration::from_millis(500);
+
+/// Signals of a look: with their names about 300 bytes.
+const SIGNALS: usize = 10;
+
+/// Signals of a snapshot: about 2,000 bytes.
+const SNAPSHOT: usize = 64;
+
+/// Connections that have come and whose hello nobody has read.
+const WAITING: usize = 8;
+
+/// Ours.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ours {
+    allowed: Allowed,
+    congestion: Congestion,
+}
+
+impl Ours {
+    pub(super) const fn quic(congestion: Congestion) -> Self {
+        Self { allowed: Allowed::QuicOnly, congestion }
+    }
+
+    pub(super) const fn websocket() -> Self {
+        Self { allowed: Allowed::WebSocketOnly, congestion: Congestion::Cubic }
+    }
+}
+
+impl Subject for Ours {
+    fn facts(&self) -> Facts {
+        let (title, setup) = match self.allowed {
+            Allowed::WebSocketOnly => (
+                "Carriageway, WebSocket fallback".into(),
+                "TCP cubic, NOTSENT_LOWAT 2 KiB, bulk bounded by its own delay (RFC 6817)".into(),
+            ),
+            Allowed::Both | Allowed::QuicOnly => (
+                format!("Carriageway, QUIC {}", self.congestion.name()),
+                format!("quinn with {}, bulk bounded by its own delay (RFC 6817)", self.congestion.name()),
+            ),
+        };
+        let version = concat!("carriageway ", env!("CARGO_PKG_VERSION")).into();
+        Facts { title, version, setup, manner: Manner::NewestFirst }
+    }
+
+    fn serve(&self, end: End) -> Work {
+        Box::pin(serve(*self, end))
+    }
+
+    fn drive(&self, end: End, reach: Reach) -> Work {
+        Box::pin(drive(*self, end, reach))
+    }
+}
+
+async fn serve(ours: Ours, end: End) -> Result<()> {
+    let clock = BootClock::system()?;
+    let (arrived, arrivals) = mpsc::channel(WAITING);
+    let authority = Authority::new(&Pem::read(&end.papers.authority())?)?;
+    let [chain, key] = end.papers.gateway();
+    let own = || Ok::<_, anyhow::Error>(Credentials::new(&Pem::read(&chain)?, &Pem::read(&key)?)?);
+    let config = quic::Config {
+        addresses: vec![end.at(0)],
+        tls: tls::quic_server(&authority, own()?)?,
+        secret: Secret::new([7; 32]),
+        limits: Limits::VEHICLE,
+        congestion: ours.congestion,
+        policies: PolicyTable::defaults(),
+    };
+    let listener = QuicListener::bind(config, clock.clone())?;
+    let tcp = TcpListener::bind(end.at(0)).await.context("cannot listen on TCP")?;
+    let udp = listener.addresses().first().context("the gateway has no UDP port")?.port();
+    end.ready(Reach { udp, tcp: tcp.local_addr()?.port(), ..Reach::default() });
+    let acceptor = TlsAcceptor::from(Arc::new(tls::tcp_server(&authority, own()?)?));
+    tokio::select! {
+        () = end.stopped() => Ok(()),
+        () = accept_quic(listener, arrived.clone()) => bail!("the QUIC listener has ended"),
+        ended = accept_websocket(tcp, acceptor, arrived, end.clone()) => ended,
+        ended = sessions(arrivals, clock, end.clone()) => ended,
+    }
+}
+
+async fn accept_quic(mut listener: QuicListener, arrived: mpsc::Sender<Box<dyn Connection>>) {
+    while let Some(arrival) = listener.accept().await {
+        // A vehicle that finds no room dials again.
+        let _full = arrived.try_send(arrival.connection);
+    }
+}
+
+async fn accept_websocket(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    arrived: mpsc::Sender<Box<dyn Connection>>,
+    end: End,
+) -> Result<()> {
+    let mut handshakes = JoinSet::new();
+    loop {
+        let (stream, remote) = tokio::select! {
+            accepted = listener.accept() => accepted?,
+            // A vehicle whose handshake fails dials again.
+            Some(_done) = handshakes.join_next() => continue,
+        };
+        let tuned = websocket::tune(&stream)?;
+        end.note(format!("gateway's TCP: {}", tuned.congestion));
+        let (acceptor, arrived) = (acceptor.clone(), arrived.clone());
+        handshakes.spawn(async move {
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            if let Ok(connection) = websocket::accept(stream, Some(remote)).await {
+                // A vehicle that finds no room dials again.
+                let _full = arrived.try_send(Box::new(connection));
+            }
+        });
+    }
+}
+
+/// The one session: its first connection begins it, the others are given to it.
+async fn sessions(
+    mut arrivals: mpsc::Receiver<Box<dyn Connection>>,
+    clock: BootClock,
+    end: End,
+) -> Result<()> {
+    let deadline = link::Config::default().greeting_deadline;
+    let mut session: Option<Link> = None;
+    let mut lives = JoinSet::new();
+    let mut epoch = Epoch::NONE;
+    loop {
+        let connection = tokio::select! {
+            Some(connection) = arrivals.recv() => connection,
+            Some(_over) = lives.join_next() => continue,
+            else => return Ok(()),
+        };
+        let Ok(greeted) = lobby::greet(connection, &clock, deadline).await else { continue };
+        let over = session.as_ref().is_none_or(|link| link.connectivity().borrow().over.is_some());
+        if let Some(link) = session.as_ref().filter(|_| !over) {
+            // A vehicle that finds no room dials again.
+            let _full = link.attach(greeted);
+            continue;
+        }
+        epoch = epoch.next();
+        let id = SessionId::from_bytes([7; 16]);
+        let (link, happenings, driver) =
+            link::accept(link::Config::default(), clock.clone(), id, epoch, greeted);
+        lives.spawn(driver);
+        lives.spawn(carry(link.clone(), happenings, end.clone(), clock.clone()));
+        session = Some(link);
+    }
+}
+
+async fn drive(ours: Ours, end: End, reach: Reach) -> Result<()> {
+    let clock = BootClock::system()?;
+    let authority = Authority::new(&Pem::read(&end.papers.authority())?)?;
+    let [chain, key] = end.papers.vehicle();
+    let credentials = Credentials::new(&Pem::read(&chain)?, &Pem::read(&key)?)?;
+    let network = Network {
+        host: end.host.to_string(),
+        udp_port: reach.udp,
+        tcp_port: reach.tcp,
+        server_name: end.host.to_string(),
+        bind: None,
+        quic_tls: Arc::new(tls::quic_client(&authority, credentials.clone())?),
+        tcp_tls: Arc::new(tls::tcp_client(&authority, credentials)?),
+        limits: Limits::VEHICLE,
+        congestion: ours.congestion,
+        policies: PolicyTable::defaults(),
+        deadline: Duration::from_secs(10),
+        clock: clock.clone(),
+    };
+    let config = client::Config {
+        keeper: keeper::Config { allowed: ours.allowed, ..keeper::Config::default() },
+        ..client::Config::default()
+    };
+    let (link, happenings, session) =
+        client::start(config, clock.clone(), Box::new(network), Epoch::NONE, end.seed);
+    tokio::select! {
+        () = end.stopped() => Ok(()),
+        ended = session => bail!("the session has ended: {ended}"),
+        () = carry(link, happenings, end.clone(), clock) => bail!("the session tells nothing more"),
+    }
+}
+
+/// Carries the workload over one session, at either end.
+async fn carry(link: Link, mut happenings: Happenings, end: End, clock: BootClock) {
+    let mut speaker = Speaker::new(link, clock);
+    let mut refused: Option<Bytes> = None;
+    loop {
+        tokio::select! {
+            happening = happenings.recv() => match happening {
+                Some(happening) => {
+                    if matches!(happening, Happening::Established { .. }) {
+                        end.ready(Reach::default());
+                    }
+                    if matches!(happening, Happening::Settled { .. })
+                        && let Some(piece) = refused.take()
+                    {
+                        refused = speaker.piece(piece);
+                    }
+                    hear(&end, happening);
+                }
+                None => return,
+            },
+            message = end.feed.next() => speaker.say(message),
+            piece = end.feed.piece(), if refused.is_none() => {
+                refused = speaker.piece(piece.encode_in(MAX_BULK_PAYLOAD));
+            }
+        }
+    }
+}
+
+fn hear(end: &End, happening: Happening) {
+    let heard = match happening {
+        Happening::Message { payload, .. } => end.ear.hear(&payload),
+        Happening::Signals(updates) => {
+            for update in updates {
+                if let (Some(kind), Value::Int(number)) = (marked(&update.path), update.value) {
+                    let number = u32::try_from(number).unwrap_or(u32::MAX);
+                    end.ear.hear_message(Message::new(kind, number), kind.bytes());
+                }
+            }
+            Ok(())
+        }
+        Happening::Control(frame) => {
+            // Oldest first, so that the record stays in order.
+            for state in frame.states.iter().rev() {
+                end.ear.hear_message(Message::new(Kind::Control, state.counter), Kind::Control.bytes());
+            }
+            Ok(())
+        }
+        Happening::Established { .. }
+        | Happening::Moved { .. }
+        | Happening::Gap { .. }
+        | Happening::Settled { .. }
+        | Happening::Ended(_) => Ok(()),
+    };
+    if let Err(broken) = heard {
+        end.note(broken.to_string());
+    }
+}
+
+/// Which number a signal carries.
+fn marked(path: &SignalPath) -> Option<Kind> {
+    [Kind::Telemetry, Kind::Snapshot].into_iter().find(|kind| path.as_str() == mark(*kind))
+}
+
+/// The last signal of a look has its number: it waits for all before it.
+fn mark(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Snapshot => "Vehicle.Carriageway.Bench.Snapshot",
+        Kind::Control
+        | Kind::Telemetry
+        | Kind::Command
+        | Kind::Ack
+        | Kind::Log
+        | Kind::Map
+        | Kind::Camera => "Vehicle.Carriageway.Bench.Telemetry",
+    }
+}
+
+/// Says what is due.
+struct Speaker {
+    link: Link,
+    clock: BootClock,
+    /// The state before the newest.
+    before: Option<ControlState>,
+    paths: Vec<SignalPath>,
+    marks: [SignalPath; 2],
+}
+
+impl Speaker {
+    fn new(link: Link, clock: BootClock) -> Self {
+        let path = |text: &str| text.parse::<SignalPath>().expect("it is a VSS path");
+        let paths =
+            (0..SNAPSHOT).map(|number| path(&format!("Vehicle.Carriageway.Bench.S{number}"))).collect();
+        Self {
+            link,
+            clock,
+            before: None,
+            paths,
+            marks: [path(mark(Kind::Telemetry)), path(mark(Kind::Snapshot))],
+        }
+    }
+
+    fn say(&mut self, message: Message) {
+        match message.kind {
+            Kind::Control => self.control(message.number),
+            Kind::Telemetry => self.signals(SIGNALS, 0, message.number),
+            Kind::Snapshot => self.signals(SNAPSHOT, 1, message.number),
+            Kind::Command | Kind::Ack => self.send(message.class, message, COMMAND_TTL),
+            Kind::Camera => self.send(Class::Bulk, message, CAMERA_TTL),
+            Kind::Log | Kind::Map => {
+                unreachable!("pieces of files come by themselves")
+            }
+        }
+    }
+
+    fn control(&mut self, number: u32) {
+        let Some(stamp) = self.peer_clock() else { return };
+        let token = Token::FIRST;
+        let state = ControlState::seal(ROAD_VEHICLE, token, number, Controls::NEUTRAL);
+        let states = [Some(state), self.before.replace(state)].into_iter().flatten().collect();
+        self.link.control(ControlFrame { token, stamp, states });
+    }
+
+    fn peer_clock(&self) -> Option<Stamp> {
+        self.link.peer_clock()
+    }
+
+    fn signals(&mut self, count: usize, mark: usize, number: u32) {
+        let value = f64::from(number) / 7.0;
+        let values = self.paths[..count].iter().map(|path| (path.clone(), Value::Float(value)));
+        self.link.signals(values.chain([(self.marks[mark].clone(), Value::Int(number.into()))]));
+    }
+
+    fn send(&self, class: Class, message: Message, ttl: Duration) {
+        // Where the lane is full the message is lost, which the record shows.
+        let _full = self.link.send(class, message.encode(), Some(self.clock.now() + ttl));
+    }
+
+    /// Gives the piece back where the lane has no room for it.
+    fn piece(&self, piece: Bytes) -> Option<Bytes> {
+        match self.link.send(Class::Bulk, piece, None) {
+            Err(SendError::Full(piece)) => Some(piece),
+            Ok(_) | Err(SendError::TooLarge(_) | SendError::Ended(_)) => None,
+        }
+    }
+}

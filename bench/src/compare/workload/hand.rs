@@ -1,0 +1,147 @@
+//! Puts what is due into the feeds at its moment, on a thread of its own, or in virtual time.
+
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use carriageway_netem::core::Direction;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::feed::Feed;
+use super::message::Kind;
+use super::schedule::{Due, Schedule, Workload};
+use crate::compare::timeline::Timeline;
+use crate::stats::quantile;
+
+/// What happens in one feed, by time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Act {
+    Offer(Due),
+    Transfer(Kind, bool),
+}
+
+/// How it went.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    /// How late each was, which is no subject's doing.
+    pub late: Vec<Duration>,
+    /// Processor time that the thread took.
+    pub cpu: Duration,
+}
+
+/// The one who clicks, steers, looks and copies files, at both ends.
+pub struct Hand {
+    acts: Vec<(Duration, Direction, Act)>,
+    feeds: [Feed; 2],
+    timeline: Timeline,
+}
+
+impl Hand {
+    /// For the feeds of what goes up and of what goes down.
+    pub fn new(workload: &Workload, seed: u64, timeline: Timeline, up: Feed, down: Feed) -> Self {
+        let schedule = Schedule::new(workload, seed);
+        let due = schedule.all().iter().map(|due| (due.at, due.message.kind.direction(), Act::Offer(*due)));
+        let mut acts: Vec<_> = due.collect();
+        let (from, until) = (workload.transfers().start, workload.transfers().end);
+        for (kind, is_wanted) in [(Kind::Log, workload.log), (Kind::Map, workload.map)] {
+            if is_wanted {
+                acts.push((from, kind.direction(), Act::Transfer(kind, true)));
+                acts.push((until, kind.direction(), Act::Transfer(kind, false)));
+            }
+        }
+        acts.sort_by_key(|(at, ..)| *at);
+        Self { acts, feeds: [up, down], timeline }
+    }
+
+    /// Does it all on a thread.
+    pub fn spawn(self) -> Result<JoinHandle<Account>> {
+        let work = move || {
+            let mut account = Account::default();
+            for (at, direction, act) in &self.acts {
+                let left = self.timeline.until(*at);
+                if !left.is_zero() {
+                    std::thread::sleep(left);
+                }
+                account.late.push(self.timeline.since(*at));
+                self.act(*direction, *act);
+            }
+            account.cpu = thread_cpu();
+            account
+        };
+        Builder::new().name("bench-hand".into()).spawn(work).context("cannot start a thread")
+    }
+
+    /// Does it all as time passes in the runtime, which may be virtual.
+    pub async fn work(self) {
+        for (at, direction, act) in &self.acts {
+            tokio::time::sleep(self.timeline.until(*at)).await;
+            self.act(*direction, *act);
+        }
+    }
+
+    fn act(&self, direction: Direction, act: Act) {
+        let feed = &self.feeds[direction.index()];
+        match act {
+            Act::Offer(due) => feed.offer(due.message),
+            Act::Transfer(kind, on) => feed.transfer(kind, on),
+        }
+    }
+}
+
+impl Account {
+    /// p99 and worst.
+    pub fn lateness(&self) -> (Duration, Duration) {
+        let mut sorted: Vec<_> = self.late.iter().map(Duration::as_secs_f64).collect();
+        sorted.sort_by(f64::total_cmp);
+        let at = |share| Duration::from_secs_f64(quantile(&sorted, share).unwrap_or_default());
+        (at(0.99), at(1.0))
+    }
+
+    /// Of the thread that did it.
+    pub fn of(thread: JoinHandle<Self>) -> Result<Self> {
+        thread.join().map_err(|_| anyhow!("the thread of the workload panicked"))
+    }
+}
+
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use carriageway_proto::{BootId, Moment};
+    use carriageway_transport::clock::BootClock;
+
+    use super::*;
+    use crate::compare::workload::Manner;
+
+    #[tokio::test(start_paused = true)]
+    async fn everything_comes_at_its_end_of_the_link_and_files_in_the_middle() {
+        let [up, down] = [Feed::new(Manner::AsTheyCome), Feed::new(Manner::AsTheyCome)];
+        let workload = Workload { seconds: 3.0, ..Workload::default() };
+        let clock = BootClock::following_tokio(BootId::from_bytes([1; 16]), Moment::from_micros(1_000_000));
+        let timeline = Timeline::following(clock, Duration::ZERO);
+        let work = Hand::new(&workload, 1, timeline.clone(), up.clone(), down.clone()).work();
+        let watch = async {
+            tokio::time::sleep(Duration::from_millis(1_500)).await;
+            assert!(up.try_piece().is_some() && down.try_piece().is_none());
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            assert!(up.try_piece().is_none(), "the middle third is over");
+        };
+        tokio::join!(work, watch);
+        let count = |feed: &Feed| std::iter::from_fn(|| feed.try_next()).count();
+        assert_eq!(count(&up), 60 + 3);
+        assert!(count(&down) >= 150);
+    }
+
+    #[test]
+    fn the_thread_says_how_late_it_was() {
+        let feed = Feed::new(Manner::AsTheyCome);
+        let workload = Workload { seconds: 0.1, commands_hz: 0.0, ..Workload::default() };
+        let hand = Hand::new(&workload, 1, Timeline::starting_now(), feed.clone(), feed.clone());
+        let account = Account::of(hand.spawn().unwrap()).unwrap();
+        assert!(account.late.len() >= 5 + 2 + 2, "{account:?}");
+        assert!(account.lateness().0 <= account.lateness().1);
+    }
+}
