@@ -218,7 +218,8 @@ impl Vehicle<'_> {
             let fields = &line["fields"];
             let said = match fields["message"].as_str() {
                 Some("applying") => Some(self.effect(fields)),
-                Some("command") => self.outcome(fields),
+                // After a restart it tells what it owes: the first word of an end may come then.
+                Some("command" | "command, told late") => self.outcome(fields),
                 _ => None,
             };
             let Some((key, what)) = said else { continue };

@@ -172,6 +172,16 @@ fn an_end_that_waits_for_the_disk_is_believed() {
 }
 
 #[test]
+fn an_end_whose_first_word_comes_after_a_restart_is_believed_and_one_without_a_word_is_not() {
+    let mut run = Run::good();
+    run.log[2] = said(155, &json!({ "message": "command, told late", "key": "k", "phase": "SUCCEEDED" }));
+    assert!(run.is_clean());
+    run.log.pop();
+    let found: Vec<_> = run.judged().violations.iter().map(|one| one.invariant).collect();
+    assert_eq!(found, ["ACK-TRUTH"], "the gateway knows what the vehicle never said");
+}
+
+#[test]
 fn what_nobody_asked_for_is_found() {
     for (path, value) in [(WINDOW, "7.25"), (WINDOW, "true"), ("Vehicle.Other", "50.5"), ("no path", "x")] {
         let mut run = Run::good();
