@@ -202,6 +202,12 @@ mod tests {
     }
 
     #[test]
+    fn a_number_does_not_come_out_as_its_neighbour() {
+        let body = parse(br#"{"class":"body","path":"A.B","value":0.0050000010000000004}"#).unwrap();
+        assert_eq!(body.value, Value::Float(0.005_000_001_000_000_000_4));
+    }
+
+    #[test]
     fn every_refusal_names_the_field() {
         for (body, slug, field) in [
             (r#"{"class":"body","path":"A.B","value":1,"tll_ms":5}"#, "invalid-field", "tll_ms"),
