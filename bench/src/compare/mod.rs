@@ -6,6 +6,7 @@
 pub mod analysis;
 pub mod cell;
 pub mod plan;
+pub mod report;
 pub mod subjects;
 pub mod timeline;
 pub mod workload;

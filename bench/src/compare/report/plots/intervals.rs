@@ -1,0 +1,200 @@
+//! One figure on one link: a row for each subject, its blocks, its median with the interval, and the bounds as lines.
+
+use super::look::Shape;
+use super::scale::Scale;
+use super::{CHARACTER, Drawing, WIDTH, fitted, frame, line, px, words};
+use crate::compare::analysis::{Better, Metric, Row};
+use crate::compare::plan::FLOOR;
+use crate::compare::report::markup::Markup;
+use crate::compare::report::numbers::{NEVER, NONE, Unit, tick};
+use crate::compare::report::view::{ORACLE, Standing, View};
+
+/// Where rows begin: below the title and the names of the bounds.
+const TOP: f64 = 76.0;
+/// Of a row.
+const HEIGHT: f64 = 21.0;
+/// Room for a figure at the right.
+const FIGURE: f64 = 98.0;
+/// Characters of a label, at most.
+const LABEL: usize = 24;
+/// Up to here the middle of a bound's name may come to the edge.
+const EDGE: f64 = 62.0;
+
+/// What is drawn of one label.
+struct Entry<'a> {
+    label: &'a str,
+    row: Option<&'a Row>,
+    standing: Standing,
+}
+
+/// `None` where nothing has that figure on that link.
+pub(super) fn draw(view: &View<'_>, link: &str, metric: &Metric, name: String) -> Option<Drawing> {
+    let entries: Vec<_> = view
+        .contestants()
+        .map(|label| {
+            let row = view.row(link, label, &metric.name);
+            let standing = row.map_or(Standing::Unknown, |row| view.standing(row, metric));
+            Entry { label, row, standing }
+        })
+        .collect();
+    entries.iter().find(|entry| entry.row.is_some())?;
+    let unit = Unit::of(metric);
+    let longest = entries.iter().map(|entry| entry.label.chars().count().min(LABEL)).max().unwrap_or(0);
+    let left = longest as f64 * CHARACTER + 20.0;
+    let bounds = bounds(view, link, metric);
+    let scale = scale(&entries, &bounds, metric, [left, WIDTH - FIGURE]);
+    let bottom = TOP + entries.len() as f64 * HEIGHT + 4.0;
+    let mut body = Markup::default();
+    frame::along(&mut body, &scale, [TOP - 4.0, bottom], tick);
+    for (turn, (label, value)) in bounds.iter().enumerate() {
+        bound(&mut body, &scale, (label, unit, *value), turn, bottom);
+    }
+    for (index, entry) in entries.iter().enumerate() {
+        entry.draw(&mut body, &scale, unit, TOP + (index as f64 + 0.5) * HEIGHT);
+    }
+    key(&mut body, &view.analysis.reference, bottom + 38.0);
+    Some(Drawing {
+        name,
+        title: titled(&metric.title, unit.name()),
+        under: format!("{link}; {}; median of blocks, 95 % interval", direction(metric.better)),
+        description: spoken(&entries, &bounds, unit),
+        height: bottom + 48.0,
+        body,
+    })
+}
+
+/// What it is, and in what.
+pub(super) fn titled(title: &str, unit: &str) -> String {
+    if unit.is_empty() { title.to_owned() } else { format!("{title}, {unit}") }
+}
+
+const fn direction(better: Better) -> &'static str {
+    match better {
+        Better::Higher => "higher is better →",
+        Better::Lower => "← lower is better",
+    }
+}
+
+/// The best possible and the floor, where they are known.
+fn bounds<'a>(view: &View<'_>, link: &str, metric: &Metric) -> Vec<(&'a str, f64)> {
+    let of = |label| Some((label, view.estimate(link, label, &metric.name)?.value));
+    [ORACLE, FLOOR].into_iter().filter_map(of).filter(|(_, value)| value.is_finite()).collect()
+}
+
+fn scale(entries: &[Entry<'_>], bounds: &[(&str, f64)], metric: &Metric, range: [f64; 2]) -> Scale {
+    let unit = Unit::of(metric);
+    let rows = entries.iter().filter_map(|entry| entry.row);
+    let values = rows.flat_map(|row| {
+        let ends = row.estimate.iter().flat_map(|estimate| [estimate.low, estimate.value, estimate.high]);
+        ends.chain(row.blocks.iter().filter_map(|(_, value)| *value)).collect::<Vec<_>>()
+    });
+    let all: Vec<_> = values.chain(bounds.iter().map(|(_, value)| *value)).map(|v| unit.scaled(v)).collect();
+    let most = if metric.unit == "share" { 100.0 } else { f64::INFINITY };
+    let least = if all.iter().any(|value| *value < 0.0) { f64::NEG_INFINITY } else { 0.0 };
+    Scale::fitting(&all, [least, most], range)
+}
+
+/// A line down, and its name above it. Names have rows of their own, so they do not touch.
+fn bound(
+    svg: &mut Markup,
+    scale: &Scale,
+    (label, unit, value): (&str, Unit<'_>, f64),
+    turn: usize,
+    bottom: f64,
+) {
+    let at = scale.place(unit.scaled(value));
+    let y = 51.0 + turn as f64 * 13.0;
+    let class = if label == ORACLE { "curve c6 d2" } else { "curve c6 d1" };
+    line(svg, class, [at, y + 3.0], [at, bottom]);
+    let (anchor, at) = if at < EDGE {
+        ("bound", at)
+    } else if at > WIDTH - EDGE {
+        ("bound end", at)
+    } else {
+        ("bound middle", at)
+    };
+    words(svg, anchor, [at, y], format!("{label} {}", unit.plain(value)));
+}
+
+/// What the shapes mean.
+fn key(svg: &mut Markup, reference: &str, y: f64) {
+    let reference = fitted(reference, 24);
+    let entries = [
+        (Standing::Reference, format!("{reference}, the reference")),
+        (Standing::Better, "better".to_owned()),
+        (Standing::Worse, "worse".to_owned()),
+        (Standing::Open, "not told apart".to_owned()),
+    ];
+    let mut x = 14.0;
+    for (standing, text) in entries {
+        standing.shape().draw(svg, standing.class(), [x, y - 3.0], "");
+        words(svg, "under", [x + 9.0, y], &text);
+        x += text.chars().count() as f64 * CHARACTER * 0.9 + 30.0;
+    }
+}
+
+impl Entry<'_> {
+    fn draw(&self, svg: &mut Markup, scale: &Scale, unit: Unit<'_>, y: f64) {
+        let class = if self.standing == Standing::Reference { "name strong" } else { "name" };
+        words(svg, class, [8.0, y + 4.0], fitted(self.label, LABEL));
+        let figure = self.figure(unit);
+        words(svg, "figure end", [WIDTH - 8.0, y + 4.0], &figure);
+        let Some(row) = self.row else { return };
+        self.blocks(svg, scale, unit, y);
+        let Some(estimate) = &row.estimate else {
+            if figure == NEVER {
+                Shape::Cross.draw(svg, "point bad", [scale.place(f64::INFINITY), y], NEVER);
+            }
+            return;
+        };
+        let [low, at, high] =
+            [estimate.low, estimate.value, estimate.high].map(|v| scale.place(unit.scaled(v)));
+        line(svg, &format!("interval {}", self.standing.class()), [low, y], [high, y]);
+        let title = format!("{}: {figure} ({})", self.label, unit.interval(estimate));
+        self.standing.shape().draw(svg, self.standing.class(), [at, y], &title);
+    }
+
+    /// Each block's figure, so that an outlier is seen; those that never came are in the figure.
+    fn blocks(&self, svg: &mut Markup, scale: &Scale, unit: Unit<'_>, y: f64) {
+        let values = self.row.iter().flat_map(|row| row.blocks.iter().filter_map(|(_, value)| *value));
+        let finite = values.filter(|value| value.is_finite());
+        let dots: String =
+            finite.map(|value| format!("M{} {}h0", px(scale.place(unit.scaled(value))), px(y))).collect();
+        if !dots.is_empty() {
+            svg.empty("path", &[("class", &"blocks"), ("d", &dots)]);
+        }
+    }
+
+    fn figure(&self, unit: Unit<'_>) -> String {
+        let Some(row) = self.row else { return NONE.to_owned() };
+        match &row.estimate {
+            Some(estimate) => unit.value(estimate),
+            None if row.blocks.is_empty() => NONE.to_owned(),
+            None => NEVER.to_owned(),
+        }
+    }
+}
+
+impl Standing {
+    /// The class of its points in the style.
+    const fn class(self) -> &'static str {
+        match self {
+            Self::Better => "point good",
+            Self::Worse => "point bad",
+            Self::Open | Self::Unknown => "point open",
+            Self::Reference => "point own",
+        }
+    }
+}
+
+/// The whole drawing in words, for those who do not see it.
+fn spoken(entries: &[Entry<'_>], bounds: &[(&str, f64)], unit: Unit<'_>) -> String {
+    let bounds = bounds.iter().map(|(label, value)| format!("{label} {}", unit.plain(*value)));
+    let figures = entries.iter().map(|entry| {
+        let interval =
+            entry.row.and_then(|row| row.estimate.as_ref()).map(|estimate| unit.interval(estimate));
+        let interval = interval.map(|interval| format!(" ({interval})")).unwrap_or_default();
+        format!("{} {}{interval}", entry.label, entry.figure(unit))
+    });
+    bounds.chain(figures).collect::<Vec<_>>().join("; ")
+}
