@@ -23,6 +23,7 @@ impl<'a> Unit<'a> {
     pub(super) fn of(metric: &'a Metric) -> Self {
         match metric.unit.as_str() {
             "share" => Self { factor: 100.0, value: "%", difference: "pp" },
+            "count" => Self { factor: 1.0, value: "", difference: "" },
             unit => Self { factor: 1.0, value: unit, difference: unit },
         }
     }
@@ -129,7 +130,7 @@ fn with(digits: &str, unit: &str) -> String {
 
 /// Of a tick.
 pub(super) fn tick(value: f64) -> String {
-    if value.abs() >= 1e4 { digits(value, 0) } else { number(value) }
+    if value.abs() >= 1e3 { digits(value, 0) } else { number(value) }
 }
 
 /// A probability.
@@ -184,7 +185,7 @@ mod tests {
     fn numbers_on_their_own() {
         assert_eq!(Unit::of(&metric("")).plain(0.000_012_3), "0.0000");
         assert_eq!(Unit::of(&metric("bytes/byte")).plain(1.2345), "1.23\u{a0}bytes/byte");
-        assert_eq!((tick(0.3), tick(20_000.0)), ("0.3".into(), "20,000".into()));
+        assert_eq!((tick(0.3), tick(2_000.0)), ("0.3".into(), "2,000".into()));
         assert_eq!((probability(0.000_2), probability(0.049)), ("< 0.001".into(), "0.049".into()));
     }
 }

@@ -111,19 +111,27 @@ fn parts(main: &mut Markup, view: &View<'_>, drawings: &[Vec<Drawing>]) {
     }
     for ((link, slug), drawings) in view.links().zip(view.slugs()).zip(drawings) {
         section(main, &format!("link-{slug}"), link, |inside| {
+            let (main, others): (Vec<_>, Vec<_>) = drawings.iter().partition(|drawing| drawing.is_main);
             if drawings.is_empty() {
                 inside.leaf("p", &[], "Nothing counted on this link.");
             }
-            inside.element("div", &[("class", &"plots")], |grid| {
-                for drawing in drawings {
-                    grid.element("figure", &[], |figure| drawing.within(figure));
-                }
-            });
+            grid(inside, &main);
+            if !others.is_empty() {
+                folded(inside, &format!("{} more figures on {link}", others.len()), |rest| {
+                    grid(rest, &others)
+                });
+            }
         });
     }
     for (anchor, heading, write) in AFTER_LINKS {
         section(main, anchor, heading, |inside| write(inside, view));
     }
+}
+
+fn grid(page: &mut Markup, drawings: &[&Drawing]) {
+    page.element("div", &[("class", &"plots")], |grid| {
+        drawings.iter().for_each(|drawing| grid.element("figure", &[], |figure| drawing.within(figure)));
+    });
 }
 
 /// With a heading that can be pointed to.

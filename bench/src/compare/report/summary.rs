@@ -4,6 +4,7 @@ use super::markup::Markup;
 use super::numbers::{NEVER, NONE, Unit};
 use super::tables::scrolling;
 use super::view::{ORACLE, Standing, View};
+use super::words::capital;
 use crate::compare::analysis::{Better, Metric, Row};
 use crate::compare::plan::FLOOR;
 
@@ -22,13 +23,8 @@ fn matrix(page: &mut Markup, view: &View<'_>, metric: &Metric) {
     let name = format!("{} on every link", metric.title);
     scrolling(page, &name, |page| {
         page.element("table", &[("class", &"matrix")], |table| {
-            table.element("caption", &[], |caption| {
-                caption.leaf("strong", &[], &metric.title);
-                caption.text(match metric.better {
-                    Better::Higher => " (higher is better)",
-                    Better::Lower => " (lower is better)",
-                });
-            });
+            // The inner element stays in sight where the table is wider than the screen.
+            table.element("caption", &[], |caption| caption.element("span", &[], |text| named(text, metric)));
             table.element("thead", &[], |head| {
                 head.element("tr", &[], |row| {
                     row.leaf("th", &[("scope", &"col")], "subject");
@@ -48,6 +44,14 @@ fn matrix(page: &mut Markup, view: &View<'_>, metric: &Metric) {
                 }
             });
         });
+    });
+}
+
+fn named(text: &mut Markup, metric: &Metric) {
+    text.leaf("strong", &[], capital(&metric.title));
+    text.text(match metric.better {
+        Better::Higher => " (higher is better)",
+        Better::Lower => " (lower is better)",
     });
 }
 
@@ -103,6 +107,7 @@ impl Standing {
             Self::Worse => ("bad", "▼", "worse than the reference"),
             Self::Open => ("open", "○", "not told apart from the reference"),
             Self::Reference => ("own", "◆", "the reference"),
+            Self::Never => ("bad", "✗", "worse than the reference: it never came"),
             Self::Unknown => ("", "", ""),
         }
     }

@@ -4,7 +4,7 @@ use super::markup::Markup;
 use super::numbers::{NONE, Unit, probability};
 use super::summary::figure;
 use super::view::View;
-use super::words;
+use super::words::{self, capital};
 use crate::compare::analysis::{Row, Verdict};
 use crate::compare::plan::CONTROL;
 use crate::compare::workload::Manner;
@@ -105,7 +105,7 @@ pub(super) fn control(page: &mut Markup, view: &View<'_>) {
             table.element("tbody", &[], |body| {
                 view.analysis.metrics.iter().for_each(|metric| {
                     body.element("tr", &[], |line| {
-                        line.leaf("th", &[("scope", &"row")], &metric.title);
+                        line.leaf("th", &[("scope", &"row")], capital(&metric.title));
                         let rows = view.links().map(|link| view.row(link, CONTROL, &metric.name));
                         rows.for_each(|row| control_cell(line, row, Unit::of(metric)));
                     });

@@ -11,10 +11,10 @@ pub(super) const ORACLE: &str = "oracle";
 
 /// The figures that the answer is given in: words that the metric's name must have, and words that decide where several have them.
 const HEADLINES: [(&[&str], &[&str]); 4] = [
-    (&["control", "on", "time", "100"], &["load", "bulk"]),
-    (&["command", "p99"], &["load", "bulk"]),
-    (&["stale", "200"], &["load", "bulk"]),
-    (&["goodput"], &["log", "up"]),
+    (&["control", "on", "time", "100"], &["load"]),
+    (&["command", "p99"], &["time"]),
+    (&["stale", "200"], &["control"]),
+    (&["goodput"], &["log"]),
 ];
 
 /// What a figure's difference to the reference says.
@@ -28,7 +28,9 @@ pub(super) enum Standing {
     Open,
     /// It is the reference itself.
     Reference,
-    /// There is no difference to take: nothing to subtract, or something never came.
+    /// It never came, and the reference's did: worse than any difference.
+    Never,
+    /// There is no difference to take: nothing to subtract, or both never came.
     Unknown,
 }
 
@@ -105,7 +107,9 @@ impl<'a> View<'a> {
     }
 
     fn headline(&self, all: &[&str], some: &[&str]) -> Option<&'a Metric> {
-        let fits = |metric: &&Metric| all.iter().all(|word| has(&metric.name, word));
+        // A load without files has no figures under load.
+        let is_measured = |metric: &Metric| self.analysis.rows.iter().any(|row| row.metric == metric.name);
+        let fits = |metric: &&Metric| all.iter().all(|word| has(&metric.name, word)) && is_measured(metric);
         let weight = |metric: &&Metric| some.iter().filter(|word| has(&metric.name, word)).count();
         let found = self.analysis.metrics.iter().filter(fits);
         // Of equals the first: it is the plainest.
@@ -126,7 +130,12 @@ impl<'a> View<'a> {
         if row.label == self.analysis.reference {
             return Standing::Reference;
         }
-        row.difference.as_ref().map_or(Standing::Unknown, |difference| standing(difference, metric.better))
+        if let Some(difference) = &row.difference {
+            return standing(difference, metric.better);
+        }
+        let came = self.estimate(&row.link, &self.analysis.reference, &row.metric).is_some();
+        let is_never = row.estimate.is_none() && !row.blocks.is_empty();
+        if is_never && came { Standing::Never } else { Standing::Unknown }
     }
 
     /// Numbers of all blocks of which there is any figure.

@@ -16,7 +16,8 @@ pub(super) fn workload(load: &Workload) -> String {
     let mut parts = Vec::new();
     let mut rate = |hz: f64, kind: Kind, what: &str| {
         if hz > 0.0 {
-            parts.push(format!("{what} {hz} times a second with {} bytes", kind.bytes()));
+            let often = if hz == 1.0 { "once".to_owned() } else { format!("{hz} times") };
+            parts.push(format!("{what} {often} a second with {} bytes", kind.bytes()));
         }
     };
     rate(load.control_hz, Kind::Control, "control to the vehicle");
@@ -59,19 +60,15 @@ impl Comparison {
     /// Of a subject on a link with the reference.
     pub(super) fn of(view: &View<'_>, link: &str, label: &str) -> Self {
         let mut comparison = Self::default();
-        for metric in &view.analysis.metrics {
+        for (metric, is_headline) in headlines_first(view) {
             let Some(row) = view.row(link, label, &metric.name) else { continue };
+            let name = if is_headline { &metric.title } else { &metric.name };
             match view.standing(row, metric) {
-                Standing::Better => comparison.wins.push(by(metric, row)),
-                Standing::Worse => comparison.losses.push(by(metric, row)),
+                Standing::Better => comparison.wins.push(by(name, metric, row)),
+                Standing::Worse => comparison.losses.push(by(name, metric, row)),
+                Standing::Never => comparison.never.push(name.clone()),
                 Standing::Open => comparison.open += 1,
-                Standing::Reference => {}
-                Standing::Unknown => {
-                    let reference = view.estimate(link, &view.analysis.reference, &metric.name);
-                    if row.estimate.is_none() && !row.blocks.is_empty() && reference.is_some() {
-                        comparison.never.push(metric.title.clone());
-                    }
-                }
+                Standing::Reference | Standing::Unknown => {}
             }
         }
         comparison
@@ -83,13 +80,21 @@ impl Comparison {
     }
 }
 
-/// `Command p99: −12 ms (−20 to −4)`.
-fn by(metric: &Metric, row: &Row) -> String {
+/// All metrics, and whether they are headlines: these come first and are spelled out, the others go by their names.
+fn headlines_first<'a>(view: &View<'a>) -> impl Iterator<Item = (&'a Metric, bool)> {
+    let headlines = view.headlines();
+    let known: Vec<_> = headlines.iter().map(|metric| &metric.name).collect();
+    let others = view.analysis.metrics.iter().filter(move |metric| !known.contains(&&metric.name));
+    headlines.into_iter().map(|metric| (metric, true)).chain(others.map(|metric| (metric, false)))
+}
+
+/// `Command p99 −12 ms (−20 to −4)`.
+fn by(name: &str, metric: &Metric, row: &Row) -> String {
     let unit = Unit::of(metric);
     let difference = row.difference.as_ref().map(|difference| {
         format!("{} ({})", unit.difference(difference), unit.difference_interval(difference))
     });
-    format!("{}: {}", metric.title, difference.unwrap_or_default())
+    format!("{name} {}", difference.unwrap_or_default())
 }
 
 /// How the control came out: its rows with a difference, and of those the ones whose interval excludes zero.
@@ -225,6 +230,12 @@ fn is_virtual(plan: &str) -> bool {
         (key.trim() == "virtual").then(|| value.trim() == "true")
     };
     plan.lines().find_map(value).unwrap_or(false)
+}
+
+/// With a capital letter.
+pub(super) fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
 /// `s` of more than one.

@@ -12,6 +12,7 @@ use crate::compare::report::escape::slug;
 use crate::compare::report::markup::Markup;
 use crate::compare::report::numbers::{Unit, tick};
 use crate::compare::report::view::{ORACLE, View};
+use crate::compare::report::words::capital;
 
 /// Less than that is not seen.
 const PIXEL: f64 = 0.4;
@@ -32,7 +33,6 @@ pub(super) fn draw(view: &View<'_>, link: &str, of: &str, link_slug: &str) -> Op
     let x = Scale::log(times, [LEFT, RIGHT]);
     let y = Scale::nines([BOTTOM, TOP]);
     let mut body = Markup::default();
-    let title = title(of);
     let percent = |share: f64| tick(share * 100.0) + "%";
     frame::axes(&mut body, [&x, &y], ["ms", "share within that time"], [tick, percent]);
     for curve in &curves {
@@ -43,19 +43,13 @@ pub(super) fn draw(view: &View<'_>, link: &str, of: &str, link_slug: &str) -> Op
     let height = frame::list(&mut body, &entries);
     Some(Drawing {
         name: format!("{link_slug}-cdf-{}", slug(of)),
-        title: format!("{title}: distribution"),
+        title: format!("{}: distribution", capital(&of.replace('-', " "))),
         under: format!("{link}; ← further left is better; all blocks pooled"),
         description: spoken(&curves),
+        is_main: true,
         height,
         body,
     })
-}
-
-/// `control-age` for people.
-fn title(of: &str) -> String {
-    let words = of.replace('-', " ");
-    let mut letters = words.chars();
-    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
 fn one(svg: &mut Markup, [x, y]: [&Scale; 2], curve: &Curve, look: Look) {

@@ -8,18 +8,17 @@ use crate::compare::plan::FLOOR;
 use crate::compare::report::markup::Markup;
 use crate::compare::report::numbers::{NEVER, NONE, Unit, tick};
 use crate::compare::report::view::{ORACLE, Standing, View};
+use crate::compare::report::words::capital;
 
-/// Where rows begin: below the title and the names of the bounds.
-const TOP: f64 = 76.0;
+/// Where the names of the bounds are, and where rows begin below them.
+const NAMES: f64 = 54.0;
+const TOP: f64 = 64.0;
 /// Of a row.
 const HEIGHT: f64 = 21.0;
 /// Room for a figure at the right.
 const FIGURE: f64 = 98.0;
 /// Characters of a label, at most.
 const LABEL: usize = 24;
-/// Up to here the middle of a bound's name may come to the edge.
-const EDGE: f64 = 62.0;
-
 /// What is drawn of one label.
 struct Entry<'a> {
     label: &'a str,
@@ -46,18 +45,18 @@ pub(super) fn draw(view: &View<'_>, link: &str, metric: &Metric, name: String) -
     let bottom = TOP + entries.len() as f64 * HEIGHT + 4.0;
     let mut body = Markup::default();
     frame::along(&mut body, &scale, [TOP - 4.0, bottom], tick);
-    for (turn, (label, value)) in bounds.iter().enumerate() {
-        bound(&mut body, &scale, (label, unit, *value), turn, bottom);
-    }
+    bounds_over(&mut body, &scale, &bounds, unit, bottom);
     for (index, entry) in entries.iter().enumerate() {
         entry.draw(&mut body, &scale, unit, TOP + (index as f64 + 0.5) * HEIGHT);
     }
-    key(&mut body, &view.analysis.reference, bottom + 38.0);
+    let is_never = entries.iter().any(|entry| entry.standing == Standing::Never);
+    key(&mut body, &view.analysis.reference, is_never, bottom + 38.0);
     Some(Drawing {
         name,
-        title: titled(&metric.title, unit.name()),
+        title: titled(&capital(&metric.title), unit.name()),
         under: format!("{link}; {}; median of blocks, 95 % interval", direction(metric.better)),
         description: spoken(&entries, &bounds, unit),
+        is_main: view.headlines().iter().any(|headline| headline.name == metric.name),
         height: bottom + 48.0,
         body,
     })
@@ -94,30 +93,26 @@ fn scale(entries: &[Entry<'_>], bounds: &[(&str, f64)], metric: &Metric, range: 
     Scale::fitting(&all, [least, most], range)
 }
 
-/// A line down, and its name above it. Names have rows of their own, so they do not touch.
-fn bound(
-    svg: &mut Markup,
-    scale: &Scale,
-    (label, unit, value): (&str, Unit<'_>, f64),
-    turn: usize,
-    bottom: f64,
-) {
-    let at = scale.place(unit.scaled(value));
-    let y = 51.0 + turn as f64 * 13.0;
-    let class = if label == ORACLE { "curve c6 d2" } else { "curve c6 d1" };
-    line(svg, class, [at, y + 3.0], [at, bottom]);
-    let (anchor, at) = if at < EDGE {
-        ("bound", at)
-    } else if at > WIDTH - EDGE {
-        ("bound end", at)
-    } else {
-        ("bound middle", at)
-    };
-    words(svg, anchor, [at, y], format!("{label} {}", unit.plain(value)));
+/// A line down, and its name above it: of the left one to its left, of the right one to its right, so they do not touch.
+fn bounds_over(svg: &mut Markup, scale: &Scale, bounds: &[(&str, f64)], unit: Unit<'_>, bottom: f64) {
+    let least = bounds.iter().map(|(_, value)| *value).fold(f64::INFINITY, f64::min);
+    let mut is_left_taken = bounds.len() < 2;
+    for (label, value) in bounds {
+        let at = scale.place(unit.scaled(*value));
+        let class = if *label == ORACLE { "curve c6 d2" } else { "curve c6 d1" };
+        line(svg, class, [at, NAMES - 9.0], [at, bottom]);
+        let text = format!("{label} {}", unit.plain(*value));
+        if *value <= least && !is_left_taken {
+            is_left_taken = true;
+            words(svg, "bound end", [at - 4.0, NAMES], text);
+        } else {
+            words(svg, "bound", [at + 4.0, NAMES], text);
+        }
+    }
 }
 
 /// What the shapes mean.
-fn key(svg: &mut Markup, reference: &str, y: f64) {
+fn key(svg: &mut Markup, reference: &str, is_never: bool, y: f64) {
     let reference = fitted(reference, 24);
     let entries = [
         (Standing::Reference, format!("{reference}, the reference")),
@@ -125,8 +120,9 @@ fn key(svg: &mut Markup, reference: &str, y: f64) {
         (Standing::Worse, "worse".to_owned()),
         (Standing::Open, "not told apart".to_owned()),
     ];
+    let never = is_never.then(|| (Standing::Never, "never came".to_owned()));
     let mut x = 14.0;
-    for (standing, text) in entries {
+    for (standing, text) in entries.into_iter().chain(never) {
         standing.shape().draw(svg, standing.class(), [x, y - 3.0], "");
         words(svg, "under", [x + 9.0, y], &text);
         x += text.chars().count() as f64 * CHARACTER * 0.9 + 30.0;
@@ -180,7 +176,7 @@ impl Standing {
     const fn class(self) -> &'static str {
         match self {
             Self::Better => "point good",
-            Self::Worse => "point bad",
+            Self::Worse | Self::Never => "point bad",
             Self::Open | Self::Unknown => "point open",
             Self::Reference => "point own",
         }

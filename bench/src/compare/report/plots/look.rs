@@ -67,6 +67,7 @@ impl Standing {
         match self {
             Self::Better => Shape::Up,
             Self::Worse => Shape::Down,
+            Self::Never => Shape::Cross,
             Self::Open | Self::Unknown => Shape::Circle,
             Self::Reference => Shape::Diamond,
         }

@@ -30,7 +30,7 @@ pub(super) fn draw(view: &View<'_>, link: &str, slug: &str) -> Option<Drawing> {
     let y = Scale::linear(up.map(|value| units[1].scaled(value)), [0.0, most[1]], [BOTTOM, TOP]);
     let mut body = Markup::default();
     let names =
-        [(goodput, units[0]), (on_time, units[1])].map(|(metric, unit)| titled(&metric.title, unit.name()));
+        [(goodput, units[0]), (on_time, units[1])].map(|(metric, unit)| titled(&metric.name, unit.name()));
     frame::axes(&mut body, [&x, &y], [&names[0], &names[1]], [tick, tick]);
     for (label, value) in &bounds {
         horizontal(&mut body, label, y.place(units[1].scaled(*value)));
@@ -43,12 +43,13 @@ pub(super) fn draw(view: &View<'_>, link: &str, slug: &str) -> Option<Drawing> {
     let height = frame::list(&mut body, &entries);
     Some(Drawing {
         name: format!("{slug}-trade"),
-        title: format!("What is traded for what: {} against {}", on_time.title, goodput.title),
+        title: "What is traded for what: control on time against goodput".to_owned(),
         under: format!(
             "{link}; {} is better; medians of blocks, 95 % intervals",
             corner(on_time.better, goodput.better)
         ),
         description: spoken(&points, units),
+        is_main: true,
         height,
         body,
     })

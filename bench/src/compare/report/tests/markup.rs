@@ -38,7 +38,7 @@ fn attributes(tag: &str) -> Result<(), String> {
     if !tag.matches('"').count().is_multiple_of(2) {
         return Err(format!("quotes in <{tag}>"));
     }
-    let outside: String = tag.split('"').step_by(2).collect();
+    let outside: String = tag.trim_end_matches('/').split('"').step_by(2).collect();
     let mut keys: Vec<_> = outside.split_whitespace().skip(1).filter(|key| key.ends_with('=')).collect();
     let count = keys.len();
     keys.sort_unstable();

@@ -51,7 +51,8 @@ fn the_page_and_every_drawing_are_well_formed() {
 fn anchors_are_unlike_and_links_lead_to_them() {
     let page = page_of(&rich());
     let of = |key: &str| {
-        let places = page.split(&format!(" {key}=\"")).skip(1);
+        let begin = format!(" {key}=\"");
+        let places = page.split(begin.as_str()).skip(1);
         places.map(|rest| rest.split('"').next().unwrap().to_owned()).collect::<Vec<_>>()
     };
     let mut ids = of("id");
@@ -145,7 +146,7 @@ fn words_follow_from_intervals() {
     let view = View::new(&analysis);
     let here = Comparison::of(&view, LINK, HOSTILE);
     assert_eq!((here.wins.len(), here.losses.len(), here.open), (0, 4, 0));
-    assert_eq!(here.losses[0], "Control on time: −2.0\u{a0}pp (−3.0 to −1.0)");
+    assert_eq!(here.losses[0], "Control on time −2.0\u{a0}pp (−3.0 to −1.0)");
     let there = Comparison::of(&view, "LTE <edge>", HOSTILE);
     assert_eq!((there.wins.len(), there.losses.len(), there.open), (0, 0, 3));
     assert_eq!(there.never, ["Command p99"]);
