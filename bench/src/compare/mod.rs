@@ -5,7 +5,9 @@
 
 pub mod analysis;
 pub mod cell;
+pub mod figures;
 pub mod plan;
+pub mod statistics;
 pub mod subjects;
 pub mod timeline;
 pub mod workload;
