@@ -33,6 +33,7 @@ enum Command {
     Cores(cores::Options),
     Torture(torture::Options),
     Watchdog(watchdog::Options),
+    Compare(compare::contrast::Options),
     #[command(hide = true)]
     Cell(compare::cell::Options),
     #[command(hide = true)]
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         Command::Cores(options) => cores::run(&options, out),
         Command::Torture(options) => torture::run(&options, out),
         Command::Watchdog(options) => watchdog::run(&options, out),
+        Command::Compare(options) => compare::contrast::run(&options, out),
         Command::Cell(options) => compare::cell::run(&options),
         Command::FleetGateway(options) => fleet::gateway::run(&options, out),
         Command::FleetVehicles(options) => fleet::vehicles::run(&options, out),
