@@ -35,6 +35,7 @@ enum Command {
     Torture(torture::Options),
     Watchdog(watchdog::Options),
     Report(compare::report::Options),
+    Compare(compare::contrast::Options),
     #[command(hide = true)]
     Cell(compare::cell::Options),
     #[command(hide = true)]
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         Command::Torture(options) => torture::run(&options, out),
         Command::Watchdog(options) => watchdog::run(&options, out),
         Command::Report(options) => compare::report::run(&options, out),
+        Command::Compare(options) => compare::contrast::run(&options, out),
         Command::Cell(options) => compare::cell::run(&options),
         Command::FleetGateway(options) => fleet::gateway::run(&options, out),
         Command::FleetVehicles(options) => fleet::vehicles::run(&options, out),

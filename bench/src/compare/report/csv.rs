@@ -1,7 +1,7 @@
 //! All figures as CSV: one line per row of the analysis, one column per block.
 
 use super::escape::field;
-use super::view::View;
+use super::view::{View, median};
 use crate::compare::analysis::{Better, Estimate};
 
 /// How an infinite figure is written: most readers of CSV know it as a number.
@@ -26,9 +26,11 @@ pub(super) fn rows(view: &View<'_>) -> String {
         let (title, unit) = metric.map_or(("", ""), |metric| (&metric.title, &metric.unit));
         let mut fields: Vec<_> =
             [&row.link, &row.label, &row.metric, title, unit, better].into_iter().map(field).collect();
-        let never = row.estimate.is_none() && !row.blocks.is_empty();
-        fields.extend(three(row.estimate.as_ref(), if never { INFINITE } else { "" }));
-        fields.extend(three(row.difference.as_ref(), ""));
+        fields.push(median(row).map_or_else(String::new, number));
+        fields.extend(ends(row.estimate.as_ref()));
+        let difference = row.difference.as_ref();
+        fields.push(difference.map_or_else(String::new, |difference| number(difference.value)));
+        fields.extend(ends(difference));
         fields.push(row.holm_p.map_or_else(String::new, number));
         for block in &blocks {
             let found = row.blocks.iter().find(|(number, _)| number == block);
@@ -40,12 +42,9 @@ pub(super) fn rows(view: &View<'_>) -> String {
     text
 }
 
-/// Value and ends.
-fn three(estimate: Option<&Estimate>, without: &str) -> [String; 3] {
-    estimate.map_or_else(
-        || [without.to_owned(), String::new(), String::new()],
-        |estimate| [estimate.value, estimate.low, estimate.high].map(number),
-    )
+/// Of its interval.
+fn ends(estimate: Option<&Estimate>) -> [String; 2] {
+    estimate.map_or_else(Default::default, |estimate| [estimate.low, estimate.high].map(number))
 }
 
 fn number(value: f64) -> String {

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap::Args;
 
+use super::analyse::analyse;
 use super::analysis::Analysis;
 use view::View;
 
@@ -49,7 +50,7 @@ pub struct Options {
 pub fn run(options: &Options, out: &mut impl Write) -> Result<()> {
     let analysis = match &options.analysis {
         Some(file) => read(file)?,
-        None => read(&options.folder.join("report").join("analysis.json"))?,
+        None => analyse(&options.folder)?,
     };
     let place = write(&analysis, &options.folder)?;
     writeln!(out, "report: {}", place.join("index.html").display()).context("cannot print")

@@ -2,7 +2,8 @@
 
 use carriageway_netem::drawing::number;
 
-use crate::compare::analysis::{Estimate, Metric};
+use super::view::median;
+use crate::compare::analysis::{Estimate, Metric, Row};
 
 /// What stands for a figure that is infinite: it never came.
 pub(super) const NEVER: &str = "never";
@@ -48,13 +49,34 @@ impl<'a> Unit<'a> {
         value * self.factor
     }
 
+    /// The figure of a row: `98.71 %`, or that it never came, or that there is none.
+    pub(super) fn figure(self, row: &Row) -> String {
+        let Some(estimate) = &row.estimate else {
+            return median(row).map_or_else(|| NONE.to_owned(), |median| self.plain(median));
+        };
+        self.value(estimate)
+    }
+
+    /// How sure that is: its interval, or in how many blocks it never came.
+    pub(super) fn surety(self, row: &Row) -> String {
+        let Some(estimate) = &row.estimate else {
+            let never = row.blocks.iter().filter(|(_, value)| value.is_none()).count();
+            return if row.blocks.is_empty() {
+                String::new()
+            } else {
+                format!("{never} of {} never", row.blocks.len())
+            };
+        };
+        self.interval(estimate)
+    }
+
     /// `98.71 %`.
-    pub(super) fn value(self, estimate: &Estimate) -> String {
+    fn value(self, estimate: &Estimate) -> String {
         with(&digits(self.scaled(estimate.value), self.places(estimate)), self.value)
     }
 
     /// `98.42 to 98.90`.
-    pub(super) fn interval(self, estimate: &Estimate) -> String {
+    fn interval(self, estimate: &Estimate) -> String {
         let places = self.places(estimate);
         let end = |value| digits(self.scaled(value), places);
         format!("{} to {}", end(estimate.low), end(estimate.high))

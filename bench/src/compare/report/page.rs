@@ -5,6 +5,7 @@ use super::plots::{self, Drawing};
 use super::view::View;
 use super::words::{self, Comparison, plural};
 use super::{summary, tables};
+use crate::compare::statistics::FEWEST_BLOCKS;
 
 const STYLE: &str = include_str!("page.css");
 /// Sorting and filtering of the large table; the page says everything without.
@@ -73,6 +74,14 @@ fn header(body: &mut Markup, view: &View<'_>, title: &str) {
                 "p",
                 &[("class", &"alarm"), ("role", &"note")],
                 format!("⚠ Nothing counted: no run was valid, {void} were void. There is no answer here."),
+            );
+        }
+        let blocks = view.blocks().len();
+        if (1..FEWEST_BLOCKS).contains(&blocks) {
+            header.leaf(
+                "p",
+                &[("class", &"alarm"), ("role", &"note")],
+                format!("⚠ Only {blocks} block{}: from fewer than {FEWEST_BLOCKS} no interval is sure, so nothing is called better or worse.", plural(blocks)),
             );
         }
         header.element("nav", &[("aria-label", &"Contents")], |nav| contents(nav, view));
@@ -162,7 +171,7 @@ fn setup(page: &mut Markup, view: &View<'_>) {
                 if blocks.is_empty() { "none".to_owned() } else { blocks.join(", ") }
             ),
         ),
-        ("seeds", seeds(&analysis.plan)),
+        ("seeds", seeds(view)),
         ("machine", stage.processor.clone()),
         ("kernel", stage.kernel.clone()),
         ("load at the start", stage.load.clone()),
@@ -193,13 +202,17 @@ fn method(view: &View<'_>) -> String {
     )
 }
 
-/// How seeds follow from the plan.
-fn seeds(plan: &str) -> String {
-    let first = plan.lines().find_map(|line| {
-        let (key, value) = line.split('#').next()?.split_once('=')?;
-        (key.trim() == "first-seed").then(|| value.trim().to_owned())
-    });
-    format!("block 1 has seed {}, and they count up", first.as_deref().unwrap_or("1"))
+/// Where seeds come from.
+fn seeds(view: &View<'_>) -> String {
+    view.plan.as_ref().map_or_else(
+        || "as in the plan below".to_owned(),
+        |plan| {
+            format!(
+                "from {} on: every block has its own, and all subjects of a block the same",
+                plan.first_seed
+            )
+        },
+    )
 }
 
 /// Opens without script.
@@ -227,6 +240,10 @@ fn answer(page: &mut Markup, view: &View<'_>) {
 }
 
 fn all(page: &mut Markup, view: &View<'_>) {
+    if view.analysis.rows.is_empty() {
+        page.leaf("p", &[], "There are none.");
+        return;
+    }
     page.leaf(
         "p",
         &[],
@@ -240,6 +257,10 @@ fn all(page: &mut Markup, view: &View<'_>) {
 
 fn wins_and_losses(page: &mut Markup, view: &View<'_>) {
     let reference = view.analysis.reference.as_str();
+    if view.subjects().all(|subject| subject == reference) {
+        page.leaf("p", &[], format!("There is nothing to compare with {reference}."));
+        return;
+    }
     page.leaf(
         "p",
         &[],

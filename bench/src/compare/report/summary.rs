@@ -1,11 +1,12 @@
 //! The answer: for each headline one table, a row for each subject, a column for each link.
 
 use super::markup::Markup;
-use super::numbers::{NEVER, NONE, Unit};
+use super::numbers::{NONE, Unit};
 use super::tables::scrolling;
-use super::view::{ORACLE, Standing, View};
+use super::view::{Standing, View};
 use super::words::capital;
 use crate::compare::analysis::{Better, Metric, Row};
+use crate::compare::bounds::ORACLE;
 use crate::compare::plan::FLOOR;
 
 /// All headline tables.
@@ -79,24 +80,12 @@ fn cell(out: &mut Markup, view: &View<'_>, metric: &Metric, row: Option<&Row>) {
     let unit = Unit::of(metric);
     let (class, glyph, meaning) = standing.sign();
     out.element("td", &[("class", &class)], |cell| {
-        let figure = figure(row, unit);
-        cell.leaf("b", &[], &figure);
+        cell.leaf("b", &[], unit.figure(row));
         if !glyph.is_empty() {
             cell.leaf("span", &[("class", &"sign"), ("role", &"img"), ("aria-label", &meaning)], glyph);
         }
-        if let Some(estimate) = &row.estimate {
-            cell.leaf("small", &[], unit.interval(estimate));
-        }
+        cell.leaf("small", &[], unit.surety(row));
     });
-}
-
-/// The figure itself; what never came, never; what was not measured, nothing.
-pub(super) fn figure(row: &Row, unit: Unit<'_>) -> String {
-    match &row.estimate {
-        Some(estimate) => unit.value(estimate),
-        None if row.blocks.is_empty() => NONE.to_owned(),
-        None => NEVER.to_owned(),
-    }
 }
 
 impl Standing {

@@ -2,9 +2,8 @@
 
 use super::markup::Markup;
 use super::numbers::{NONE, Unit, probability};
-use super::summary::figure;
-use super::view::View;
-use super::words::{self, capital};
+use super::view::{View, median};
+use super::words::{self, capital, plural};
 use crate::compare::analysis::{Row, Verdict};
 use crate::compare::plan::CONTROL;
 use crate::compare::workload::Manner;
@@ -51,8 +50,11 @@ pub(super) fn claims(page: &mut Markup, view: &View<'_>) {
         "p",
         &[("class", &"lead")],
         format!(
-            "{failed} of {} claims do not hold, {held} do. They were written into the plan before any run; a claim holds where its interval is on the claimed side of 0 and p is at most 0.05 after Holm's correction over all of them.",
-            verdicts.len()
+            "Of {} claim{}, {failed} {} not hold, {held} {}. They were written into the plan before any run; a claim holds where the differences within blocks point as claimed and chance would bring the like in at most 5 of 100 cases: p of the sign-flip test, after Holm's correction over all of them.",
+            verdicts.len(),
+            plural(verdicts.len()),
+            if failed == 1 { "does" } else { "do" },
+            if held == 1 { "does" } else { "do" },
         ),
     );
     let mut ordered: Vec<_> = verdicts.iter().collect();
@@ -66,7 +68,7 @@ fn claim(list: &mut Markup, view: &View<'_>, verdict: &Verdict) {
     let unit = view.metric_in(&verdict.claim).map_or(Unit::unknown(), Unit::of);
     let (class, word) = if verdict.holds { ("holds", "✓ HOLDS") } else { ("fails", "✗ DOES NOT HOLD") };
     let difference = verdict.difference.as_ref().map_or_else(
-        || "no difference could be taken".to_owned(),
+        || "no finite difference, as something never came or was not run".to_owned(),
         |difference| {
             format!(
                 "{} ({}), + is as claimed",
@@ -175,10 +177,9 @@ fn every(body: &mut Markup, view: &View<'_>, row: &Row) {
             &[("title", &row.metric)],
             metric.map_or(row.metric.as_str(), |metric| &metric.title),
         );
-        let value = row.estimate.as_ref().map_or(f64::INFINITY, |estimate| estimate.value);
-        line.leaf("td", &[("class", &"n"), ("data-value", &value)], figure(row, unit));
-        let interval = row.estimate.as_ref().map(|estimate| unit.interval(estimate));
-        line.leaf("td", &[("class", &"n")], interval.unwrap_or_default());
+        let value = median(row).unwrap_or(f64::INFINITY);
+        line.leaf("td", &[("class", &"n"), ("data-value", &value)], unit.figure(row));
+        line.leaf("td", &[("class", &"n")], unit.surety(row));
         let difference = row.difference.as_ref();
         let by = difference.map_or(f64::INFINITY, |difference| difference.value);
         line.element("td", &[("class", &format!("n {class}")), ("data-value", &by)], |cell| {
@@ -224,6 +225,10 @@ pub(super) fn remarks(page: &mut Markup, view: &View<'_>) {
 
 /// What each label is.
 pub(super) fn configuration(page: &mut Markup, view: &View<'_>) {
+    if view.analysis.labels.is_empty() {
+        page.leaf("p", &[], "No run counted, so nothing is known of the subjects.");
+        return;
+    }
     let rows = view.analysis.labels.iter().map(|(label, facts)| {
         let manner = match facts.manner {
             Manner::AsTheyCome => "all in one queue, as they come",

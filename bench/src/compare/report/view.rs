@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::escape::slug;
 use crate::compare::analysis::{Analysis, Better, Curve, Estimate, Metric, Row};
-use crate::compare::plan::{CONTROL, FLOOR};
-
-/// How the best that any sender could do is called.
-pub(super) const ORACLE: &str = "oracle";
+use crate::compare::bounds::ORACLE;
+use crate::compare::plan::{CONTROL, FLOOR, Plan};
+use crate::compare::statistics::FEWEST_BLOCKS;
 
 /// The figures that the answer is given in: words that the metric's name must have, and words that decide where several have them.
 const HEADLINES: [(&[&str], &[&str]); 4] = [
@@ -24,7 +23,7 @@ pub(super) enum Standing {
     Better,
     /// On the bad side.
     Worse,
-    /// It has zero in it, so chance may be all there is.
+    /// It has zero in it, or comes from too few blocks to be sure: chance may be all there is.
     Open,
     /// It is the reference itself.
     Reference,
@@ -37,6 +36,8 @@ pub(super) enum Standing {
 /// An analysis with its indices.
 pub(super) struct View<'a> {
     pub(super) analysis: &'a Analysis,
+    /// Where its text can be read.
+    pub(super) plan: Option<Plan>,
     rows: BTreeMap<(&'a str, &'a str, &'a str), &'a Row>,
 }
 
@@ -44,7 +45,7 @@ impl<'a> View<'a> {
     pub(super) fn new(analysis: &'a Analysis) -> Self {
         let key = |row: &'a Row| (row.link.as_str(), row.label.as_str(), row.metric.as_str());
         let rows = analysis.rows.iter().map(|row| (key(row), row)).collect();
-        Self { analysis, rows }
+        Self { analysis, plan: toml::from_str(&analysis.plan).ok(), rows }
     }
 
     pub(super) fn row(&self, link: &str, label: &str, metric: &str) -> Option<&'a Row> {
@@ -130,11 +131,17 @@ impl<'a> View<'a> {
         if row.label == self.analysis.reference {
             return Standing::Reference;
         }
-        if let Some(difference) = &row.difference {
-            return standing(difference, metric.better);
+        // Bounds are no contestants.
+        if matches!(row.label.as_str(), FLOOR | ORACLE) {
+            return Standing::Unknown;
         }
-        let came = self.estimate(&row.link, &self.analysis.reference, &row.metric).is_some();
-        let is_never = row.estimate.is_none() && !row.blocks.is_empty();
+        if let Some(difference) = &row.difference {
+            let is_sure = row.blocks.len() >= FEWEST_BLOCKS;
+            return if is_sure { standing(difference, metric.better) } else { Standing::Open };
+        }
+        let reference = self.row(&row.link, &self.analysis.reference, &row.metric);
+        let came = reference.and_then(median).is_some_and(f64::is_finite);
+        let is_never = median(row).is_some_and(f64::is_infinite);
         if is_never && came { Standing::Never } else { Standing::Unknown }
     }
 
@@ -146,6 +153,17 @@ impl<'a> View<'a> {
     pub(super) fn is_debug(&self) -> bool {
         self.analysis.stage.build != "release"
     }
+}
+
+/// The median of blocks, which is infinite where so many never came, and known even where its interval is not. `None` of none.
+pub(super) fn median(row: &Row) -> Option<f64> {
+    if let Some(estimate) = &row.estimate {
+        return Some(estimate.value);
+    }
+    let mut values: Vec<_> = row.blocks.iter().map(|(_, value)| value.unwrap_or(f64::INFINITY)).collect();
+    values.sort_by(f64::total_cmp);
+    let high = *values.get(values.len() / 2)?;
+    Some(f64::midpoint(values[(values.len() - 1) / 2], high))
 }
 
 /// Whether the interval excludes zero, and on which side.
@@ -190,6 +208,23 @@ mod tests {
         assert_eq!(standing(&of(-2.0, -1.0), Better::Higher), Standing::Worse);
         assert_eq!(standing(&of(-1.0, 1.0), Better::Higher), Standing::Open);
         assert_eq!(standing(&of(0.0, 0.0), Better::Lower), Standing::Open);
+    }
+
+    #[test]
+    fn a_median_is_known_where_its_interval_is_not() {
+        let of = |blocks: &[Option<f64>]| Row {
+            link: String::new(),
+            label: String::new(),
+            metric: String::new(),
+            blocks: (1..).zip(blocks.iter().copied()).collect(),
+            estimate: None,
+            difference: None,
+            holm_p: None,
+        };
+        assert_eq!(median(&of(&[])), None);
+        assert_eq!(median(&of(&[None, Some(3.0), Some(1.0)])), Some(3.0));
+        assert_eq!(median(&of(&[None, Some(1.0)])), Some(f64::INFINITY));
+        assert_eq!(median(&of(&[None, None])), Some(f64::INFINITY));
     }
 
     #[test]

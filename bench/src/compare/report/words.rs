@@ -6,6 +6,7 @@ use super::numbers::Unit;
 use super::view::{Standing, View};
 use crate::compare::analysis::{Metric, Row};
 use crate::compare::plan::CONTROL;
+use crate::compare::statistics::FEWEST_BLOCKS;
 use crate::compare::workload::{Kind, Workload};
 
 /// Blocks below which an interval says little: a bootstrap over few blocks is too narrow.
@@ -115,9 +116,13 @@ pub(super) fn control_sentence(view: &View<'_>) -> String {
             "There is no A/A control in these results: {reference} was not compared with itself, so nothing shows what chance and machine do."
         );
     }
-    let by_chance = (count as f64 * 0.05).round();
+    let by_chance = if view.blocks().len() < FEWEST_BLOCKS {
+        "From so few blocks an interval often misses it by chance alone.".to_owned()
+    } else {
+        format!("Of 95 % intervals about {} would miss it by chance alone.", (count as f64 * 0.05).round())
+    };
     format!(
-        "{reference} was run a second time in every block. Of {count} differences between the two, {} have an interval that covers 0; {} {} not. Of 95 % intervals about {by_chance} would miss it by chance alone.",
+        "{reference} was run a second time in every block. Of {count} differences between the two, {} have an interval that covers 0; {} {} not. {by_chance}",
         count - apart.len(),
         apart.len(),
         if apart.len() == 1 { "does" } else { "do" },
@@ -134,7 +139,7 @@ pub(super) fn threats(view: &View<'_>) -> Vec<String> {
             "THIS IS A {build} BUILD. IT MEASURES THE COMPILER; NO FIGURE OF IT MAY BE QUOTED."
         ));
     }
-    if is_virtual(&analysis.plan) {
+    if view.plan.as_ref().is_some_and(|plan| plan.is_virtual) {
         threats.push(
             "The runs were in virtual time: what the machine costs a subject is not in these figures."
                 .to_owned(),
@@ -169,7 +174,14 @@ pub(super) fn threats(view: &View<'_>) -> Vec<String> {
 }
 
 fn blocks(count: usize) -> String {
-    if count < FEW_BLOCKS {
+    if count == 0 {
+        "No block counted.".to_owned()
+    } else if count < FEWEST_BLOCKS {
+        format!(
+            "ONLY {count} BLOCK{}: from fewer than {FEWEST_BLOCKS} no interval is sure, whatever it excludes.",
+            plural(count).to_uppercase()
+        )
+    } else if count < FEW_BLOCKS {
         format!(
             "Only {count} block{}: bootstrap intervals over fewer than {FEW_BLOCKS} are too narrow.",
             plural(count)
@@ -215,21 +227,12 @@ fn void(valid: usize, void: usize) -> Option<String> {
 fn faults(void: &[(String, Vec<String>)]) -> Option<String> {
     let of_machine = |fault: &String| {
         let fault = fault.to_lowercase();
-        ["steal", "pressure", "stolen"].iter().any(|word| fault.contains(word))
+        ["steal", "pressure", "stolen", "too busy"].iter().any(|word| fault.contains(word))
     };
     let count = void.iter().filter(|(_, faults)| faults.iter().any(of_machine)).count();
     (count > 0).then(|| {
-        format!("Of the void runs {count} are so for stolen processor time or pressure: the runs that count had less of it, not none.")
+        format!("{count} of the void runs are void for a machine that was too busy: the runs that count had less of that, not none.")
     })
-}
-
-/// Whether the plan is in virtual time.
-fn is_virtual(plan: &str) -> bool {
-    let value = |line: &str| {
-        let (key, value) = line.split('#').next()?.split_once('=')?;
-        (key.trim() == "virtual").then(|| value.trim() == "true")
-    };
-    plan.lines().find_map(value).unwrap_or(false)
 }
 
 /// With a capital letter.
@@ -266,11 +269,5 @@ mod tests {
         assert!(busy("3.10 2.0 1.0 2/100 7", "2 x AMD").is_some());
         assert_eq!(busy("0.10 2.0 1.0 2/100 7", "2 x AMD"), None);
         assert_eq!(busy("unknown", "2 x AMD"), None);
-    }
-
-    #[test]
-    fn a_plan_says_whether_its_time_is_virtual() {
-        assert!(is_virtual("title = \"x\"\nvirtual = true # as in CI"));
-        assert!(!is_virtual("# virtual = true\nvirtual = false") && !is_virtual(""));
     }
 }

@@ -7,11 +7,12 @@ use super::look::Look;
 use super::scale::Scale;
 use super::{Drawing, px};
 use crate::compare::analysis::Curve;
+use crate::compare::bounds::ORACLE;
 use crate::compare::plan::{CONTROL, FLOOR};
 use crate::compare::report::escape::slug;
 use crate::compare::report::markup::Markup;
 use crate::compare::report::numbers::{Unit, tick};
-use crate::compare::report::view::{ORACLE, View};
+use crate::compare::report::view::View;
 use crate::compare::report::words::capital;
 
 /// Less than that is not seen.

@@ -4,10 +4,11 @@ use super::look::Shape;
 use super::scale::Scale;
 use super::{CHARACTER, Drawing, WIDTH, fitted, frame, line, px, words};
 use crate::compare::analysis::{Better, Metric, Row};
+use crate::compare::bounds::ORACLE;
 use crate::compare::plan::FLOOR;
 use crate::compare::report::markup::Markup;
 use crate::compare::report::numbers::{NEVER, NONE, Unit, tick};
-use crate::compare::report::view::{ORACLE, Standing, View};
+use crate::compare::report::view::{Standing, View, median};
 use crate::compare::report::words::capital;
 
 /// Where the names of the bounds are, and where rows begin below them.
@@ -137,16 +138,17 @@ impl Entry<'_> {
         words(svg, "figure end", [WIDTH - 8.0, y + 4.0], &figure);
         let Some(row) = self.row else { return };
         self.blocks(svg, scale, unit, y);
+        let title = format!("{}: {figure} ({})", self.label, unit.surety(row));
         let Some(estimate) = &row.estimate else {
-            if figure == NEVER {
-                Shape::Cross.draw(svg, "point bad", [scale.place(f64::INFINITY), y], NEVER);
-            }
+            // Its interval has no end.
+            let shape = if figure == NEVER { Shape::Cross } else { Shape::Circle };
+            let at = median(row).map_or(f64::INFINITY, |median| unit.scaled(median));
+            shape.draw(svg, self.standing.class(), [scale.place(at), y], &title);
             return;
         };
         let [low, at, high] =
             [estimate.low, estimate.value, estimate.high].map(|v| scale.place(unit.scaled(v)));
         line(svg, &format!("interval {}", self.standing.class()), [low, y], [high, y]);
-        let title = format!("{}: {figure} ({})", self.label, unit.interval(estimate));
         self.standing.shape().draw(svg, self.standing.class(), [at, y], &title);
     }
 
@@ -162,12 +164,7 @@ impl Entry<'_> {
     }
 
     fn figure(&self, unit: Unit<'_>) -> String {
-        let Some(row) = self.row else { return NONE.to_owned() };
-        match &row.estimate {
-            Some(estimate) => unit.value(estimate),
-            None if row.blocks.is_empty() => NONE.to_owned(),
-            None => NEVER.to_owned(),
-        }
+        self.row.map_or_else(|| NONE.to_owned(), |row| unit.figure(row))
     }
 }
 
@@ -187,10 +184,8 @@ impl Standing {
 fn spoken(entries: &[Entry<'_>], bounds: &[(&str, f64)], unit: Unit<'_>) -> String {
     let bounds = bounds.iter().map(|(label, value)| format!("{label} {}", unit.plain(*value)));
     let figures = entries.iter().map(|entry| {
-        let interval =
-            entry.row.and_then(|row| row.estimate.as_ref()).map(|estimate| unit.interval(estimate));
-        let interval = interval.map(|interval| format!(" ({interval})")).unwrap_or_default();
-        format!("{} {}{interval}", entry.label, entry.figure(unit))
+        let surety = entry.row.map(|row| format!(" ({})", unit.surety(row))).unwrap_or_default();
+        format!("{} {}{surety}", entry.label, entry.figure(unit))
     });
     bounds.chain(figures).collect::<Vec<_>>().join("; ")
 }

@@ -1,9 +1,10 @@
 //! How lines and points are told apart: by colour, by dash and by shape, so that any one of them is enough.
 
 use super::px;
+use crate::compare::bounds::ORACLE;
 use crate::compare::plan::{CONTROL, FLOOR};
 use crate::compare::report::markup::Markup;
-use crate::compare::report::view::{ORACLE, Standing, View};
+use crate::compare::report::view::{Standing, View};
 
 /// Colours in the style; more subjects than that differ in dash and shape.
 const COLOURS: usize = 6;

@@ -6,10 +6,11 @@ use super::look::Look;
 use super::scale::Scale;
 use super::{Drawing, line, words};
 use crate::compare::analysis::{Better, Estimate};
+use crate::compare::bounds::ORACLE;
 use crate::compare::plan::FLOOR;
 use crate::compare::report::markup::Markup;
 use crate::compare::report::numbers::{Unit, tick};
-use crate::compare::report::view::{ORACLE, View};
+use crate::compare::report::view::View;
 
 /// `None` where one of the two figures is missing, or nobody has both.
 pub(super) fn draw(view: &View<'_>, link: &str, slug: &str) -> Option<Drawing> {
@@ -86,7 +87,7 @@ fn one(
     let class = look.line();
     line(svg, &class, [place_x(across.low), here_y], [place_x(across.high), here_y]);
     line(svg, &class, [here_x, place_y(up.low)], [here_x, place_y(up.high)]);
-    let title = format!("{label}: {}, {}", units[0].value(across), units[1].value(up));
+    let title = format!("{label}: {}, {}", units[0].plain(across.value), units[1].plain(up.value));
     if let Some(shape) = look.shape {
         shape.draw(svg, &look.point(), [here_x, here_y], &title);
     }
@@ -94,7 +95,7 @@ fn one(
 
 fn spoken(points: &[(&str, &Estimate, &Estimate)], units: [Unit<'_>; 2]) -> String {
     let one = |(label, x, y): &(&str, &Estimate, &Estimate)| {
-        format!("{label}: {} and {}", units[0].value(x), units[1].value(y))
+        format!("{label}: {} and {}", units[0].plain(x.value), units[1].plain(y.value))
     };
     points.iter().map(one).collect::<Vec<_>>().join("; ")
 }

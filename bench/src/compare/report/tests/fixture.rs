@@ -1,8 +1,8 @@
 //! An analysis with everything that a page has to cope with.
 
 use crate::compare::analysis::{Analysis, Better, Curve, Estimate, Metric, Row, Verdict};
+use crate::compare::bounds::ORACLE;
 use crate::compare::plan::{CONTROL, FLOOR};
-use crate::compare::report::view::ORACLE;
 use crate::compare::subjects::Facts;
 use crate::compare::workload::{Manner, Workload};
 use crate::stage::Stage;
@@ -47,7 +47,7 @@ pub(super) fn rich() -> Analysis {
         rows,
         metrics,
         labels: labels.iter().map(|label| ((*label).into(), facts(label))).collect(),
-        links: LINKS.iter().map(|link| ((*link).into(), vec!["ab12".into(); 3])).collect(),
+        links: LINKS.iter().map(|link| ((*link).into(), vec!["ab12".into(); 5])).collect(),
         verdicts: vec![verdict("holding claim by command-p99", true), verdict("failing claim <b>", false)],
         valid: 24,
         void: vec![("lte-edge-b1-ours".into(), vec!["steal <40 %>".into()])],
@@ -113,7 +113,7 @@ fn row(link: &str, label: &str, metric: &Metric) -> Row {
         link: link.into(),
         label: label.into(),
         metric: metric.name.clone(),
-        blocks: (1..=3).map(|block| (block, (!is_never).then_some(value))).collect(),
+        blocks: (1..=5).map(|block| (block, (!is_never).then_some(value))).collect(),
         estimate: (!is_never).then(|| around((value, 0.02))),
         difference: difference.map(around),
         holm_p: None,

@@ -9,8 +9,8 @@ use super::plots::{self, Drawing};
 use super::view::View;
 use super::words::Comparison;
 use super::{csv, page, write};
-use crate::compare::analysis::{Analysis, Estimate};
-use crate::compare::plan::CONTROL;
+use crate::compare::analysis::{Analysis, Estimate, Row};
+use crate::compare::plan::{CONTROL, FLOOR};
 use fixture::{HOSTILE, LINK, REFERENCE, empty, rich};
 use markup::text_of;
 
@@ -78,14 +78,14 @@ fn every_row_is_in_the_table_and_in_the_csv() {
     assert_eq!(body.matches("<tr>").count(), analysis.rows.len());
     let csv = csv::rows(&View::new(&analysis));
     assert_eq!(csv.lines().count(), analysis.rows.len() + 1);
-    assert!(csv.lines().next().unwrap().ends_with("holm_p,block_1,block_2,block_3"));
+    assert!(csv.lines().next().unwrap().ends_with("holm_p,block_1,block_2,block_3,block_4,block_5"));
     let plain = csv.lines().nth(1).unwrap();
     assert_eq!(
         plain,
-        "lte-edge,ours,control-on-time-100,Control on time,share,higher,0.9,0.88,0.92,,,,,0.9,0.9,0.9"
+        "lte-edge,ours,control-on-time-100,Control on time,share,higher,0.9,0.88,0.92,,,,,0.9,0.9,0.9,0.9,0.9"
     );
     assert!(csv.contains("\"peer <&\"\"'> 1,5\""), "{csv}");
-    assert!(csv.contains(",command-p99,Command p99,ms,lower,inf,,,,,,,inf,inf,inf"), "{csv}");
+    assert!(csv.contains(",command-p99,Command p99,ms,lower,inf,,,,,,,inf,inf,inf,inf,inf"), "{csv}");
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_claim_that_fails_comes_before_one_that_holds() {
     let place = |words: &str| claims.find(words).unwrap_or_else(|| panic!("{words} in {claims}"));
     assert!(place("failing claim") < place("holding claim"));
     assert!(place("✗ DOES NOT HOLD") < place("✓ HOLDS"));
-    assert!(claims.contains("1 of 2 claims do not hold"));
+    assert!(claims.contains("Of 2 claims, 1 does not hold, 1 does."));
     assert!(claims.contains("+1.0\u{a0}ms"), "in the unit of the metric that the claim names: {claims}");
 }
 
@@ -113,7 +113,7 @@ fn what_is_infinite_reads_never_and_not_as_a_number() {
     let page = page_of(&rich());
     let text = text_of(&page).unwrap();
     assert!(section(&page, "answer").contains("<b>never</b>"));
-    assert!(section(&page, "all").contains("3, 3 never"));
+    assert!(section(&page, "all").contains("5, 5 never"));
     assert!(section(&page, "wins-and-losses").contains("✗ never in 1</b>: Command p99."));
     assert!(!text.contains("NaN") && !text.split_whitespace().any(|word| word == "inf"));
 }
@@ -170,6 +170,32 @@ fn a_control_that_is_told_apart_is_said_plainly() {
     assert!(section(&apart, "threats").contains("2 of 8 A/A intervals exclude 0"));
     analysis.rows.retain(|row| row.label != CONTROL);
     assert!(section(&page_of(&analysis), "control").contains("There is no A/A control"));
+}
+
+#[test]
+fn bounds_and_figures_of_few_blocks_are_called_neither_better_nor_worse() {
+    let mut analysis = rich();
+    let bound = analysis.rows.iter_mut().find(|row| row.label == FLOOR && row.link == LINK).unwrap();
+    bound.difference = Some(Estimate { value: 0.2, low: 0.1, high: 0.3 });
+    assert!(!section(&page_of(&analysis), "answer").contains("▲</span>"));
+    assert!(section(&page_of(&analysis), "answer").contains("▼</span>"));
+    analysis.rows.iter_mut().for_each(|row| row.blocks.truncate(4));
+    let page = page_of(&analysis);
+    assert!(page.contains("Only 4 blocks: from fewer than 5 no interval is sure"));
+    assert!(!section(&page, "answer").contains("▼</span>"));
+    assert!(!section(&page, "wins-and-losses").contains("▼"));
+}
+
+#[test]
+fn a_median_with_blocks_that_never_came_is_a_figure_without_an_interval() {
+    let mut analysis = rich();
+    let of_peer = |row: &&mut Row| row.label == HOSTILE && row.link != LINK && row.metric == "command-p99";
+    let row = analysis.rows.iter_mut().find(of_peer).unwrap();
+    row.blocks = vec![(1, Some(40.0)), (2, None), (3, Some(42.0)), (4, Some(41.0)), (5, None)];
+    let page = page_of(&analysis);
+    assert!(section(&page, "answer").contains("<b>42.0\u{a0}ms</b><small>2 of 5 never</small>"));
+    assert!(!section(&page, "answer").contains("<b>never</b>"));
+    assert!(csv::rows(&View::new(&analysis)).contains(",ms,lower,42,,,,,,,40,inf,42,41,inf"));
 }
 
 #[test]
