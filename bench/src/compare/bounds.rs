@@ -271,6 +271,26 @@ mod tests {
     }
 
     #[test]
+    fn every_path_has_its_own_weather() {
+        let place = tempfile::tempdir().unwrap();
+        let arrivals = |names: &[&str]| {
+            let file = place.path().join("alike.toml");
+            let side = "delay = '20ms'\njitter = { spread = '30ms' }\n";
+            let path =
+                |name: &&str| format!("[[path]]\nname = '{name}'\n[path.up]\n{side}[path.down]\n{side}");
+            fs::write(&file, format!("summary = 'alike'\n{}", names.iter().map(path).collect::<String>()))
+                .unwrap();
+            soonest(&spec(&file)).unwrap()
+        };
+        let (one, two) = (arrivals(&["a"]), arrivals(&["a", "b"]));
+        assert!(one.iter().zip(&two).all(|(one, two)| two.number == one.number));
+        let control = |heard: &[Heard]| {
+            heard.iter().filter(|heard| heard.kind == Kind::Control).map(|heard| heard.at).sum::<Duration>()
+        };
+        assert!(control(&two) < control(&one), "of two the better");
+    }
+
+    #[test]
     fn what_cannot_be_said_is_said() {
         let place = tempfile::tempdir().unwrap();
         let file = place.path().join("index.toml");
