@@ -87,5 +87,7 @@ pub(in crate::compare) fn result(folder: &Path, more: &str, samples: &[Sample]) 
     fs::write(folder.join("plan.toml"), plan).unwrap();
     let cells = folder.join("cells");
     fs::create_dir_all(&cells).unwrap();
-    samples.iter().for_each(|sample| sample.write(&cells));
+    for sample in samples {
+        sample.write(&cells);
+    }
 }

@@ -79,6 +79,14 @@ fn an_older_state_that_comes_after_a_newer_one_brings_nothing() {
 }
 
 #[test]
+fn a_copy_of_the_newest_ends_no_gap() {
+    let mut all = arrive(Kind::Control, |number, _| (number <= 10).then_some(at(20)));
+    let newest = all.last().unwrap().at;
+    all.push(heard(Kind::Control, 10, newest + at(700)));
+    assert!(close(figures(&all)["control-gap"], 3_000.0 - ms(newest)));
+}
+
+#[test]
 fn a_pause_shows_as_stale_time_and_as_a_gap() {
     let due = Schedule::new(&load(), SEED).of(Kind::Telemetry);
     let paused = arrive(Kind::Telemetry, |number, _| (!(10..=16).contains(&number)).then_some(at(20)));
