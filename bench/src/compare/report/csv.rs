@@ -1,5 +1,7 @@
 //! All figures as CSV: one line per row of the analysis, one column per block.
 
+use std::fmt::Write as _;
+
 use super::escape::field;
 use super::view::{View, median};
 use crate::compare::analysis::{Better, Estimate};
@@ -14,7 +16,7 @@ pub(super) fn rows(view: &View<'_>) -> String {
         "link,label,metric,title,unit,better,value,low,high,difference,difference_low,difference_high,holm_p";
     let mut text = header.to_owned();
     for block in &blocks {
-        text.push_str(&format!(",block_{block}"));
+        let _ = write!(text, ",block_{block}");
     }
     text.push('\n');
     for row in &view.analysis.rows {

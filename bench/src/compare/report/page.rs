@@ -127,7 +127,7 @@ fn parts(main: &mut Markup, view: &View<'_>, drawings: &[Vec<Drawing>]) {
             grid(inside, &main);
             if !others.is_empty() {
                 folded(inside, &format!("{} more figures on {link}", others.len()), |rest| {
-                    grid(rest, &others)
+                    grid(rest, &others);
                 });
             }
         });
@@ -139,7 +139,9 @@ fn parts(main: &mut Markup, view: &View<'_>, drawings: &[Vec<Drawing>]) {
 
 fn grid(page: &mut Markup, drawings: &[&Drawing]) {
     page.element("div", &[("class", &"plots")], |grid| {
-        drawings.iter().for_each(|drawing| grid.element("figure", &[], |figure| drawing.within(figure)));
+        for drawing in drawings {
+            grid.element("figure", &[], |figure| drawing.within(figure));
+        }
     });
 }
 
@@ -303,6 +305,8 @@ fn compared(item: &mut Markup, link: &str, comparison: &Comparison) {
 
 fn threats(page: &mut Markup, view: &View<'_>) {
     page.element("ul", &[("class", &"links")], |list| {
-        words::threats(view).iter().for_each(|threat| list.leaf("li", &[], threat));
+        for threat in words::threats(view) {
+            list.leaf("li", &[], threat);
+        }
     });
 }

@@ -32,7 +32,9 @@ fn table(page: &mut Markup, name: &str, head: &[&str], rows: impl Iterator<Item 
 fn heads(table: &mut Markup, names: &[&str]) {
     table.element("thead", &[], |head| {
         head.element("tr", &[], |row| {
-            names.iter().for_each(|name| row.leaf("th", &[("scope", &"col")], name));
+            for name in names {
+                row.leaf("th", &[("scope", &"col")], name);
+            }
         });
     });
 }
@@ -60,7 +62,9 @@ pub(super) fn claims(page: &mut Markup, view: &View<'_>) {
     let mut ordered: Vec<_> = verdicts.iter().collect();
     ordered.sort_by_key(|verdict| verdict.holds);
     page.element("ul", &[("class", &"claims")], |list| {
-        ordered.into_iter().for_each(|verdict| claim(list, view, verdict));
+        for verdict in ordered {
+            claim(list, view, verdict);
+        }
     });
 }
 
@@ -97,7 +101,9 @@ pub(super) fn control(page: &mut Markup, view: &View<'_>) {
     if !apart.is_empty() {
         page.leaf("p", &[], "Not covering 0:");
         page.element("ul", &[], |list| {
-            apart.iter().for_each(|row| list.leaf("li", &[("class", &"bad")], apart_words(view, row)));
+            for row in &apart {
+                list.leaf("li", &[("class", &"bad")], apart_words(view, row));
+            }
         });
     }
     scrolling(page, "A/A control by figure and link", |page| {

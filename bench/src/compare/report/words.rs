@@ -17,7 +17,8 @@ pub(super) fn workload(load: &Workload) -> String {
     let mut parts = Vec::new();
     let mut rate = |hz: f64, kind: Kind, what: &str| {
         if hz > 0.0 {
-            let often = if hz == 1.0 { "once".to_owned() } else { format!("{hz} times") };
+            let times = hz.to_string();
+            let often = if times == "1" { "once".to_owned() } else { times + " times" };
             parts.push(format!("{what} {often} a second with {} bytes", kind.bytes()));
         }
     };

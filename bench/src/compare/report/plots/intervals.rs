@@ -156,8 +156,8 @@ impl Entry<'_> {
     fn blocks(&self, svg: &mut Markup, scale: &Scale, unit: Unit<'_>, y: f64) {
         let values = self.row.iter().flat_map(|row| row.blocks.iter().filter_map(|(_, value)| *value));
         let finite = values.filter(|value| value.is_finite());
-        let dots: String =
-            finite.map(|value| format!("M{} {}h0", px(scale.place(unit.scaled(value))), px(y))).collect();
+        let places: Vec<_> = finite.map(|value| px(scale.place(unit.scaled(value)))).collect();
+        let dots = places.iter().fold(String::new(), |dots, x| dots + "M" + x + " " + &px(y) + "h0");
         if !dots.is_empty() {
             svg.empty("path", &[("class", &"blocks"), ("d", &dots)]);
         }
