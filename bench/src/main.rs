@@ -16,6 +16,7 @@ use clap::{Parser, Subcommand};
 ///   carriageway-bench torture --kills 20      kills real processes at random: is a command lost, stuck, doubled,
 ///                                             late or lied about? (FRESH, ONCE, ACK-TRUTH, OFFLINE, RATE, LIVENESS)
 ///   carriageway-bench watchdog --cuts 100     cuts the link under driven vehicles: how soon do they stop?
+///   carriageway-bench report results/drive    the page on a comparison's results: answer, claims, what speaks against it
 ///
 /// Progress goes to stderr, tables to stdout, everything as JSON to --json FILE. Build with --release: a debug
 /// build measures the compiler. Other work on the machine widens every tail; see bench/README.md.
@@ -33,6 +34,8 @@ enum Command {
     Cores(cores::Options),
     Torture(torture::Options),
     Watchdog(watchdog::Options),
+    Report(compare::report::Options),
+    Compare(compare::contrast::Options),
     #[command(hide = true)]
     Cell(compare::cell::Options),
     #[command(hide = true)]
@@ -54,6 +57,8 @@ fn main() -> ExitCode {
         Command::Cores(options) => cores::run(&options, out),
         Command::Torture(options) => torture::run(&options, out),
         Command::Watchdog(options) => watchdog::run(&options, out),
+        Command::Report(options) => compare::report::run(&options, out),
+        Command::Compare(options) => compare::contrast::run(&options, out),
         Command::Cell(options) => compare::cell::run(&options),
         Command::FleetGateway(options) => fleet::gateway::run(&options, out),
         Command::FleetVehicles(options) => fleet::vehicles::run(&options, out),

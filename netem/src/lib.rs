@@ -12,6 +12,8 @@ pub mod clock;
 #[cfg(feature = "shell")]
 pub mod digest;
 #[cfg(feature = "shell")]
+pub mod drawing;
+#[cfg(feature = "shell")]
 mod json;
 #[cfg(feature = "shell")]
 pub mod lateness;

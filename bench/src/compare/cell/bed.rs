@@ -29,8 +29,28 @@ pub(super) fn config(link: &Link, seed: u64, realtime: bool) -> Result<Config> {
 /// Of all that decides what the link does: its laws, its seed, its events. The fate of a packet follows from these and from the
 /// moment at which it is sent, so two runs with the same digest had the same weather.
 pub(super) fn digest(link: &Link, seed: u64, report: &Value) -> String {
-    let events = report["events"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let planned: Vec<_> = events.iter().map(|event| json!([event["what"], event["planned_us"]])).collect();
-    let whole = json!({ "link": link.name, "seed": seed, "paths": report["paths"], "events": planned });
+    // As planned: what the director has come to by now is no matter of the link.
+    let [paths, events] = ["paths", "events"].map(|what| &report["experiment"][what]);
+    let whole = json!({ "link": link.name, "seed": seed, "paths": paths, "events": events });
     sha256([whole.to_string()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_law_or_another_event_is_another_link() {
+        let link = Link { name: "l".into(), profile: "clean".into(), trace: None };
+        let report = |delay: u32, at: u32| {
+            let paths = json!([{ "up": { "delay_us": delay } }]);
+            json!({ "experiment": { "paths": paths, "events": [{ "at_us": at }] }, "took_us": delay + at })
+        };
+        let of = |seed, delay, at| digest(&link, seed, &report(delay, at));
+        let changed = [of(1, 5, 5), of(2, 5, 5), of(1, 6, 5), of(1, 5, 6)];
+        assert!((1..4).all(|other| changed[0] != changed[other]), "{changed:?}");
+        let mut later = report(5, 5);
+        later["took_us"] = json!(99);
+        assert_eq!(changed[0], digest(&link, 1, &later));
+    }
 }

@@ -24,6 +24,7 @@ use super::subjects::{self, End, Notes, Papers, Reach, Subject, VEHICLE, Work};
 use super::timeline::Timeline;
 use super::workload::{Ear, Feed, Hand, HandAccount};
 use crate::usage::Usage;
+pub(super) use bed::scenario;
 pub use samples::{read as read_samples, write as write_samples};
 pub use spec::{Cost, Link, Outcome, Side, Spec, Traffic};
 

@@ -1,6 +1,6 @@
 //! What a cell is, and what came of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -58,7 +58,12 @@ impl Spec {
 
     /// The file of the samples.
     pub fn samples(&self) -> PathBuf {
-        self.folder.join(format!("{}-{}.csv.gz", self.name, self.attempt))
+        self.samples_in(&self.folder)
+    }
+
+    /// The same where the results have been moved to `folder`.
+    pub fn samples_in(&self, folder: &Path) -> PathBuf {
+        folder.join(format!("{}-{}.csv.gz", self.name, self.attempt))
     }
 }
 

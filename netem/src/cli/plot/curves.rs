@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use carriageway_netem::drawing::ceiling;
+
 use super::samples::{End, Sample};
 
 /// Most points along the time axis: about four pixels each, so that a bin of a minute still holds ten packets at 50 Hz.
@@ -105,17 +107,6 @@ fn queue(samples: &[&Sample], bin: f64, count: usize) -> Vec<f64> {
     most
 }
 
-/// The next of 1, 2, 5 times a power of ten; 1 if there is nothing.
-pub(super) fn ceiling(value: f64) -> f64 {
-    if value <= 0.0 {
-        return 1.0;
-    }
-    let power = 10_f64.powf(value.log10().floor());
-    // A little more than the value may be it, but for rounding.
-    let fits = |step: &f64| *step >= value * (1.0 - 1e-9);
-    [1.0, 2.0, 5.0, 10.0].into_iter().map(|step| step * power).find(fits).unwrap_or(value)
-}
-
 #[cfg(test)]
 mod tests {
     use carriageway_netem::core::Direction;
@@ -155,12 +146,5 @@ mod tests {
             assert!((value / rate - 1.0).abs() < 0.1, "{value} of {rate}");
         }
         assert!(curves.queue.iter().all(|bytes| *bytes <= 0.0));
-    }
-
-    #[test]
-    fn scales_are_round() {
-        for (value, round) in [(0.13, 0.2), (0.0, 1.0), (1.0, 1.0), (7.0, 10.0), (0.08, 0.1)] {
-            assert!((ceiling(value) - round).abs() < 1e-9, "{value}");
-        }
     }
 }

@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use carriageway_netem::core::Direction;
+use carriageway_netem::drawing::{ceiling, escape, number};
 
-use super::curves::{Curves, ceiling};
+use super::curves::Curves;
 use super::marks::Mark;
 
 const WIDTH: f64 = 1000.0;
@@ -261,16 +262,6 @@ impl Panel {
     fn x(&self, at: f64) -> f64 {
         LEFT + (at / self.span).min(1.0) * (WIDTH - LEFT - RIGHT)
     }
-}
-
-/// Without noise behind the point.
-fn number(value: f64) -> String {
-    let text = format!("{value:.6}");
-    text.trim_end_matches('0').trim_end_matches('.').into()
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]
