@@ -16,10 +16,14 @@ use super::statistics::{FEWEST_BLOCKS, estimate, unpaired};
 
 /// Compares two folders of results: what has changed from A to B?
 ///
-/// For each label and link that both have: the median of A, that of B, and the difference B - A with its 95 % interval
-/// over blocks. A difference is marked with `*` where the interval leaves out zero and there are five blocks or more; of
-/// twenty marks one is chance. Where a block met the same link under the same seed in both (`paired`), the differences are taken block
-/// by block, which sees far smaller changes; otherwise between the medians of all blocks.
+/// For each label and link that both have: the median of A, that of B, and the difference B - A
+/// with its 95 % interval over blocks.
+///
+/// `*` marks a difference whose interval leaves out zero, from five blocks or more. It is no proof:
+/// of twenty figures that have not changed, one is marked by chance.
+///
+/// Where blocks met the same link under the same seed and load in both (`paired`), differences are
+/// taken block by block, which sees far smaller changes; otherwise between the medians of all blocks.
 ///
 /// Without --metric the headlines are shown.
 ///
