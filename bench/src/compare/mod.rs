@@ -5,6 +5,7 @@
 
 pub mod analysis;
 pub mod cell;
+pub mod conduct;
 pub mod plan;
 pub mod subjects;
 pub mod timeline;
