@@ -10,7 +10,8 @@ use carriageway_bench::compare::conduct::ATTEMPTS;
 use carriageway_netem::profile::Scenario;
 use carriageway_netem::testbed::{Config, StartError, Testbed};
 
-use crate::process::program;
+use crate::process::{Process, program};
+use crate::wait::until;
 
 const PLAN: &str = "title = \"Tiny\"\nblocks = 1\nreference = \"quic-cubic\"\nfloor = \"quic-cubic\"\n\
     subjects = [\"quic-cubic\"]\n[[link]]\nprofile = \"clean\"\n[workload]\nseconds = 2\n";
@@ -91,4 +92,44 @@ fn a_plan_is_run_once_and_another_is_refused_in_its_place() {
     assert!(!refused.status.success());
     assert!(said.contains("another plan: workload differ") && said.contains("--out"), "{said}");
     assert_eq!(files(&cells), before);
+}
+
+/// The one child of a process, if it has one.
+fn child(of: &Process) -> Option<u32> {
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", of.id())).ok()?;
+    children.split_whitespace().next()?.parse().ok()
+}
+
+/// Whether a process is there and has not ended; it may still wait for its parent to hear of it.
+fn lives(id: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:") && !line.contains(" Z ") && !line.contains("\tZ"))
+}
+
+#[tokio::test]
+async fn a_cell_ends_with_the_run_however_that_ends() {
+    if !permitted() {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join("tiny.toml"), PLAN.replace("seconds = 2", "seconds = 600")).unwrap();
+    let log = place.path().join("log");
+    let arguments = ["run", "tiny.toml", "--out", "results", "--no-realtime"].map(str::to_owned);
+    let start = || Process::start("carriageway-bench", place.path(), &log, &arguments);
+
+    let mut asked = start();
+    until("a cell runs", async || child(&asked).is_some()).await;
+    let cell = child(&asked).unwrap();
+    asked.terminate();
+    assert!(!asked.ended().await.success());
+    until("the cell has ended with the run", async || !lives(cell)).await;
+    let said = fs::read_to_string(&log).unwrap();
+    assert!(said.contains("interrupted; the same command goes on"), "{said}");
+    assert!(files(&place.path().join("results/cells")).is_empty(), "nothing is left of what was cut off");
+
+    let killed = start();
+    until("a cell runs", async || child(&killed).is_some()).await;
+    let cell = child(&killed).unwrap();
+    killed.kill();
+    until("the cell has ended with the run", async || !lives(cell)).await;
 }

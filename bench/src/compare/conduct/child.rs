@@ -53,7 +53,7 @@ pub(super) async fn run(spec: &Spec, limit: Duration, interrupts: &mut Interrupt
     let (file, words) = (place.path().join("spec.json"), place.path().join("words"));
     let json = serde_json::to_string(spec).context("a spec is plain data")?;
     fs::write(&file, json).context("cannot write the spec of a cell")?;
-    let mut child = start(&file, &words)?;
+    let mut child = start(place.path(), &file, &words)?;
     tokio::select! {
         biased;
         () = interrupts.next() => {
@@ -69,7 +69,7 @@ pub(super) async fn run(spec: &Spec, limit: Duration, interrupts: &mut Interrupt
     }
 }
 
-fn start(spec: &Path, words: &Path) -> Result<Child> {
+fn start(place: &Path, spec: &Path, words: &Path) -> Result<Child> {
     let own = std::env::current_exe().context("cannot find this binary")?;
     let said = File::create(words).context("cannot write a temporary file")?;
     // The file that this process runs from, though another may stand in its place meanwhile: all cells are of one build.
@@ -77,6 +77,8 @@ fn start(spec: &Path, words: &Path) -> Result<Child> {
         .arg0(own)
         .args(["cell", "--parent", &std::process::id().to_string(), "--spec"])
         .arg(spec)
+        // What a killed one leaves behind goes with the spec.
+        .env("TMPDIR", place)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(said)
@@ -121,4 +123,35 @@ pub(in crate::compare) fn die_with(parent: u32) -> Result<()> {
         bail!("the process {parent} that conducted this run is gone");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::conduct::tests::outcome;
+
+    #[tokio::test]
+    async fn a_process_that_fails_says_why() {
+        // This binary is the test's own, which does not know what a cell is.
+        let (spec, mut interrupts) = (outcome(1, &[], &[], None).spec, Interrupts::listen().unwrap());
+        let Ended::Badly(why) = run(&spec, Duration::from_mins(1), &mut interrupts).await.unwrap() else {
+            panic!("it cannot have ended well")
+        };
+        assert!(why.starts_with("the run ended with exit status: ") && why.contains("parent"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn a_process_that_takes_too_long_is_killed() {
+        let (spec, mut interrupts) = (outcome(1, &[], &[], None).spec, Interrupts::listen().unwrap());
+        let Ended::Badly(why) = run(&spec, Duration::ZERO, &mut interrupts).await.unwrap() else {
+            panic!("nothing ends in no time")
+        };
+        assert!(why.contains("had not ended after 0 s and was killed"), "{why}");
+    }
+
+    #[test]
+    fn nobody_lives_on_for_a_parent_that_is_not_theirs() {
+        let told = die_with(u32::MAX).unwrap_err().to_string();
+        assert!(told.contains("is gone"), "{told}");
+    }
 }

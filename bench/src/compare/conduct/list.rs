@@ -6,12 +6,12 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::progress::about;
-use crate::compare::plan::{BUILT_IN, Found, Known};
+use crate::compare::plan::{BUILT_IN, Found, Known, Plan};
 use crate::compare::subjects::{self, Facts};
 
 /// Shows the plans that come with the program and the subjects of this build, or one plan's text
 ///
-///   carriageway-bench list                     plans with what they ask and how long they take; subjects with versions and setup
+///   carriageway-bench list                     what plans ask and how long they take; what subjects are
 ///   carriageway-bench list drive > mine.toml   a plan of your own begins here
 #[derive(Clone, Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -33,23 +33,23 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<()> {
 fn plans(out: &mut dyn Write) -> Result<()> {
     writeln!(out, "Plans, for `carriageway-bench run NAME`; `carriageway-bench list NAME` shows one:")?;
     for built_in in &BUILT_IN {
-        let plan = Found::find(built_in.name)?.plan(&Known::here())?;
-        writeln!(out, "\n  {:<12} {}", built_in.name, plan.title)?;
-        writeln!(
-            out,
-            "  {:<12} {} subjects on {} links, {} blocks: {} cells, about {}",
-            "",
-            plan.subjects.len(),
-            plan.link.len(),
-            plan.blocks,
-            plan.cells(),
-            about(plan.time())
-        )?;
+        // What another build can run is listed, too.
+        let (title, size) = match Found::find(built_in.name)?.plan(&Known::here()) {
+            Ok(plan) => (plan.title.clone(), size(&plan)),
+            Err(why) => (String::new(), format!("cannot be run by this build: {why}")),
+        };
+        writeln!(out, "\n  {:<12} {title}\n  {:<12} {size}", built_in.name, "")?;
         for line in built_in.comment() {
             writeln!(out, "  {:<12} {line}", "")?;
         }
     }
     Ok(())
+}
+
+fn size(plan: &Plan) -> String {
+    let (subjects, links) = (plan.subjects.len(), plan.link.len());
+    let (blocks, cells, time) = (plan.blocks, plan.cells(), about(plan.time()));
+    format!("subjects: {subjects}, links: {links}, blocks: {blocks}; {cells} cells, about {time}")
 }
 
 fn subjects(out: &mut dyn Write) -> Result<()> {

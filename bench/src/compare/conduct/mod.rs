@@ -38,23 +38,27 @@ const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Runs a plan: every subject on the same link, under the same load, in the same weather
 ///
-///   carriageway-bench run quick                          a first look, under ten minutes
+///   carriageway-bench run quick                              a first look, under ten minutes
 ///   carriageway-bench run plans/drive.toml --out results/drive
-///   carriageway-bench run drive --link tunnel --blocks 2 a part of a plan; the rest can be run later into the same folder
-///   carriageway-bench run drive --trace lte.up:lte.down  recorded capacity (mahimahi's format) in place of every link's
+///   carriageway-bench run drive --link tunnel --blocks 2     a part of it; the rest may follow later
+///   carriageway-bench run drive --trace lte.up:lte.down      recorded capacity, in mahimahi's format
 ///
-/// `carriageway-bench list` shows plans and subjects. A plan has blocks; in a block all subjects run back to back on each link, in random
-/// order, with the reference a second time (A/A: what chance and machine do) and the floor (no files: what the link itself does). The
-/// seed of a block and a link is (first-seed + block - 1) x 1000 + the link's place in the plan, counted from 0; it draws weather, load and order.
+/// `carriageway-bench list` shows plans and subjects. In a block all subjects run back to back on each
+/// link, in random order, with the reference a second time (A/A: what chance and machine do) and the
+/// floor (no files: what the link itself does). The seed of a block and a link is
+/// (first-seed + block - 1) x 1000 + the link's place in the plan, counted from 0; it draws weather,
+/// load and order.
 ///
-/// Runs are kept in DIR/cells, the plan in DIR/plan.toml. The same command again goes on where it was stopped; cells that count are not
-/// run twice, and a plan that differs from the folder's is refused. What is run at another time than the rest of its block
-/// is no longer back to back with it.
+/// Runs are kept in DIR/cells, the plan in DIR/plan.toml. The same command again goes on where it was
+/// stopped: cells that count are not run twice, and a plan that differs from the folder's is refused.
+/// What is run at another time than the rest of its block is no longer back to back with it.
 ///
-/// A run is void by a rule that was fixed before any run: emulator or workload late, packets dropped by a device, processors under
-/// pressure (see netem's README), or no outcome in time. A void run is repeated at once, twice at most, kept, listed and never counted.
+/// A run is void by a rule that was fixed before any run: emulator or workload late, packets dropped by
+/// a device, processors under pressure (see netem's README), or no outcome in time. A void run is
+/// repeated at once, twice at most; it is kept and listed, and never counts.
 ///
-/// Needs root, or CAP_SYS_ADMIN and CAP_NET_ADMIN, for namespaces and TUN devices; plans with `virtual = true` need nothing.
+/// Needs root, or CAP_SYS_ADMIN and CAP_NET_ADMIN, for namespaces and TUN devices; a plan with
+/// `virtual = true` needs neither.
 #[derive(Clone, Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {
@@ -63,7 +67,7 @@ pub struct Options {
     /// Where the results go; results/PLAN unless said otherwise
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Recorded capacity for every link in place of its own: files of the way up and down. The links are called after the first
+    /// Recorded capacity for every link in place of its own: the files of up and down. Links are called after the first
     #[arg(long, value_name = "UP:DOWN", value_parser = trace)]
     trace: Option<[PathBuf; 2]>,
     /// Only the first N blocks now
@@ -146,6 +150,9 @@ async fn conduct(plan: &Plan, folder: &Folder, wanted: &[Spec]) -> Result<()> {
             left.push(cell);
         }
     }
+    if let (Some(cell), false) = (left.first(), plan.is_virtual) {
+        permitted(cell.realtime)?;
+    }
     let mut progress = Progress::new(left.len(), plan.cell_time());
     say(&format!(
         "{}: {} of {} cells to run, about {}; results in {}",
@@ -155,9 +162,6 @@ async fn conduct(plan: &Plan, folder: &Folder, wanted: &[Spec]) -> Result<()> {
         about(progress.left()),
         folder.root().display()
     ));
-    if let (Some(cell), false) = (left.first(), plan.is_virtual) {
-        permitted(cell.realtime)?;
-    }
     let mut interrupts = Interrupts::listen()?;
     for cell in left {
         let begun = clock::now();

@@ -121,7 +121,7 @@ impl Tally {
     pub(super) fn text(&self) -> String {
         let Self { wanted, planned, valid, void, never, failed } = self;
         let mut text = format!(
-            "{valid} of {wanted} cells count; {void} runs were void and were repeated, {} cells are left without one that counts; \
+            "{valid} of {wanted} cells count; {void} runs were void, {} cells are left without one that counts; \
              the subject failed in {}\n",
             never.len(),
             failed.len()

@@ -22,12 +22,12 @@ const MOST_SEED: u64 = 1_000_000_000_000;
 const LONGEST_NAME: usize = 64;
 
 /// What a plan may name.
-#[derive(Clone, Copy, Debug)]
-pub struct Known<'a> {
+#[derive(Clone, Debug)]
+pub struct Known {
     /// Why there is no subject of this name in this build; `None` where there is one.
     pub why_not: fn(&str) -> Option<String>,
     /// The metrics that can be claimed; all where `None`.
-    pub metrics: Option<&'a [&'a str]>,
+    pub metrics: Option<Vec<String>>,
 }
 
 /// Where in a plan something stands, as in `link.profile`.
@@ -43,7 +43,7 @@ pub enum Step {
     Nth(usize),
 }
 
-impl Known<'_> {
+impl Known {
     /// What this build knows; every metric's name is accepted.
     pub fn here() -> Self {
         Self { why_not: |name| subjects::named(name).err().map(|why| format!("{why:#}")), metrics: None }
@@ -103,23 +103,23 @@ impl Complaint {
 
 impl Plan {
     /// Everything that keeps it from being run; nothing where it can be. Reads the files of links.
-    pub fn check(&self, known: &Known<'_>) -> Vec<Complaint> {
+    pub fn check(&self, known: &Known) -> Vec<Complaint> {
         let mut all = self.check_numbers();
         all.extend(self.check_subjects(known.why_not));
         all.extend(self.check_links());
         all.extend(check_workload(&self.workload));
         all.extend(self.check_claims());
-        if let Some(metrics) = known.metrics {
+        if let Some(metrics) = &known.metrics {
             all.extend(self.check_metrics(metrics));
         }
         all
     }
 
     /// Claims of what no report has.
-    pub fn check_metrics(&self, known: &[&str]) -> Vec<Complaint> {
+    pub fn check_metrics(&self, known: &[String]) -> Vec<Complaint> {
         let mut all = Vec::new();
         for (index, claim) in self.claim.iter().enumerate() {
-            if !known.contains(&claim.metric.as_str()) {
+            if !known.contains(&claim.metric) {
                 let place = Place::of("claim").nth(index).key("metric");
                 let message =
                     format!("no metric is named {:?}; there are {}", claim.metric, known.join(", "));

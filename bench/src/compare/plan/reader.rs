@@ -117,7 +117,7 @@ impl Found {
     }
 
     /// The plan, checked; the paths of its files are from here.
-    pub fn plan(&self, known: &Known<'_>) -> Result<Plan, PlanError> {
+    pub fn plan(&self, known: &Known) -> Result<Plan, PlanError> {
         let plan: Plan = toml::from_str(&self.text)
             .map_err(|error| PlanError::Broken(vec![self.syntax(error.span(), error.message())]))?;
         let plan = plan.located(&self.folder);
@@ -140,11 +140,12 @@ impl Found {
         }
     }
 
-    /// Of what the reader of TOML says: the key is that of the line.
+    /// Of what the reader of TOML says: the key is that of the line, if it speaks of one that is there.
     fn syntax(&self, at: Option<Range<usize>>, message: &str) -> Mistake {
         let line = self.line(at.map_or(0, |range| range.start));
         let source = self.text.lines().nth(line - 1).unwrap_or_default();
         let key = source.split_once('=').map_or("", |(key, _)| key.trim());
+        let key = if message.starts_with("missing field") { "" } else { key };
         let message = format!("{}; see `carriageway-bench list quick` for a whole plan", message.trim_end());
         Mistake { file: self.file.clone(), line, key: key.into(), message: message.replace('\n', "; ") }
     }
