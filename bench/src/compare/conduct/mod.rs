@@ -95,11 +95,12 @@ fn trace(text: &str) -> Result<[PathBuf; 2], String> {
 /// Runs the plan, or what of it is still to be done, and says what came of it.
 pub fn run(options: &Options, out: &mut dyn Write) -> Result<()> {
     let found = Found::find(&options.plan)?;
-    let plan = plan(options, &found)?;
+    let written = found.plan(&Known::here())?;
+    let plan = changed(options, &written)?;
     let selection = Selection {
         blocks: options.blocks,
         subjects: options.subjects.clone(),
-        links: options.links.clone(),
+        links: options.links.iter().map(|name| renamed(name, &written, &plan)).collect(),
     };
     selection.check(&plan)?;
     let root = options.out.clone().unwrap_or_else(|| default_folder(&found.name, options.trace.as_ref()));
@@ -123,16 +124,22 @@ fn report(folder: &Folder, out: &mut dyn Write) -> Result<()> {
     writeln!(out, "{line}").context("cannot write the summary")
 }
 
-/// The plan as the command line changes it.
-fn plan(options: &Options, found: &Found) -> Result<Plan> {
+/// The plan as the command line changes it, with whole paths.
+fn changed(options: &Options, written: &Plan) -> Result<Plan> {
     let here = std::env::current_dir().context("cannot tell where this is")?;
-    let plan = found.plan(&Known::here())?.located(&here);
+    let plan = written.clone().located(&here);
     let Some(trace) = &options.trace else { return Ok(plan) };
     let plan = plan.on_trace(trace).located(&here);
     match plan.check(&Known::here()).first() {
         Some(complaint) => bail!("--trace: {}", complaint.message),
         None => Ok(plan),
     }
+}
+
+/// What a link of the plan as it is written is called as it is run.
+fn renamed(name: &str, written: &Plan, run: &Plan) -> String {
+    let place = written.link.iter().position(|link| link.name() == name);
+    place.map_or(name, |place| run.link[place].name()).to_owned()
 }
 
 fn default_folder(plan: &str, trace: Option<&[PathBuf; 2]>) -> PathBuf {

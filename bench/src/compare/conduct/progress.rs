@@ -57,11 +57,7 @@ pub(super) fn about(time: Duration) -> String {
 /// What came of one attempt, in one line.
 pub(super) fn line(outcome: &Outcome, attempts: u32) -> String {
     if !outcome.is_valid() {
-        return format!(
-            "void, attempt {} of {attempts}: {}",
-            outcome.spec.attempt,
-            outcome.faults.join("; ")
-        );
+        return format!("void, attempt {} of {attempts}: {}", outcome.spec.attempt, reasons(&outcome.faults));
     }
     let mut text = outcome.connected_ms.map_or_else(
         || "NOT CONNECTED when the workload began".to_owned(),
@@ -72,6 +68,16 @@ pub(super) fn line(outcome: &Outcome, attempts: u32) -> String {
     }
     text
 }
+
+/// All of them in one line; what several of them end with is said once.
+fn reasons(faults: &[String]) -> String {
+    let is_busy = faults.iter().any(|fault| fault.ends_with(BUSY));
+    let short: Vec<_> = faults.iter().map(|fault| fault.strip_suffix(BUSY).unwrap_or(fault)).collect();
+    short.join("; ") + if is_busy { BUSY } else { "" }
+}
+
+/// How the emulator and the cell end a fault that is the machine's.
+const BUSY: &str = "; the machine is too busy";
 
 /// What all cells of a plan, or a part of it, came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -100,7 +106,7 @@ impl Tally {
         self.wanted += 1;
         self.void += attempts.iter().filter(|outcome| !outcome.is_valid()).count();
         let Some(outcome) = attempts.iter().find(|outcome| outcome.is_valid()) else {
-            let why = attempts.last().map(|outcome| outcome.faults.join("; ")).unwrap_or_default();
+            let why = attempts.last().map(|outcome| reasons(&outcome.faults)).unwrap_or_default();
             self.never.push((name.to_owned(), why));
             return;
         };
@@ -178,6 +184,9 @@ mod tests {
     fn a_line_says_what_matters() {
         let told = line(&outcome(2, &["late"], &[], None), 3);
         assert_eq!(told, "void, attempt 2 of 3: late");
+        let busy = ["late; the machine is too busy", "asleep; the machine is too busy"];
+        let told = line(&outcome(3, &busy, &[], None), 3);
+        assert_eq!(told, "void, attempt 3 of 3: late; asleep; the machine is too busy");
         assert_eq!(line(&outcome(1, &[], &[], Some(131.7)), 3), "connected in 132 ms");
         let told = line(&outcome(1, &[], &["it fell"], None), 3);
         assert!(told.contains("NOT CONNECTED") && told.contains("FAILED: it fell"), "{told}");

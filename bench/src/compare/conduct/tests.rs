@@ -72,6 +72,18 @@ fn a_trace_that_cannot_be_read_is_told_before_anything_is_made() {
 }
 
 #[test]
+fn a_link_on_a_trace_is_still_called_as_in_the_plan() {
+    let written: Plan = toml::from_str(
+        &format!("{PLAN}[[link]]\nprofile = 'tunnel'\n").replace("[workload]\nseconds = 2\n", ""),
+    )
+    .unwrap();
+    let run = written.clone().on_trace(&["/t/lte.up".into(), "/t/lte.down".into()]);
+    assert_eq!(renamed("tunnel", &written, &run), "tunnel on lte");
+    assert_eq!(renamed("tunnel on lte", &written, &run), "tunnel on lte");
+    assert_eq!(renamed("none", &written, &run), "none", "which is told as it was written");
+}
+
+#[test]
 fn a_run_that_came_to_nothing_is_void_and_kept() {
     let place = tempfile::tempdir().unwrap();
     let plan: Plan = toml::from_str(PLAN).unwrap();
