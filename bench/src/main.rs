@@ -10,6 +10,9 @@ use clap::{Parser, Subcommand};
 ///
 /// The first minute:
 ///
+///   carriageway-bench list               plans of the comparison and the subjects that it compares
+///   carriageway-bench run quick          ours and its peers on the same links: a first look, under ten minutes (as root)
+///   carriageway-bench run plans/drive.toml --out results/drive    the whole, overnight; the same command again goes on
 ///   carriageway-bench lanes --quick      what a saturating upload does to commands and signals (as root)
 ///   carriageway-bench fleet --vehicles 100    connect time, memory and CPU of a gateway with a fleet
 ///   carriageway-bench cores              what a command costs in the cores, in microseconds
@@ -29,6 +32,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(compare::conduct::Options),
+    List(compare::conduct::list::Options),
     Lanes(lanes::Options),
     Fleet(fleet::Options),
     Cores(cores::Options),
@@ -52,6 +57,8 @@ fn main() -> ExitCode {
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let out = &mut stdout();
     let done = match cli.command {
+        Command::Run(options) => compare::conduct::run(&options, out),
+        Command::List(options) => compare::conduct::list::run(&options, out),
         Command::Lanes(options) => lanes::run(&options, out),
         Command::Fleet(options) => fleet::run(&options, out),
         Command::Cores(options) => cores::run(&options, out),

@@ -7,6 +7,7 @@ pub mod analyse;
 pub mod analysis;
 pub mod bounds;
 pub mod cell;
+pub mod conduct;
 pub mod contrast;
 pub mod figures;
 pub mod plan;

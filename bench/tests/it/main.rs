@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
 
+mod compare;
 mod drain;
 mod driven;
 mod evidence;

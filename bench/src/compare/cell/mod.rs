@@ -20,6 +20,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 
+use super::conduct::die_with;
 use super::subjects::{self, End, Notes, Papers, Reach, Subject, VEHICLE, Work};
 use super::timeline::Timeline;
 use super::workload::{Ear, Feed, Hand, HandAccount};
@@ -49,10 +50,14 @@ pub struct Options {
     /// What to run, as JSON
     #[arg(long, value_name = "FILE")]
     spec: PathBuf,
+    /// The process that conducts: this one ends with it
+    #[arg(long, value_name = "ID")]
+    parent: Option<u32>,
 }
 
 /// Runs the cell and writes its outcome and samples where the spec says.
 pub fn run(options: &Options) -> Result<()> {
+    options.parent.map_or(Ok(()), die_with)?;
     let text = fs::read_to_string(&options.spec)
         .with_context(|| format!("cannot read {}", options.spec.display()))?;
     let spec: Spec = serde_json::from_str(&text).context("the spec is broken")?;

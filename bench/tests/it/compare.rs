@@ -1,0 +1,135 @@
+//! A plan of the comparison, run by the real program: every cell once, nothing twice, and nothing of another plan.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::SystemTime;
+
+use carriageway_bench::compare::cell::{Outcome, read_samples};
+use carriageway_bench::compare::conduct::ATTEMPTS;
+use carriageway_netem::profile::Scenario;
+use carriageway_netem::testbed::{Config, StartError, Testbed};
+
+use crate::process::{Process, program};
+use crate::wait::until;
+
+const PLAN: &str = "title = \"Tiny\"\nblocks = 1\nreference = \"quic-cubic\"\nfloor = \"quic-cubic\"\n\
+    subjects = [\"quic-cubic\"]\n[[link]]\nprofile = \"clean\"\n[workload]\nseconds = 2\n";
+
+/// Whether cells can be run here; tells loudly where not.
+fn permitted() -> bool {
+    match Testbed::prepare(Config::scenario(Scenario::find("clean").unwrap())) {
+        Ok(_prepared) => true,
+        Err(error @ (StartError::Permission { .. } | StartError::NoTun)) => {
+            eprintln!("skipped: running a plan is NOT TESTED here: {error}");
+            false
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn run(place: &Path) -> (Output, String) {
+    let output = Command::new(program("carriageway-bench"))
+        .args(["run", "tiny.toml", "--out", "results", "--no-realtime"])
+        .current_dir(place)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output, said)
+}
+
+/// Every file of the cells and when it was written.
+fn files(cells: &Path) -> Vec<(String, SystemTime)> {
+    let entries = fs::read_dir(cells).unwrap().map(Result::unwrap);
+    let mut files: Vec<_> = entries
+        .map(|entry| {
+            (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().modified().unwrap())
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn a_plan_is_run_once_and_another_is_refused_in_its_place() {
+    if !permitted() {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let plan = place.path().join("tiny.toml");
+    fs::write(&plan, PLAN).unwrap();
+    let cells = place.path().join("results/cells");
+    let (first, said) = run(place.path());
+    assert!(said.contains("3 of 3 cells to run"), "{said}");
+    // Whether any run counts is up to the machine; every one was made and says what it was.
+    for (label, subject) in [("quic-cubic", "quic-cubic"), ("a-a", "quic-cubic"), ("floor", "quic-cubic")] {
+        let attempts: Vec<_> = (1..=ATTEMPTS)
+            .map(|attempt| cells.join(format!("clean-b1-{label}-{attempt}")))
+            .filter(|base| base.with_extension("json").exists())
+            .collect();
+        assert!(!attempts.is_empty(), "{label}: {said}");
+        for base in &attempts {
+            let text = fs::read_to_string(base.with_extension("json")).unwrap();
+            let outcome: Outcome = serde_json::from_str(&text).unwrap();
+            assert_eq!((outcome.spec.subject.as_str(), outcome.spec.seed), (subject, 1_000));
+            assert_eq!(outcome.spec.workload.log, label != "floor");
+            let heard = read_samples(&base.with_extension("csv.gz")).unwrap();
+            assert!(!heard.is_empty(), "{label}: nothing arrived; {:?}", outcome.failures);
+        }
+    }
+    assert_eq!(fs::read_to_string(place.path().join("results/plan.toml")).unwrap(), PLAN);
+    let summary = String::from_utf8_lossy(&first.stdout).into_owned();
+    assert!(summary.contains("of 3 cells count"), "{summary}{said}");
+
+    let before = files(&cells);
+    let (again, said) = run(place.path());
+    assert!(said.contains("0 of 3 cells to run"), "{said}");
+    assert_eq!(files(&cells), before, "nothing is run twice");
+    assert_eq!(String::from_utf8_lossy(&again.stdout), summary);
+
+    fs::write(&plan, PLAN.replace("seconds = 2", "seconds = 3")).unwrap();
+    let (refused, said) = run(place.path());
+    assert!(!refused.status.success());
+    assert!(said.contains("another plan: workload differ") && said.contains("--out"), "{said}");
+    assert_eq!(files(&cells), before);
+}
+
+/// The one child of a process, if it has one.
+fn child(of: &Process) -> Option<u32> {
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", of.id())).ok()?;
+    children.split_whitespace().next()?.parse().ok()
+}
+
+/// Whether a process is there and has not ended; it may still wait for its parent to hear of it.
+fn lives(id: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:") && !line.contains(" Z ") && !line.contains("\tZ"))
+}
+
+#[tokio::test]
+async fn a_cell_ends_with_the_run_however_that_ends() {
+    if !permitted() {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join("tiny.toml"), PLAN.replace("seconds = 2", "seconds = 600")).unwrap();
+    let log = place.path().join("log");
+    let arguments = ["run", "tiny.toml", "--out", "results", "--no-realtime"].map(str::to_owned);
+    let start = || Process::start("carriageway-bench", place.path(), &log, &arguments);
+
+    let mut asked = start();
+    until("a cell runs", async || child(&asked).is_some()).await;
+    let cell = child(&asked).unwrap();
+    asked.terminate();
+    assert!(!asked.ended().await.success());
+    until("the cell has ended with the run", async || !lives(cell)).await;
+    let said = fs::read_to_string(&log).unwrap();
+    assert!(said.contains("interrupted; the same command goes on"), "{said}");
+    assert!(files(&place.path().join("results/cells")).is_empty(), "nothing is left of what was cut off");
+
+    let killed = start();
+    until("a cell runs", async || child(&killed).is_some()).await;
+    let cell = child(&killed).unwrap();
+    killed.kill();
+    until("the cell has ended with the run", async || !lives(cell)).await;
+}
