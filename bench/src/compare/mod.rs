@@ -8,4 +8,5 @@ pub mod cell;
 pub mod plan;
 pub mod subjects;
 pub mod timeline;
+pub mod virtual_time;
 pub mod workload;
