@@ -103,18 +103,23 @@ impl Network {
         Err(why)
     }
 
+    /// What is dialed over QUIC at this address of the host.
+    pub fn quic_target(&self, remote: SocketAddr) -> quic::Target {
+        quic::Target {
+            remote,
+            server_name: self.server_name.clone(),
+            bind: self.bind,
+            tls: self.quic_tls.clone(),
+            limits: self.limits,
+            congestion: self.congestion,
+            policies: self.policies,
+        }
+    }
+
     async fn connect_to(self, choice: Choice, remote: SocketAddr) -> Result<Box<dyn Connection>, String> {
         match choice {
             Choice::Quic => {
-                let target = quic::Target {
-                    remote,
-                    server_name: self.server_name,
-                    bind: self.bind,
-                    tls: self.quic_tls,
-                    limits: self.limits,
-                    congestion: self.congestion,
-                    policies: self.policies,
-                };
+                let target = self.quic_target(remote);
                 let connection = quic::dial(&target, self.clock).await.map_err(|e| e.to_string())?;
                 Ok(Box::new(connection))
             }

@@ -15,4 +15,5 @@ pub mod report;
 pub mod statistics;
 pub mod subjects;
 pub mod timeline;
+pub mod virtual_time;
 pub mod workload;

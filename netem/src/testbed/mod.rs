@@ -388,6 +388,11 @@ fn no_priority(why: &io::Error) -> StartError {
     StartError::Refused { what: "running the emulator under SCHED_FIFO".into(), why }
 }
 
+/// What a testbed of this configuration is, as `experiment` in its report shows it: laws, events, machine.
+pub fn describe(config: &Config) -> serde_json::Value {
+    description::describe(config, &[])
+}
+
 /// Sorts what the kernel said by what can be done about it.
 fn refused(what: String) -> impl FnOnce(io::Error) -> StartError {
     |why| match why.kind() {

@@ -8,13 +8,13 @@ use std::sync::Once;
 use carriageway_proto::PolicyTable;
 use carriageway_proto::class::ClassMap;
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, ConnectError, Endpoint, EndpointConfig, TokioRuntime};
+use quinn::{ClientConfig, EndpointConfig};
 use tokio::time::timeout;
 
 use super::connection::{QuicConnection, Shared};
 use super::ended::ended;
 use super::limits::{self, Congestion, Limits};
-use super::socket;
+use super::socket::{self, Ground};
 use crate::clock::BootClock;
 
 /// What to dial, and how.
@@ -61,7 +61,17 @@ pub enum DialError {
 /// Dials, and returns once the handshake is complete here and the lanes are open. The gateway may
 /// refuse our certificate even after that: the connection is good once the session's welcome came.
 pub async fn dial(target: &Target, clock: BootClock) -> Result<QuicConnection, DialError> {
-    let endpoint = endpoint(target)?;
+    dial_from(bind(target)?, target, clock).await
+}
+
+/// Like [`dial`], from a socket that is there already, such as one of an emulated network; [`Target::bind`] says
+/// nothing to it.
+pub async fn dial_from(
+    ground: Ground,
+    target: &Target,
+    clock: BootClock,
+) -> Result<QuicConnection, DialError> {
+    let endpoint = ground.endpoint(EndpointConfig::default(), None).map_err(|e| unusable(&e))?;
     let crypto =
         QuicClientConfig::try_from(target.tls.clone()).map_err(|e| DialError::Unusable(e.to_string()))?;
     let mut config = ClientConfig::new(Arc::new(crypto));
@@ -84,7 +94,7 @@ pub async fn dial(target: &Target, clock: BootClock) -> Result<QuicConnection, D
 /// A vehicle dials again and again: that buffers are small is said once.
 static WARNED: Once = Once::new();
 
-fn endpoint(target: &Target) -> Result<Endpoint, DialError> {
+fn bind(target: &Target) -> Result<Ground, DialError> {
     let any = if target.remote.is_ipv4() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED)
     } else {
@@ -94,9 +104,9 @@ fn endpoint(target: &Target) -> Result<Endpoint, DialError> {
     let failed = |source| DialError::Bind { address, source };
     let bound = socket::bind(address, target.limits.socket_buffer).map_err(failed)?;
     WARNED.call_once(|| bound.granted.warn_if_below(target.limits.socket_buffer, address));
-    Endpoint::new(EndpointConfig::default(), None, bound.socket, Arc::new(TokioRuntime)).map_err(failed)
+    Ground::kernel(bound.socket).map_err(failed)
 }
 
-fn unusable(error: &ConnectError) -> DialError {
+fn unusable(error: &impl std::error::Error) -> DialError {
     DialError::Unusable(error.to_string())
 }

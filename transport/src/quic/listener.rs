@@ -10,7 +10,7 @@ use std::task::Poll;
 use carriageway_proto::class::ClassMap;
 use carriageway_proto::{CloseCode, PolicyTable};
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Connecting, ConnectionError, Endpoint, Incoming, TokioRuntime};
+use quinn::{Connecting, ConnectionError, Endpoint, Incoming};
 use rustls::pki_types::CertificateDer;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use super::connection::{QuicConnection, Shared};
 use super::ended::wire;
 use super::limits::{self, Congestion, Limits, Secret};
-use super::socket;
+use super::socket::{self, Ground};
 use crate::arrival::Arrival;
 use crate::clock::BootClock;
 use crate::identity::{Identity, IdentityError};
@@ -53,6 +53,9 @@ pub enum ListenError {
         /// The operating system's word.
         source: io::Error,
     },
+    /// A socket that does not know its own address.
+    #[error("cannot listen on a socket: {0}")]
+    Socket(#[source] io::Error),
     /// A TLS configuration that QUIC cannot use.
     #[error("the TLS configuration cannot serve QUIC: {0}")]
     Tls(String),
@@ -109,14 +112,23 @@ enum NoArrival {
 impl QuicListener {
     /// Binds every address and listens. Must be called within a tokio runtime.
     pub fn bind(config: Config, clock: BootClock) -> Result<Self, ListenError> {
+        let open = |address: &SocketAddr| {
+            open(*address, &config.limits).map_err(|source| ListenError::Bind { address: *address, source })
+        };
+        let grounds = config.addresses.iter().map(open).collect::<Result<_, _>>()?;
+        Self::over(grounds, config, clock)
+    }
+
+    /// Like [`Self::bind`], over sockets that are there already, such as those of an emulated network;
+    /// [`Config::addresses`] says nothing to it.
+    pub fn over(grounds: Vec<Ground>, config: Config, clock: BootClock) -> Result<Self, ListenError> {
         let crypto = QuicServerConfig::try_from(config.tls).map_err(|e| ListenError::Tls(e.to_string()))?;
         let crypto = Arc::new(crypto);
-        let open = |address: &SocketAddr| {
+        let listen = |ground: Ground| {
             let server = limits::server(crypto.clone(), &config.limits, config.congestion, &config.secret);
-            listen(*address, &config.limits, limits::endpoint(&config.secret), server)
-                .map_err(|source| ListenError::Bind { address: *address, source })
+            ground.endpoint(limits::endpoint(&config.secret), Some(server)).map_err(ListenError::Socket)
         };
-        let endpoints: Vec<_> = config.addresses.iter().map(open).collect::<Result<_, _>>()?;
+        let endpoints: Vec<_> = grounds.into_iter().map(listen).collect::<Result<_, _>>()?;
         if endpoints.is_empty() {
             return Err(ListenError::NoAddress);
         }
@@ -212,15 +224,10 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-fn listen(
-    address: SocketAddr,
-    limits: &Limits,
-    endpoint: quinn::EndpointConfig,
-    server: quinn::ServerConfig,
-) -> io::Result<Endpoint> {
+fn open(address: SocketAddr, limits: &Limits) -> io::Result<Ground> {
     let bound = socket::bind(address, limits.socket_buffer)?;
     bound.granted.warn_if_below(limits.socket_buffer, address);
-    Endpoint::new(endpoint, Some(server), bound.socket, Arc::new(TokioRuntime))
+    Ground::kernel(bound.socket)
 }
 
 /// The next first packet on any of the endpoints, each in turn; `None` once all are closed.

@@ -15,6 +15,7 @@ mod socket;
 mod watched;
 
 pub use connection::QuicConnection;
-pub use dial::{DialError, Target, dial};
+pub use dial::{DialError, Target, dial, dial_from};
 pub use limits::{Congestion, Limits, MIGRATION_WINDOW, Secret, UnknownCongestion};
 pub use listener::{Config, Counters, ListenError, QuicListener};
+pub use socket::Ground;

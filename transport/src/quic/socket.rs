@@ -2,8 +2,36 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
 
+use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, Runtime as _, ServerConfig, TokioRuntime};
 use socket2::{Domain, Protocol, Socket, Type};
+
+/// What an endpoint stands on.
+#[derive(Clone, Debug)]
+pub struct Ground {
+    /// Packets go and come through it.
+    pub socket: Arc<dyn AsyncUdpSocket>,
+    /// What the endpoint's chance follows from, but for that of TLS. `None` in production: the operating system's.
+    pub seed: Option<[u8; 32]>,
+}
+
+impl Ground {
+    /// A socket of the kernel's.
+    pub(super) fn kernel(socket: UdpSocket) -> io::Result<Self> {
+        Ok(Self { socket: TokioRuntime.wrap_udp_socket(socket)?, seed: None })
+    }
+
+    /// The endpoint on it.
+    pub(super) fn endpoint(
+        self,
+        mut config: EndpointConfig,
+        server: Option<ServerConfig>,
+    ) -> io::Result<Endpoint> {
+        config.rng_seed(self.seed);
+        Endpoint::new_with_abstract_socket(config, server, self.socket, Arc::new(TokioRuntime))
+    }
+}
 
 /// A bound UDP socket and the buffers that the kernel gave it.
 #[derive(Debug)]

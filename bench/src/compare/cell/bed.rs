@@ -28,7 +28,7 @@ pub(super) fn config(link: &Link, seed: u64, realtime: bool) -> Result<Config> {
 
 /// Of all that decides what the link does: its laws, its seed, its events. The fate of a packet follows from these and from the
 /// moment at which it is sent, so two runs with the same digest had the same weather.
-pub(super) fn digest(link: &Link, seed: u64, report: &Value) -> String {
+pub(in crate::compare) fn digest(link: &Link, seed: u64, report: &Value) -> String {
     // As planned: what the director has come to by now is no matter of the link.
     let [paths, events] = ["paths", "events"].map(|what| &report["experiment"][what]);
     let whole = json!({ "link": link.name, "seed": seed, "paths": paths, "events": events });

@@ -23,9 +23,10 @@ use tokio::sync::{mpsc, watch};
 use super::conduct::die_with;
 use super::subjects::{self, End, Notes, Papers, Reach, Subject, VEHICLE, Work};
 use super::timeline::Timeline;
+use super::virtual_time::{self, Place};
 use super::workload::{Ear, Feed, Hand, HandAccount};
 use crate::usage::Usage;
-pub(super) use bed::scenario;
+pub(super) use bed::{digest, scenario};
 pub use samples::{read as read_samples, write as write_samples};
 pub use spec::{Cost, Link, Outcome, Side, Spec, Traffic};
 
@@ -61,7 +62,7 @@ pub fn run(options: &Options) -> Result<()> {
     let text = fs::read_to_string(&options.spec)
         .with_context(|| format!("cannot read {}", options.spec.display()))?;
     let spec: Spec = serde_json::from_str(&text).context("the spec is broken")?;
-    let (outcome, heard) = measure(&spec)?;
+    let (outcome, heard) = if spec.is_virtual { virtual_time::measure(&spec)? } else { measure(&spec)? };
     write_samples(&spec.samples(), &heard)?;
     let json = serde_json::to_string_pretty(&outcome).context("an outcome is plain data")?;
     let path = spec.outcome();
@@ -95,6 +96,7 @@ fn measure(spec: &Spec) -> Result<(Outcome, Vec<super::workload::Heard>)> {
         papers: papers.clone(),
         host: SERVER,
         seed: spec.seed,
+        place: Place::Kernel,
         ready,
         stop: stopped.clone(),
         notes: notes.clone(),
@@ -141,14 +143,15 @@ fn measure(spec: &Spec) -> Result<(Outcome, Vec<super::workload::Heard>)> {
         shed: [up.shed(), down.shed()],
         cost,
         traffic: traffic(report.json()),
-        link_sha256: bed::digest(&spec.link, spec.seed, report.json()),
+        link_sha256: digest(&spec.link, spec.seed, report.json()),
         netem: report.json().clone(),
     };
     bed.stop()?;
     Ok((outcome, heard))
 }
 
-fn papers(place: &TempDir) -> Result<Papers> {
+/// Certificates and keys for a run, in a folder that goes with it.
+pub(super) fn papers(place: &TempDir) -> Result<Papers> {
     let folder = Folder::new(place.path());
     folder.init(&[SERVER.to_string()], unix_now())?;
     folder.vehicles([VEHICLE.parse()?], unix_now())?;
@@ -211,7 +214,8 @@ fn late(hand: &HandAccount) -> Option<String> {
     })
 }
 
-fn traffic(report: &Value) -> [Traffic; 2] {
+/// What a report's wires have carried, up and down.
+pub(super) fn traffic(report: &Value) -> [Traffic; 2] {
     ["up", "down"].map(|direction| {
         let wires = report["wires"].as_array().map(Vec::as_slice).unwrap_or_default();
         let sum = |what: &str| wires.iter().filter_map(|wire| wire[direction][what].as_u64()).sum();

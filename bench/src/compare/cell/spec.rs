@@ -101,7 +101,7 @@ pub struct Cost {
 
 impl Cost {
     /// Of this process and the children that it has waited for, since it had `before` KiB.
-    pub(super) fn since(before: &Usage, now: &Usage, report: &Value, hand: Duration) -> Self {
+    pub(in crate::compare) fn since(before: &Usage, now: &Usage, report: &Value, hand: Duration) -> Self {
         let all = Usage::cpu_between(before, now) + now.children_cpu - before.children_cpu;
         let emulator = report["cpu_us"].as_f64().unwrap_or_default() / 1e6;
         let cpu_ms = ((all - emulator - hand.as_secs_f64()) * 1e3).max(0.0);

@@ -20,8 +20,10 @@ use carriageway_netem::testbed::{Config, StartError, Testbed};
 use clap::Args;
 use serde_json::Value;
 
+use super::analyse::analyse;
 use super::cell::{AFTER, Cost, Outcome, SETTLE, Spec, Traffic, write_samples};
 use super::plan::{Found, Known, Plan};
+use super::report;
 use super::subjects;
 use super::workload::Shed;
 use crate::say;
@@ -112,16 +114,16 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<()> {
     let tally = tally(&plan, &wanted)?;
     write!(out, "{}", tally.text()).context("cannot write the summary")?;
     ensure!(tally.valid() > 0, "no run counts, so that there is nothing to report; {QUIETER}");
-    report(&folder, out)
+    write_report(&folder, out)
 }
 
 /// What helps where runs are void.
 const QUIETER: &str = "let nothing else work on this machine and run the plan into another folder";
 
 /// What follows when all cells are there.
-fn report(folder: &Folder, out: &mut dyn Write) -> Result<()> {
-    let line = format!("for the report: carriageway-bench report {}", folder.root().display());
-    writeln!(out, "{line}").context("cannot write the summary")
+fn write_report(folder: &Folder, out: &mut dyn Write) -> Result<()> {
+    let place = report::write(&analyse(folder.root())?, folder.root())?;
+    writeln!(out, "report: {}", place.join("index.html").display()).context("cannot write the summary")
 }
 
 /// The plan as the command line changes it, with whole paths.

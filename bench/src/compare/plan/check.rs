@@ -6,6 +6,7 @@ use std::fmt;
 use carriageway_netem::profile::{ProfileError, Scenario, read_trace};
 
 use super::{Claim, Plan, PlannedLink, file_name};
+use crate::compare::figures::metrics;
 use crate::compare::subjects;
 use crate::compare::workload::Workload;
 
@@ -26,8 +27,8 @@ const LONGEST_NAME: usize = 64;
 pub struct Known {
     /// Why there is no subject of this name in this build; `None` where there is one.
     pub why_not: fn(&str) -> Option<String>,
-    /// The metrics that can be claimed; all where `None`.
-    pub metrics: Option<Vec<String>>,
+    /// The metrics that can be claimed.
+    pub metrics: Vec<String>,
 }
 
 /// Where in a plan something stands, as in `link.profile`.
@@ -44,9 +45,10 @@ pub enum Step {
 }
 
 impl Known {
-    /// What this build knows; every metric's name is accepted.
+    /// What this build knows.
     pub fn here() -> Self {
-        Self { why_not: |name| subjects::named(name).err().map(|why| format!("{why:#}")), metrics: None }
+        let metrics = metrics().into_iter().map(|metric| metric.name).collect();
+        Self { why_not: |name| subjects::named(name).err().map(|why| format!("{why:#}")), metrics }
     }
 }
 
@@ -109,9 +111,7 @@ impl Plan {
         all.extend(self.check_links());
         all.extend(check_workload(&self.workload));
         all.extend(self.check_claims());
-        if let Some(metrics) = &known.metrics {
-            all.extend(self.check_metrics(metrics));
-        }
+        all.extend(self.check_metrics(&known.metrics));
         all
     }
 

@@ -13,6 +13,7 @@ use carriageway_transport::quic::Congestion;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
+use super::virtual_time::Place;
 use super::workload::{Ear, Feed, Manner};
 
 /// One way to carry the workload.
@@ -26,6 +27,11 @@ pub trait Subject: Send + Sync {
     /// The vehicle's end: connects to `reach`, says so by [`End::ready`], and works until [`End::stopped`]. It connects
     /// again where it is cut off, as its users would have it.
     fn drive(&self, end: End, reach: Reach) -> Work;
+
+    /// Whether it takes clock and sockets from [`End::place`] alone, and so runs in virtual time.
+    fn has_virtual_time(&self) -> bool {
+        false
+    }
 }
 
 /// What an end does, on a runtime of one thread in its own namespace.
@@ -68,6 +74,8 @@ pub struct End {
     pub host: Ipv4Addr,
     /// Draws what the subject leaves to chance.
     pub seed: u64,
+    /// Where its clock and its sockets come from. Subjects that know of none but the kernel's leave it alone.
+    pub place: Place,
     pub(super) ready: mpsc::Sender<Reach>,
     pub(super) stop: watch::Receiver<bool>,
     pub(super) notes: Notes,

@@ -84,10 +84,18 @@ impl Subject for Ours {
     fn drive(&self, end: End, reach: Reach) -> Work {
         Box::pin(drive(*self, end, reach))
     }
+
+    fn has_virtual_time(&self) -> bool {
+        match self.allowed {
+            Allowed::QuicOnly => true,
+            // There is no TCP.
+            Allowed::Both | Allowed::WebSocketOnly => false,
+        }
+    }
 }
 
 async fn serve(ours: Ours, end: End) -> Result<()> {
-    let clock = BootClock::system()?;
+    let clock = end.place.clock()?;
     let (arrived, arrivals) = mpsc::channel(WAITING);
     let authority = Authority::new(&Pem::read(&end.papers.authority())?)?;
     let [chain, key] = end.papers.gateway();
@@ -100,10 +108,11 @@ async fn serve(ours: Ours, end: End) -> Result<()> {
         congestion: ours.congestion,
         policies: PolicyTable::defaults(),
     };
-    let listener = QuicListener::bind(config, clock.clone())?;
-    let tcp = TcpListener::bind(end.at(0)).await.context("cannot listen on TCP")?;
+    let listener = end.place.listen(config)?;
+    let tcp = end.place.listen_tcp(end.at(0)).await?;
+    let tcp_port = tcp.as_ref().map(TcpListener::local_addr).transpose()?.map_or(0, |address| address.port());
     let udp = listener.addresses().first().context("the gateway has no UDP port")?.port();
-    end.ready(Reach { udp, tcp: tcp.local_addr()?.port(), ..Reach::default() });
+    end.ready(Reach { udp, tcp: tcp_port, ..Reach::default() });
     let acceptor = TlsAcceptor::from(Arc::new(tls::tcp_server(&authority, own()?)?));
     tokio::select! {
         () = end.stopped() => Ok(()),
@@ -121,11 +130,13 @@ async fn accept_quic(mut listener: QuicListener, arrived: mpsc::Sender<Box<dyn C
 }
 
 async fn accept_websocket(
-    listener: TcpListener,
+    listener: Option<TcpListener>,
     acceptor: TlsAcceptor,
     arrived: mpsc::Sender<Box<dyn Connection>>,
     end: End,
 ) -> Result<()> {
+    // Without TCP nobody comes.
+    let Some(listener) = listener else { return std::future::pending().await };
     let mut handshakes = JoinSet::new();
     loop {
         let (stream, remote) = tokio::select! {
@@ -180,7 +191,7 @@ async fn sessions(
 }
 
 async fn drive(ours: Ours, end: End, reach: Reach) -> Result<()> {
-    let clock = BootClock::system()?;
+    let clock = end.place.clock()?;
     let authority = Authority::new(&Pem::read(&end.papers.authority())?)?;
     let [chain, key] = end.papers.vehicle();
     let credentials = Credentials::new(&Pem::read(&chain)?, &Pem::read(&key)?)?;
@@ -203,7 +214,7 @@ async fn drive(ours: Ours, end: End, reach: Reach) -> Result<()> {
         ..client::Config::default()
     };
     let (link, happenings, session) =
-        client::start(config, clock.clone(), Box::new(network), Epoch::NONE, end.seed);
+        client::start(config, clock.clone(), end.place.dialer(network), Epoch::NONE, end.seed);
     tokio::select! {
         () = end.stopped() => Ok(()),
         ended = session => bail!("the session has ended: {ended}"),

@@ -34,6 +34,8 @@ pub struct Hand {
     acts: Vec<(Duration, Direction, Act)>,
     feeds: [Feed; 2],
     timeline: Timeline,
+    /// Acts that [`Hand::act_until`] has done.
+    done: usize,
 }
 
 impl Hand {
@@ -50,7 +52,7 @@ impl Hand {
             }
         }
         acts.sort_by_key(|(at, ..)| *at);
-        Self { acts, feeds: [up, down], timeline }
+        Self { acts, feeds: [up, down], timeline, done: 0 }
     }
 
     /// Does it all on a thread.
@@ -71,11 +73,18 @@ impl Hand {
         Builder::new().name("bench-hand".into()).spawn(work).context("cannot start a thread")
     }
 
-    /// Does it all as time passes in the runtime, which may be virtual.
-    pub async fn work(self) {
-        for (at, direction, act) in &self.acts {
-            tokio::time::sleep(self.timeline.until(*at)).await;
-            self.act(*direction, *act);
+    /// When there is next something to do, from the start of the workload; for who has the time himself.
+    pub fn next_due(&self) -> Option<Duration> {
+        self.acts.get(self.done).map(|(at, ..)| *at)
+    }
+
+    /// Does what is due by `elapsed` and is not done.
+    pub fn act_until(&mut self, elapsed: Duration) {
+        while let Some((_, direction, act)) =
+            self.acts.get(self.done).filter(|(at, ..)| *at <= elapsed).copied()
+        {
+            self.done += 1;
+            self.act(direction, act);
         }
     }
 
@@ -110,26 +119,26 @@ fn thread_cpu() -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use carriageway_proto::{BootId, Moment};
-    use carriageway_transport::clock::BootClock;
-
     use super::*;
     use crate::compare::workload::Manner;
 
-    #[tokio::test(start_paused = true)]
-    async fn everything_comes_at_its_end_of_the_link_and_files_in_the_middle() {
+    #[test]
+    fn everything_comes_at_its_end_of_the_link_and_files_in_the_middle() {
         let [up, down] = [Feed::new(Manner::AsTheyCome), Feed::new(Manner::AsTheyCome)];
         let workload = Workload { seconds: 3.0, ..Workload::default() };
-        let clock = BootClock::following_tokio(BootId::from_bytes([1; 16]), Moment::from_micros(1_000_000));
-        let timeline = Timeline::following(clock, Duration::ZERO);
-        let work = Hand::new(&workload, 1, timeline.clone(), up.clone(), down.clone()).work();
-        let watch = async {
-            tokio::time::sleep(Duration::from_millis(1_500)).await;
-            assert!(up.try_piece().is_some() && down.try_piece().is_none());
-            tokio::time::sleep(Duration::from_millis(600)).await;
-            assert!(up.try_piece().is_none(), "the middle third is over");
+        let mut hand = Hand::new(&workload, 1, Timeline::starting_now(), up.clone(), down.clone());
+        let mut acts = |until: u64| {
+            let until = Duration::from_millis(until);
+            while let Some(at) = hand.next_due().filter(|at| *at <= until) {
+                hand.act_until(at);
+            }
         };
-        tokio::join!(work, watch);
+        acts(1_500);
+        assert!(up.try_piece().is_some() && down.try_piece().is_none());
+        acts(2_100);
+        assert!(up.try_piece().is_none(), "the middle third is over");
+        acts(3_000);
+        assert_eq!(hand.next_due(), None);
         let count = |feed: &Feed| std::iter::from_fn(|| feed.try_next()).count();
         assert_eq!(count(&up), 60 + 3);
         assert!(count(&down) >= 150);

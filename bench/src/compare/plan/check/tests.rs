@@ -6,7 +6,7 @@ const LINK: &str = "[[link]]\nprofile = 'clean'\n";
 
 fn known() -> Known {
     let why_not = |name: &str| (!["a", "b", "c"].contains(&name)).then(|| format!("no {name:?}: a, b, c"));
-    Known { why_not, metrics: Some(["age", "loss"].map(String::from).into()) }
+    Known { why_not, metrics: ["age", "loss"].map(String::from).into() }
 }
 
 fn complaints(text: &str) -> String {
