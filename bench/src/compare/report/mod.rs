@@ -29,12 +29,13 @@ const PLOTS: &str = "plots";
 
 /// Write a report on the results of a plan: one page, CSV, JSON, drawings
 ///
-/// FOLDER/report/index.html is one file that needs no network and no script: the answer first, then claims (those that
-/// do not hold before those that do), the A/A control, each link, all figures, and what speaks against them.
-/// Beside it are rows.csv (a line per figure, a column per block), analysis.json and plots/*.svg.
+/// FOLDER/report/index.html is one file that needs no network and no script: the answer first,
+/// then claims (those that do not hold before those that do), the A/A control, each link, all
+/// figures, and what speaks against them. Beside it are rows.csv (a line per figure, a column
+/// per block), analysis.json and plots/*.svg.
 ///
 ///   carriageway-bench report results/drive
-///   carriageway-bench report results/drive --analysis older.json     draw figures that were computed before
+///   carriageway-bench report results/drive --analysis older.json   figures computed before
 #[derive(Clone, Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {

@@ -11,6 +11,9 @@ pub(super) const NEVER: &str = "never";
 /// What stands where there is no figure.
 pub(super) const NONE: &str = "–";
 
+/// Places after the point, at most.
+const MOST_PLACES: usize = 4;
+
 /// How figures of a metric are written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unit<'a> {
@@ -89,7 +92,12 @@ impl<'a> Unit<'a> {
 
     /// `+0.4 to +2.1`.
     pub(super) fn difference_interval(self, estimate: &Estimate) -> String {
-        let places = self.places(estimate);
+        let is_lost =
+            |places| [estimate.low, estimate.high].iter().any(|end| vanishes(self.scaled(*end), places));
+        let wanted = self.places(estimate);
+        // An interval that excludes zero must not look as if it did not.
+        let places =
+            (wanted..MOST_PLACES).find(|places| !is_lost(*places)).unwrap_or(MOST_PLACES.max(wanted));
         let end = |value| signed(self.scaled(value), places);
         format!("{} to {}", end(estimate.low), end(estimate.high))
     }
@@ -111,13 +119,18 @@ impl<'a> Unit<'a> {
     }
 }
 
-/// Places after the point so that so many digits of `value` are seen; at most four.
+/// Places after the point so that so many digits of `value` are seen.
 fn significant(value: f64, count: i32) -> usize {
     if value.abs() < 1e-9 || !value.is_finite() {
         return 0;
     }
     let magnitude = value.abs().log10().floor() as i32;
-    usize::try_from((count - 1 - magnitude).clamp(0, 4)).unwrap_or_default()
+    usize::try_from(count - 1 - magnitude).unwrap_or_default().min(MOST_PLACES)
+}
+
+/// Whether it reads as zero with so many places, and is not.
+fn vanishes(value: f64, places: usize) -> bool {
+    value != 0.0 && format!("{value:.places$}").chars().all(|c| matches!(c, '-' | '0' | '.'))
 }
 
 /// `12,345.6`, or that it never came.
@@ -192,6 +205,9 @@ mod tests {
         let difference = estimate(-0.012, -0.02, 0.004);
         assert_eq!(Unit::of(&share).difference(&difference), "−1.2\u{a0}pp");
         assert_eq!(Unit::of(&share).difference_interval(&difference), "−2.0 to +0.4");
+        let ms = metric("ms");
+        assert_eq!(Unit::of(&ms).difference_interval(&estimate(-6.0, -11.2, -0.03)), "−11.20 to −0.03");
+        assert_eq!(Unit::of(&ms).difference_interval(&estimate(-6.0, -11.2, 0.0)), "−11 to 0");
         assert_eq!(Unit::of(&share).difference(&estimate(0.0, -0.01, 0.01)), "0.0\u{a0}pp");
     }
 
