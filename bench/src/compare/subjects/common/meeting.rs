@@ -126,7 +126,8 @@ mod tests {
             tokio::task::yield_now().await;
             newest.alone(async { Ok(()) }).await
         };
-        let (first, second) = tokio::join!(first, second);
+        let both = async { tokio::join!(first, second) };
+        let (first, second) = tokio::time::timeout(LONGEST_WAIT, both).await.expect("both end");
         assert!(first.is_err() && second.is_ok());
     }
 
