@@ -53,17 +53,25 @@ pub(super) async fn run(spec: &Spec, limit: Duration, interrupts: &mut Interrupt
     let (file, words) = (place.path().join("spec.json"), place.path().join("words"));
     let json = serde_json::to_string(spec).context("a spec is plain data")?;
     fs::write(&file, json).context("cannot write the spec of a cell")?;
-    let mut child = start(place.path(), &file, &words)?;
+    watch(start(place.path(), &file, &words)?, limit, &words, interrupts).await
+}
+
+async fn watch(
+    mut child: Child,
+    limit: Duration,
+    words: &Path,
+    interrupts: &mut Interrupts,
+) -> Result<Ended> {
     tokio::select! {
         biased;
         () = interrupts.next() => {
             kill(&mut child).await?;
             Ok(Ended::Interrupted)
         }
-        status = child.wait() => Ok(judge(status.context("cannot wait for a cell")?, &words)),
+        status = child.wait() => Ok(judge(status.context("cannot wait for a cell")?, words)),
         () = tokio::time::sleep(limit) => {
             kill(&mut child).await?;
-            let why = format!("the run had not ended after {} s and was killed{}", limit.as_secs(), last(&words));
+            let why = format!("the run had not ended after {} s and was killed{}", limit.as_secs(), last(words));
             Ok(Ended::Badly(why))
         }
     }
@@ -142,9 +150,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_process_that_takes_too_long_is_killed() {
-        let (spec, mut interrupts) = (outcome(1, &[], &[], None).spec, Interrupts::listen().unwrap());
-        let Ended::Badly(why) = run(&spec, Duration::ZERO, &mut interrupts).await.unwrap() else {
-            panic!("nothing ends in no time")
+        let mut interrupts = Interrupts::listen().unwrap();
+        let child = Command::new("sleep").arg("600").process_group(0).kill_on_drop(true).spawn().unwrap();
+        let words = Path::new("/nowhere");
+        let Ended::Badly(why) = watch(child, Duration::ZERO, words, &mut interrupts).await.unwrap() else {
+            panic!("it cannot have ended well")
         };
         assert!(why.contains("had not ended after 0 s and was killed"), "{why}");
     }

@@ -180,8 +180,11 @@ async fn sessions(
             let _full = link.attach(greeted);
             continue;
         }
-        epoch = epoch.next();
-        let id = SessionId::from_bytes([7; 16]);
+        // Above all that the vehicle has held: it takes no other, though this gateway is new.
+        epoch = epoch.max(greeted.greeting.hello.epoch).next();
+        // No gateway gives an id twice: a vehicle that asks for a session of another one must not be taken for one of its own.
+        let id = u128::from(clock.now().as_micros()).to_be_bytes();
+        let id = SessionId::from_bytes(id);
         let (link, happenings, driver) =
             link::accept(link::Config::default(), clock.clone(), id, epoch, greeted);
         lives.spawn(driver);
