@@ -154,7 +154,7 @@ impl Network {
         dues.min().unwrap_or(Moment::NEVER)
     }
 
-    /// Changes the link as the testbed's director does; `None` where it cannot: see [`is_possible`].
+    /// Changes the link as the testbed's director does. Only what [`is_possible`] may be asked for.
     pub(super) fn happen(&self, what: &Happening) {
         let now = self.0.pilot.now();
         let mut state = self.state();
