@@ -1,5 +1,9 @@
 //! What is compared: each subject is one file, and one way to carry the workload between a vehicle and its gateway.
 
+#[cfg(feature = "peer-grpc")]
+mod grpc;
+#[cfg(feature = "peer-mqtt")]
+mod mqtt;
 mod ours;
 
 use std::future::Future;
@@ -162,6 +166,22 @@ const ALL: &[Entry] = &[
     ("quic-newreno", || Box::new(ours::Ours::quic(Congestion::NewReno))),
     ("quic-bbr", || Box::new(ours::Ours::quic(Congestion::Bbr))),
     ("websocket", || Box::new(ours::Ours::websocket())),
+    #[cfg(feature = "peer-grpc")]
+    ("grpc", || Box::new(grpc::Grpc::as_it_is())),
+    #[cfg(feature = "peer-grpc")]
+    ("grpc-best", || Box::new(grpc::Grpc::best())),
+    #[cfg(feature = "peer-mqtt")]
+    ("mqtt-qos0", || Box::new(mqtt::Mqtt::at_most_once())),
+    #[cfg(feature = "peer-mqtt")]
+    ("mqtt-qos1", || Box::new(mqtt::Mqtt::at_least_once())),
+];
+
+/// Subjects that need a library of their own, with the feature that brings it.
+const FEATURES: &[(&str, &str)] = &[
+    ("grpc", "peer-grpc"),
+    ("grpc-best", "peer-grpc"),
+    ("mqtt-qos0", "peer-mqtt"),
+    ("mqtt-qos1", "peer-mqtt"),
 ];
 
 /// The names of all subjects of this build.
@@ -172,11 +192,30 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// The subject of this name.
 pub fn named(name: &str) -> Result<Box<dyn Subject>> {
     let entry = ALL.iter().find(|(known, _)| *known == name);
-    let (_, make) = entry.with_context(|| {
-        format!(
-            "no subject is named {name:?} in this build; there are {}",
-            names().collect::<Vec<_>>().join(", ")
-        )
-    })?;
+    let (_, make) = entry.with_context(|| absence(name))?;
     Ok(make())
+}
+
+/// Why there is no subject of this name, and what helps.
+fn absence(name: &str) -> String {
+    if let Some((_, feature)) = FEATURES.iter().find(|(known, _)| *known == name) {
+        return format!("the subject {name:?} is not in this build; build with `--features {feature}`");
+    }
+    let there = names().collect::<Vec<_>>().join(", ");
+    format!("no subject is named {name:?} in this build; there are {there}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_that_another_build_has_is_known_by_name() {
+        for (name, feature) in FEATURES {
+            let is_here = names().any(|known| known == *name);
+            assert!(is_here == named(name).is_ok() && absence(name).contains(feature), "{name}");
+        }
+        let why = named("pigeon").err().expect("there is none").to_string();
+        assert!(why.contains("pigeon") && why.contains("quic-cubic"), "{why}");
+    }
 }
