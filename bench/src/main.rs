@@ -35,6 +35,9 @@ enum Command {
     Watchdog(watchdog::Options),
     #[command(hide = true)]
     Cell(compare::cell::Options),
+    #[cfg(feature = "peer-zenoh")]
+    #[command(hide = true)]
+    ZenohVehicle(compare::subjects::ZenohVehicle),
     #[command(hide = true)]
     FleetGateway(fleet::gateway::Options),
     #[command(hide = true)]
@@ -55,6 +58,8 @@ fn main() -> ExitCode {
         Command::Torture(options) => torture::run(&options, out),
         Command::Watchdog(options) => watchdog::run(&options, out),
         Command::Cell(options) => compare::cell::run(&options),
+        #[cfg(feature = "peer-zenoh")]
+        Command::ZenohVehicle(options) => compare::subjects::run_zenoh_vehicle(&options),
         Command::FleetGateway(options) => fleet::gateway::run(&options, out),
         Command::FleetVehicles(options) => fleet::vehicles::run(&options, out),
     };

@@ -4,7 +4,11 @@
 mod grpc;
 #[cfg(feature = "peer-mqtt")]
 mod mqtt;
+#[cfg(feature = "peer-mqtt-quic")]
+mod mqtt_quic;
 mod ours;
+#[cfg(feature = "peer-zenoh")]
+mod zenoh;
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,6 +21,8 @@ use carriageway_transport::quic::Congestion;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
+#[cfg(feature = "peer-zenoh")]
+pub use self::zenoh::{Vehicle as ZenohVehicle, run_vehicle as run_zenoh_vehicle};
 use super::workload::{Ear, Feed, Manner};
 
 /// One way to carry the workload.
@@ -174,6 +180,14 @@ const ALL: &[Entry] = &[
     ("mqtt-qos0", || Box::new(mqtt::Mqtt::at_most_once())),
     #[cfg(feature = "peer-mqtt")]
     ("mqtt-qos1", || Box::new(mqtt::Mqtt::at_least_once())),
+    #[cfg(feature = "peer-mqtt-quic")]
+    ("mqtt-quic", || Box::new(mqtt_quic::MqttQuic)),
+    #[cfg(feature = "peer-zenoh")]
+    ("zenoh-tcp", || Box::new(zenoh::Zenoh::tcp())),
+    #[cfg(feature = "peer-zenoh")]
+    ("zenoh-quic", || Box::new(zenoh::Zenoh::quic())),
+    #[cfg(feature = "peer-zenoh")]
+    ("zenoh-quic-mixed", || Box::new(zenoh::Zenoh::mixed())),
 ];
 
 /// Subjects that need a library of their own, with the feature that brings it.
@@ -182,6 +196,10 @@ const FEATURES: &[(&str, &str)] = &[
     ("grpc-best", "peer-grpc"),
     ("mqtt-qos0", "peer-mqtt"),
     ("mqtt-qos1", "peer-mqtt"),
+    ("mqtt-quic", "peer-mqtt-quic"),
+    ("zenoh-tcp", "peer-zenoh"),
+    ("zenoh-quic", "peer-zenoh"),
+    ("zenoh-quic-mixed", "peer-zenoh"),
 ];
 
 /// The names of all subjects of this build.
