@@ -1,5 +1,6 @@
 //! What is compared: each subject is one file, and one way to carry the workload between a vehicle and its gateway.
 
+mod common;
 #[cfg(feature = "peer-grpc")]
 mod grpc;
 #[cfg(feature = "peer-mqtt")]
@@ -7,6 +8,13 @@ mod mqtt;
 #[cfg(feature = "peer-mqtt-quic")]
 mod mqtt_quic;
 mod ours;
+mod quinn;
+mod sse;
+mod tcp;
+#[cfg(test)]
+mod tests;
+mod udp;
+mod websocket;
 #[cfg(feature = "peer-zenoh")]
 mod zenoh;
 
@@ -21,6 +29,9 @@ use carriageway_transport::quic::Congestion;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
+use self::common::Congestion as Kernel;
+use self::quinn::{Controller, Quinn};
+use self::tcp::Tcp;
 #[cfg(feature = "peer-zenoh")]
 pub use self::zenoh::{Vehicle as ZenohVehicle, run_vehicle as run_zenoh_vehicle};
 use super::workload::{Ear, Feed, Manner};
@@ -61,7 +72,7 @@ pub struct Reach {
     pub udp: u16,
     /// The TCP port, if it listens on one.
     pub tcp: u16,
-    /// A second TCP port, where the subject uses two connections that end apart.
+    /// A second port of the same protocol, where the subject uses two connections that end apart.
     pub second: u16,
 }
 
@@ -172,6 +183,31 @@ const ALL: &[Entry] = &[
     ("quic-newreno", || Box::new(ours::Ours::quic(Congestion::NewReno))),
     ("quic-bbr", || Box::new(ours::Ours::quic(Congestion::Bbr))),
     ("websocket", || Box::new(ours::Ours::websocket())),
+    ("ws-plain", || Box::new(websocket::WebSocket::plain())),
+    ("ws-best", || Box::new(websocket::WebSocket::best())),
+    ("tcp", || Box::new(Tcp::default_practice())),
+    ("tcp-best", || Box::new(Tcp::one(Kernel::Bbr))),
+    ("tcp-two-bbr", || Box::new(Tcp::two(Kernel::Bbr))),
+    ("tcp-two-cubic", || Box::new(Tcp::two(Kernel::Cubic))),
+    ("sse-post", || Box::new(sse::Sse)),
+    ("quinn-cubic", || Box::new(Quinn::stock(Controller::Cubic))),
+    ("quinn-bbr", || Box::new(Quinn::stock(Controller::Bbr))),
+    ("quinn-best-cubic", || Box::new(Quinn::datagrams(Controller::Cubic, false))),
+    ("quinn-best-bbr", || Box::new(Quinn::datagrams(Controller::Bbr, false))),
+    ("udp", || Box::new(udp::Udp)),
+    // One factor at a time: all with the newest first and small buffers.
+    ("abl-tcp-cubic-one", || Box::new(Tcp::one(Kernel::Cubic))),
+    ("abl-tcp-cubic-split", || Box::new(Tcp::two(Kernel::Cubic))),
+    ("abl-tcp-bbr-one", || Box::new(Tcp::one(Kernel::Bbr))),
+    ("abl-tcp-bbr-split", || Box::new(Tcp::two(Kernel::Bbr))),
+    ("abl-quic-stream-cubic-one", || Box::new(Quinn::stream(Controller::Cubic, false))),
+    ("abl-quic-stream-cubic-split", || Box::new(Quinn::stream(Controller::Cubic, true))),
+    ("abl-quic-stream-bbr-one", || Box::new(Quinn::stream(Controller::Bbr, false))),
+    ("abl-quic-stream-bbr-split", || Box::new(Quinn::stream(Controller::Bbr, true))),
+    ("abl-quic-datagram-cubic-one", || Box::new(Quinn::datagrams(Controller::Cubic, false))),
+    ("abl-quic-datagram-cubic-split", || Box::new(Quinn::datagrams(Controller::Cubic, true))),
+    ("abl-quic-datagram-bbr-one", || Box::new(Quinn::datagrams(Controller::Bbr, false))),
+    ("abl-quic-datagram-bbr-split", || Box::new(Quinn::datagrams(Controller::Bbr, true))),
     #[cfg(feature = "peer-grpc")]
     ("grpc", || Box::new(grpc::Grpc::as_it_is())),
     #[cfg(feature = "peer-grpc")]
@@ -221,19 +257,4 @@ fn absence(name: &str) -> String {
     }
     let there = names().collect::<Vec<_>>().join(", ");
     format!("no subject is named {name:?} in this build; there are {there}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_subject_that_another_build_has_is_known_by_name() {
-        for (name, feature) in FEATURES {
-            let is_here = names().any(|known| known == *name);
-            assert!(is_here == named(name).is_ok() && absence(name).contains(feature), "{name}");
-        }
-        let why = named("pigeon").err().expect("there is none").to_string();
-        assert!(why.contains("pigeon") && why.contains("quic-cubic"), "{why}");
-    }
 }

@@ -1,7 +1,8 @@
 //! MQTT 5 through a broker (mosquitto), with rumqttc at both ends.
 //!
 //! The broker runs beside the gateway and listens with TLS on the link and in the clear on loopback, where the gateway is its
-//! second client. Topics are `vehicles/bench-1/down/<kind>` and `vehicles/bench-1/up/<kind>`. A broker has no end-to-end
+//! second client. A broker drops what nobody has asked for, so the vehicle says on `vehicles/bench-1/up/here` when it listens, and the
+//! gateway waits for that. Topics are `vehicles/bench-1/down/<kind>` and `vehicles/bench-1/up/<kind>`. A broker has no end-to-end
 //! flow control and drops what its queue cannot hold, so the vehicle confirms pieces of a map on
 //! `vehicles/bench-1/up/got`, and the gateway has a bounded number of them on the way.
 
@@ -18,7 +19,7 @@ use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
 use rumqttc::{NetworkOptions, TlsConfiguration, Transport};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use super::{End, Facts, Papers, Reach, Subject, VEHICLE, Work};
@@ -224,6 +225,10 @@ struct Client<'a> {
     handle: AsyncClient,
     /// It is connected and has yet to say what it wants to hear.
     connected: Notify,
+    /// It listens and has yet to say so.
+    listening: Notify,
+    /// Whether there is anybody to send to: the vehicle is connected; the gateway has heard that the vehicle is.
+    is_open: watch::Sender<bool>,
     /// Pieces of a map that may still leave.
     room: Semaphore,
     /// A piece was confirmed.
@@ -240,6 +245,8 @@ async fn carry(mqtt: Mqtt, options: MqttOptions, end: &End, sends: Direction, re
         sends,
         handle,
         connected: Notify::new(),
+        listening: Notify::new(),
+        is_open: watch::Sender::new(false),
         room: Semaphore::new(PIECES),
         confirmed: Notify::new(),
         owed: Semaphore::new(0),
@@ -254,7 +261,8 @@ async fn carry(mqtt: Mqtt, options: MqttOptions, end: &End, sends: Direction, re
 impl Client<'_> {
     /// Sends what is due, and what the session itself needs.
     async fn send(&self) -> Result<()> {
-        let confirmation = format!("{}got", topics(Direction::Up));
+        let [got, here] = ["got", "here"].map(|word| format!("{}{word}", topics(Direction::Up)));
+        let mut is_open = self.is_open.subscribe();
         loop {
             tokio::select! {
                 biased;
@@ -262,11 +270,14 @@ impl Client<'_> {
                     let filter = format!("{}+", topics(other(self.sends)));
                     self.handle.subscribe(filter, self.mqtt.qos).await?;
                 }
+                () = self.listening.notified() => {
+                    self.handle.publish_bytes(&here, self.mqtt.qos, false, Bytes::new()).await?;
+                }
                 Ok(owed) = self.owed.acquire() => {
                     owed.forget();
-                    self.handle.publish_bytes(&confirmation, self.mqtt.qos, false, Bytes::new()).await?;
+                    self.handle.publish_bytes(&got, self.mqtt.qos, false, Bytes::new()).await?;
                 }
-                message = self.next() => {
+                message = self.next(&mut is_open) => {
                     let topic = format!("{}{}", topics(self.sends), message.kind.name());
                     self.handle.publish_bytes(topic, self.mqtt.qos, false, message.encode()).await?;
                 }
@@ -275,7 +286,8 @@ impl Client<'_> {
     }
 
     /// The next message that may leave. Cancel safe.
-    async fn next(&self) -> Message {
+    async fn next(&self, is_open: &mut watch::Receiver<bool>) -> Message {
+        is_open.wait_for(|is_open| *is_open).await.expect("this client keeps the other half");
         match self.sends {
             // TCP alone is between the vehicle and the broker: it says when there is room.
             Direction::Up => self.end.feed.any().await,
@@ -310,10 +322,11 @@ impl Client<'_> {
         loop {
             match events.poll().await {
                 Ok(Event::Incoming(Packet::ConnAck(_))) => self.connected.notify_one(),
-                Ok(Event::Incoming(Packet::SubAck(_))) => self.end.ready(reach),
+                Ok(Event::Incoming(Packet::SubAck(_))) => self.listens(reach),
                 Ok(Event::Incoming(Packet::Publish(publish))) => self.hear(&publish),
                 Ok(_) => {}
                 Err(error) => {
+                    self.is_open.send_replace(false);
                     self.end.note(format!("a client of the broker: {error}"));
                     sleep(RETRY).await;
                 }
@@ -321,7 +334,19 @@ impl Client<'_> {
         }
     }
 
+    fn listens(&self, reach: Reach) {
+        if self.sends == Direction::Up {
+            self.is_open.send_replace(true);
+            self.listening.notify_one();
+        }
+        self.end.ready(reach);
+    }
+
     fn hear(&self, publish: &Publish) {
+        if publish.topic.ends_with(b"/here") {
+            self.is_open.send_replace(true);
+            return;
+        }
         if publish.topic.ends_with(b"/got") {
             if self.room.available_permits() < PIECES {
                 self.room.add_permits(1);

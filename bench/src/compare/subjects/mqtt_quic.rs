@@ -2,7 +2,8 @@
 //!
 //! Topics are `vehicles/bench-1/down/<kind>` and `vehicles/bench-1/up/<kind>`. States and pictures go with QoS 0, from the
 //! vehicle in datagrams where they fit; commands and answers with QoS 1; files with QoS 0 on the stream of their topic. The
-//! receiver confirms pieces on `<topics>/got`, and a bounded number of them is on the way: the broker drops what its queue
+//! broker drops what nobody has asked for, so the vehicle says on `<topics>/here` that it listens until the gateway answers.
+//! The receiver confirms pieces on `<topics>/got`, and a bounded number of them is on the way: the broker drops what its queue
 //! cannot hold.
 
 use std::fs;
@@ -17,8 +18,8 @@ use mqtt5::broker::MqttBroker;
 use mqtt5::broker::config::{AuthConfig, BrokerConfig, QuicConfig, StorageBackend, StorageConfig};
 use mqtt5::transport::StreamStrategy;
 use mqtt5::types::Message as Incoming;
-use mqtt5::{ConnectOptions, MqttClient, QoS, SubscribeOptions};
-use tokio::sync::{Notify, Semaphore};
+use mqtt5::{ConnectOptions, ConnectionEvent, MqttClient, QoS, SubscribeOptions};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -127,8 +128,12 @@ async fn client(id: &str, papers: &Papers) -> Result<MqttClient> {
     Ok(client)
 }
 
-/// How far the files are.
-struct Files {
+/// What both directions know.
+struct Talk {
+    /// Whether the other end listens, as far as it has said so.
+    is_open: watch::Sender<bool>,
+    /// The vehicle has said that it listens and is to be answered.
+    greeted: Notify,
     /// Pieces that may still leave.
     room: Semaphore,
     /// A piece was confirmed.
@@ -143,47 +148,95 @@ async fn carry(id: &str, address: String, end: &End, sends: Direction, reach: Re
         end.note(format!("a client of the broker: {error}"));
         sleep(RETRY[0]).await;
     }
-    let files =
-        Arc::new(Files { room: Semaphore::new(PIECES), confirmed: Notify::new(), owed: Semaphore::new(0) });
+    let talk = Arc::new(Talk {
+        is_open: watch::Sender::new(false),
+        greeted: Notify::new(),
+        room: Semaphore::new(PIECES),
+        confirmed: Notify::new(),
+        owed: Semaphore::new(0),
+    });
     let options = SubscribeOptions { qos: QoS::AtLeastOnce, ..SubscribeOptions::default() };
-    let (own, pieces) = (end.clone(), files.clone());
+    let (own, heard) = (end.clone(), talk.clone());
     client
         .subscribe_with_options(format!("{}+", topics(other(sends))), options, move |message| {
-            hear(&own, &pieces, &message);
+            hear(&own, &heard, &message);
         })
         .await?;
-    end.ready(reach);
+    let lost = talk.clone();
+    client
+        .on_connection_event(move |event| {
+            if matches!(event, ConnectionEvent::Disconnected { .. }) && sends == Direction::Up {
+                lost.is_open.send_replace(false);
+            }
+        })
+        .await?;
+    if sends == Direction::Down {
+        end.ready(reach);
+    }
     tokio::select! {
-        () = live(&client, end, sends) => bail!("it sends for ever"),
-        () = send_pieces(&client, end, sends, &files) => bail!("it sends for ever"),
-        () = confirm(&client, sends, &files) => bail!("it confirms for ever"),
-        () = give_up_lost(&files) => bail!("it waits for ever"),
+        () = greet(&client, end, sends, &talk) => bail!("it greets for ever"),
+        () = live(&client, end, sends, &talk) => bail!("it sends for ever"),
+        () = send_pieces(&client, end, sends, &talk) => bail!("it sends for ever"),
+        () = confirm(&client, sends, &talk) => bail!("it confirms for ever"),
+        () = give_up_lost(&talk) => bail!("it waits for ever"),
     }
 }
 
-fn hear(end: &End, files: &Files, message: &Incoming) {
+fn hear(end: &End, talk: &Talk, message: &Incoming) {
     let kind = message.topic.rsplit('/').next().unwrap_or_default();
+    if kind == "here" {
+        talk.is_open.send_replace(true);
+        talk.greeted.notify_one();
+        return;
+    }
     if kind == "got" {
-        if files.room.available_permits() < PIECES {
-            files.room.add_permits(1);
+        if talk.room.available_permits() < PIECES {
+            talk.room.add_permits(1);
         }
-        files.confirmed.notify_one();
+        talk.confirmed.notify_one();
         return;
     }
     if Kind::named(kind).is_some_and(Kind::is_file) {
-        files.owed.add_permits(1);
+        talk.owed.add_permits(1);
     }
     if let Err(broken) = end.ear.hear(&message.payload) {
         end.note(broken.to_string());
     }
 }
 
+/// The vehicle says that it listens until it is answered, and again when it was cut off; the gateway answers.
+async fn greet(client: &MqttClient, end: &End, sends: Direction, talk: &Talk) {
+    let topic = format!("{}here", topics(sends));
+    let mut is_open = talk.is_open.subscribe();
+    loop {
+        match sends {
+            Direction::Down => talk.greeted.notified().await,
+            Direction::Up => {
+                if timeout(RETRY[0], is_open.wait_for(|is_open| *is_open)).await.is_ok() {
+                    end.ready(Reach::default());
+                    // An error means that the end is over.
+                    let _over = is_open.wait_for(|is_open| !is_open).await;
+                }
+            }
+        }
+        // Where it is lost the vehicle says it again.
+        let _lost = client.publish_qos(topic.as_str(), Vec::new(), QoS::AtMostOnce).await;
+    }
+}
+
+/// The next message, where somebody listens. Cancel safe.
+async fn next(end: &End, is_open: &mut watch::Receiver<bool>) -> Message {
+    is_open.wait_for(|is_open| *is_open).await.expect("the talk keeps the other half");
+    end.feed.next().await
+}
+
 /// States that fit a datagram leave at once; what waits for a stream or an acknowledgement holds nothing up.
-async fn live(client: &MqttClient, end: &End, sends: Direction) {
+async fn live(client: &MqttClient, end: &End, sends: Direction, talk: &Talk) {
     let mut under_way = JoinSet::new();
+    let mut is_open = talk.is_open.subscribe();
     loop {
         tokio::select! {
-            message = end.feed.next(), if under_way.len() < UNDER_WAY => {
+            message = next(end, &mut is_open), if under_way.len() < UNDER_WAY => {
                 let (client, topic) = (client.clone(), format!("{}{}", topics(sends), message.kind.name()));
                 under_way.spawn(async move { publish(&client, topic, message).await });
             }
@@ -203,9 +256,9 @@ async fn publish(client: &MqttClient, topic: String, message: Message) -> bool {
     client.publish_qos(topic, message.encode(), qos).await.is_ok()
 }
 
-async fn send_pieces(client: &MqttClient, end: &End, sends: Direction, files: &Files) {
+async fn send_pieces(client: &MqttClient, end: &End, sends: Direction, talk: &Talk) {
     loop {
-        files.room.acquire().await.expect("nobody closes it").forget();
+        talk.room.acquire().await.expect("nobody closes it").forget();
         let piece = end.feed.piece().await;
         let topic = format!("{}{}", topics(sends), piece.kind.name());
         if !publish(client, topic, piece).await {
@@ -214,20 +267,20 @@ async fn send_pieces(client: &MqttClient, end: &End, sends: Direction, files: &F
     }
 }
 
-async fn confirm(client: &MqttClient, sends: Direction, files: &Files) {
+async fn confirm(client: &MqttClient, sends: Direction, talk: &Talk) {
     let topic = format!("{}got", topics(sends));
     loop {
-        files.owed.acquire().await.expect("nobody closes it").forget();
+        talk.owed.acquire().await.expect("nobody closes it").forget();
         // Where it is lost, so is the piece, after a while.
         let _lost = client.publish_qos(topic.as_str(), Vec::new(), QoS::AtMostOnce).await;
     }
 }
 
-async fn give_up_lost(files: &Files) {
+async fn give_up_lost(talk: &Talk) {
     loop {
-        let full = files.room.available_permits() == 0;
-        if timeout(LOST, files.confirmed.notified()).await.is_err() && full {
-            files.room.add_permits(PIECES.saturating_sub(files.room.available_permits()));
+        let full = talk.room.available_permits() == 0;
+        if timeout(LOST, talk.confirmed.notified()).await.is_err() && full {
+            talk.room.add_permits(PIECES.saturating_sub(talk.room.available_permits()));
         }
     }
 }

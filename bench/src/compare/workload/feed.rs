@@ -105,6 +105,18 @@ impl Feed {
         self.state().queue.pop_front()
     }
 
+    /// The next message of the kinds that are wanted, for subjects with several ways. Cancel safe.
+    pub async fn next_of(&self, is_wanted: impl Fn(Kind) -> bool) -> Message {
+        self.when(|feed| feed.try_next_of(&is_wanted)).await
+    }
+
+    /// The same, where one waits.
+    pub fn try_next_of(&self, is_wanted: impl Fn(Kind) -> bool) -> Option<Message> {
+        let mut state = self.state();
+        let place = state.queue.iter().position(|waiting| is_wanted(waiting.kind))?;
+        state.queue.remove(place)
+    }
+
     /// The next piece of a file that is being transferred. Cancel safe.
     pub async fn piece(&self) -> Message {
         self.when(Self::try_piece).await
@@ -212,6 +224,14 @@ mod tests {
         ];
         assert_eq!(taken(&feed), all);
         assert_eq!(feed.shed().replaced, 1);
+    }
+
+    #[test]
+    fn each_way_takes_its_own_kinds_and_leaves_the_rest_in_order() {
+        let feed = offered(Manner::AsTheyCome);
+        let take = |kind| feed.try_next_of(|wanted| wanted == kind).map(|message| message.number);
+        assert_eq!([take(Kind::Command), take(Kind::Ack), take(Kind::Control)], [Some(0), None, Some(0)]);
+        assert_eq!(taken(&feed), [(Kind::Telemetry, 0), (Kind::Control, 1), (Kind::Command, 1)]);
     }
 
     #[tokio::test]

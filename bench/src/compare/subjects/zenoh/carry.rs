@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use carriageway_netem::core::Direction;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use zenoh::Config;
+use zenoh::matching::MatchingListener;
 use zenoh::pubsub::Publisher;
 use zenoh::qos::{CongestionControl, Priority, Reliability};
 
@@ -20,9 +20,6 @@ const THREADS: usize = 3;
 
 /// Commands that may wait for one that the library does not take yet.
 const WAITING: usize = 64;
-
-/// Between looks whether the other end hears.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// An end of the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +42,38 @@ pub(super) enum Told<'a> {
     Heard(&'a [u8]),
 }
 
-type Publishers = Arc<BTreeMap<Kind, Publisher<'static>>>;
+type Publishers = Arc<BTreeMap<Kind, Way>>;
+
+/// What carries one kind.
+struct Way {
+    publisher: Publisher<'static>,
+    /// Whether anybody hears it: what is put while nobody does is lost.
+    is_heard: watch::Receiver<bool>,
+    _listener: MatchingListener<()>,
+}
+
+impl Way {
+    async fn new(publisher: Publisher<'static>) -> Result<Self> {
+        let (tell, is_heard) = watch::channel(false);
+        let told = tell.clone();
+        let listener = publisher
+            .matching_listener()
+            .callback(move |status| {
+                told.send_replace(status.matching());
+            })
+            .await
+            .map_err(plain)?;
+        if publisher.matching_status().await.map_err(plain)?.matching() {
+            tell.send_replace(true);
+        }
+        Ok(Self { publisher, is_heard, _listener: listener })
+    }
+
+    async fn heard(&self) -> Result<()> {
+        self.is_heard.clone().wait_for(|is_heard| *is_heard).await.context("the session is gone")?;
+        Ok(())
+    }
+}
 
 /// Works until the source closes. Blocks; it has a runtime of its own.
 pub(super) fn carry(
@@ -80,8 +108,8 @@ async fn session(
         .map_err(plain)?;
     let publishers = publishers(&session, side).await?;
     if side == Side::Vehicle {
-        while !is_heard(&publishers).await? {
-            tokio::time::sleep(LOOK).await;
+        for way in publishers.values() {
+            way.heard().await?;
         }
     }
     tell(Told::Connected);
@@ -107,7 +135,7 @@ async fn publishers(session: &zenoh::Session, side: Side) -> Result<Publishers> 
             .reliability(reliability)
             .await
             .map_err(plain)?;
-        publishers.insert(kind, publisher);
+        publishers.insert(kind, Way::new(publisher).await?);
     }
     Ok(Arc::new(publishers))
 }
@@ -123,15 +151,6 @@ const fn quality(kind: Kind) -> (Priority, CongestionControl, Reliability) {
         Kind::Camera => (Priority::DataLow, Control::Drop, Reliable::BestEffort),
         Kind::Log | Kind::Map => (Priority::Background, Control::Block, Reliable::Reliable),
     }
-}
-
-async fn is_heard(publishers: &Publishers) -> Result<bool> {
-    for publisher in publishers.values() {
-        if !publisher.matching_status().await.map_err(plain)?.matching() {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 /// States at once; what must arrive goes its own way.
@@ -158,10 +177,11 @@ async fn publish(publishers: Publishers, mut messages: mpsc::Receiver<Message>) 
     Ok(())
 }
 
-/// Blocks the thread where the library blocks.
+/// Once somebody hears. Blocks the thread where the library blocks.
 async fn put(publishers: &Publishers, message: Message) -> Result<()> {
-    let publisher = publishers.get(&message.kind).context("a message of the other end")?;
-    publisher.put(message.encode()).await.map_err(plain)
+    let way = publishers.get(&message.kind).context("a message of the other end")?;
+    way.heard().await?;
+    way.publisher.put(message.encode()).await.map_err(plain)
 }
 
 const fn direction(side: Side) -> Direction {

@@ -90,7 +90,11 @@ impl Subject for Zenoh {
     }
 
     fn drive(&self, end: End, reach: Reach) -> Work {
-        let endpoint = self.way.endpoint(end.host, reach.udp.max(reach.tcp));
+        let port = match self.way {
+            Way::Tls => reach.tcp,
+            Way::Quic | Way::Mixed => reach.udp,
+        };
+        let endpoint = self.way.endpoint(end.host, port);
         // All of a test is in one namespace, and its program has no such command.
         if cfg!(test) { Box::pin(drive_here(end, endpoint)) } else { Box::pin(apart::drive(end, endpoint)) }
     }

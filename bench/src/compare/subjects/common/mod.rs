@@ -1,0 +1,15 @@
+//! What several subjects are made of: TLS, tuned TCP, messages on a stream, dialing again, versions.
+
+mod frames;
+mod meeting;
+mod taking;
+mod tcp;
+mod tls;
+mod version;
+
+pub(super) use frames::{Frames, framed, hear, hear_frames, write_frame};
+pub(super) use meeting::{Newest, again};
+pub(super) use taking::{Taking, Way, piece_bytes};
+pub(super) use tcp::{Carry, Congestion, Stream, Tuning, dial, listen, serve};
+pub(super) use tls::{client, server};
+pub(super) use version::versions;
