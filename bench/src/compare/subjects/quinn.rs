@@ -130,9 +130,11 @@ impl Subject for Quinn {
             Controller::Cubic => "cubic",
             Controller::Bbr => "bbr",
         };
-        let carriage = match self.carriage {
-            Carriage::Datagrams => "control and telemetry as datagrams, the others on a stream each",
-            Carriage::Stream => "all messages on one ordered stream",
+        let (way, carriage) = match self.carriage {
+            Carriage::Datagrams => {
+                ("datagrams", "control and telemetry as datagrams, the others on a stream each")
+            }
+            Carriage::Stream => ("a stream", "all messages on one ordered stream"),
         };
         let tuned = if self.is_best {
             "datagram send buffer 4 KiB, stream windows 64 KiB, keep-alive 4 s, idle timeout 15 s, priorities, files in pieces of 4 KiB"
@@ -142,9 +144,8 @@ impl Subject for Quinn {
         let split = if self.is_split { "; files and camera on a second connection" } else { "" };
         let connections = if self.is_split { "two connections" } else { "one connection" };
         let kind = if self.is_best { "quinn, best practice" } else { "quinn, as it comes" };
-        let title = format!("{kind}, {controller}, {carriage}, {connections}");
         Facts {
-            title,
+            title: format!("{kind}, {controller}, {way}, {connections}"),
             version: versions(&["quinn", "quinn-proto", "rustls"]),
             setup: format!("{controller}; {carriage}; files on one stream; {tuned}{split}"),
             manner: self.manner(),

@@ -297,7 +297,57 @@ const fn is_repeated(kind: Kind) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::lone_end;
     use super::*;
+
+    /// An end that has heard from the other, which is here a socket and no more.
+    async fn talk() -> (Talk, UdpSocket) {
+        let [near, far] = [bound().await, bound().await];
+        let mut talk = Talk::new(near, lone_end().0, None);
+        talk.peer = Some(far.local_addr().unwrap());
+        (talk, far)
+    }
+
+    async fn bound() -> UdpSocket {
+        UdpSocket::bind(("127.0.0.1", 0)).await.unwrap()
+    }
+
+    async fn received(socket: &UdpSocket) -> Vec<u8> {
+        let mut buffer = [0; 2_048];
+        let length = socket.recv(&mut buffer).await.unwrap();
+        buffer[..length].to_vec()
+    }
+
+    #[tokio::test]
+    async fn a_command_that_comes_twice_is_heard_once_and_answered_twice() {
+        let (mut talk, far) = talk().await;
+        let command = Message::new(Kind::Command, 3);
+        for number in [1, 2] {
+            for packet in parts(number, &command.encode()) {
+                talk.receive(&packet, far.local_addr().unwrap()).await;
+            }
+            assert_eq!(Packet::read(&received(&far).await), Some(Packet::Receipt(command)));
+        }
+        assert_eq!(talk.end.ear.take().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_command_goes_again_until_its_receipt_comes_and_a_state_does_not() {
+        let (mut talk, far) = talk().await;
+        let (command, state) = (Message::new(Kind::Command, 3), Message::new(Kind::Control, 4));
+        for message in [command, state] {
+            talk.say(message, message.encode()).await;
+        }
+        let [first, _state] = [received(&far).await, received(&far).await];
+        talk.resend().await;
+        let waiting = talk.waiting.values_mut().next().unwrap();
+        waiting.sent = Moment::ZERO;
+        talk.resend().await;
+        assert_eq!(received(&far).await, first);
+        let receipt = [&[RECEIPT_TAG], &command.encode_in(HEADER)[..]].concat();
+        talk.receive(&receipt, far.local_addr().unwrap()).await;
+        assert!(talk.waiting.is_empty());
+    }
 
     #[test]
     fn long_messages_come_back_from_their_parts_and_newer_ones_replace_older() {

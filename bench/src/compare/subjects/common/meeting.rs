@@ -20,7 +20,7 @@ pub(in crate::compare::subjects) async fn again<F>(end: &End, mut work: impl FnM
 where
     F: Future<Output = Result<()>>,
 {
-    let mut wait = SHORTEST_WAIT;
+    let mut backoff = Backoff { wait: SHORTEST_WAIT };
     loop {
         let began = clock::now();
         tokio::select! {
@@ -30,13 +30,29 @@ where
                 Err(error) => format!("the vehicle dials again: {error:#}"),
             }),
         }
-        if clock::now().since(began) > LONGEST_WAIT {
-            wait = SHORTEST_WAIT;
-        }
+        let wait = backoff.after(clock::now().since(began));
         tokio::select! {
             () = end.stopped() => return Ok(()),
-            () = tokio::time::sleep(wait) => wait = (wait * 2).min(LONGEST_WAIT),
+            () = tokio::time::sleep(wait) => {}
         }
+    }
+}
+
+/// How long to wait before the next dial.
+#[derive(Debug)]
+struct Backoff {
+    wait: Duration,
+}
+
+impl Backoff {
+    /// After a dial and a connection that took so long together.
+    fn after(&mut self, lasted: Duration) -> Duration {
+        if lasted > LONGEST_WAIT {
+            self.wait = SHORTEST_WAIT;
+        }
+        let wait = self.wait;
+        self.wait = (wait * 2).min(LONGEST_WAIT);
+        wait
     }
 }
 
@@ -87,5 +103,47 @@ impl Turn {
             // Nobody is left who could begin.
             std::future::pending::<()>().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::tests::lone_end;
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_a_second_and_begin_anew_after_a_connection() {
+        let mut backoff = Backoff { wait: SHORTEST_WAIT };
+        let mut after = |seconds| backoff.after(Duration::from_secs(seconds)).as_millis();
+        assert_eq!([0, 0, 0, 0, 1, 2, 0].map(&mut after), [200, 400, 800, 1_000, 1_000, 200, 400]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_newer_connection_ends_the_one_before() {
+        let newest = Newest::new();
+        let first = newest.alone(std::future::pending());
+        let second = async {
+            tokio::task::yield_now().await;
+            newest.alone(async { Ok(()) }).await
+        };
+        let both = async { tokio::join!(first, second) };
+        let (first, second) = tokio::time::timeout(LONGEST_WAIT, both).await.expect("both end");
+        assert!(first.is_err() && second.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_works_again_until_it_is_stopped() {
+        let (end, stop) = lone_end();
+        let mut count = 0;
+        let work = again(&end, || {
+            count += 1;
+            if count == 5 {
+                stop.send_replace(true);
+            }
+            async { Ok(()) }
+        });
+        work.await.unwrap();
+        assert_eq!(count, 5);
+        assert_eq!(end.notes.all().len(), 1, "each is kept once");
     }
 }

@@ -206,6 +206,7 @@ const fn word(side: Side) -> &'static str {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
 fn plain(error: zenoh::Error) -> anyhow::Error {
     anyhow!("{error}")
 }

@@ -103,7 +103,7 @@ impl Subject for Zenoh {
 async fn serve(way: Way, end: End) -> Result<()> {
     let port = free_port(way, end.host)?;
     let reach = Reach { udp: port, tcp: port, ..Reach::default() };
-    let mut config = configuration(&end.papers.place().to_owned(), Some(&end.papers))?;
+    let mut config = configuration(end.papers.place(), Side::Gateway)?;
     set(&mut config, "mode", "router")?;
     set(&mut config, "listen/endpoints", [way.endpoint(end.host, port)])?;
     here(Side::Gateway, config, end, reach).await
@@ -118,7 +118,7 @@ async fn drive_here(end: End, endpoint: String) -> Result<()> {
 async fn here(side: Side, config: Config, end: End, reach: Reach) -> Result<()> {
     let (told, mut tidings) = mpsc::channel(HANDED);
     let own = end.clone();
-    let hear = move |told_: Told<'_>| match told_ {
+    let hear = move |tiding: Told<'_>| match tiding {
         Told::Connected => own.ready(reach),
         Told::Heard(bytes) => {
             if let Err(broken) = own.ear.hear(bytes) {
@@ -162,7 +162,7 @@ fn free_port(way: Way, host: std::net::Ipv4Addr) -> Result<u16> {
 
 /// The vehicle's.
 fn client(folder: &Path, endpoint: &str) -> Result<Config> {
-    let mut config = configuration(folder, None)?;
+    let mut config = configuration(folder, Side::Vehicle)?;
     set(&mut config, "mode", "client")?;
     set(&mut config, "connect/endpoints", [endpoint])?;
     // For as long as it takes, as a vehicle would.
@@ -171,16 +171,18 @@ fn client(folder: &Path, endpoint: &str) -> Result<Config> {
     Ok(config)
 }
 
-/// What both ends have; `gateway` has the papers of the one that listens.
-fn configuration(folder: &Path, gateway: Option<&Papers>) -> Result<Config> {
+/// What both ends have, and the papers of this one.
+fn configuration(folder: &Path, side: Side) -> Result<Config> {
     let papers = Papers::new(folder.to_owned());
     let mut config = Config::default();
     set(&mut config, "scouting/multicast/enabled", false)?;
     set(&mut config, "scouting/gossip/enabled", false)?;
     let mut tls = |name: &str, path: PathBuf| set(&mut config, &format!("transport/link/tls/{name}"), path);
     tls("root_ca_certificate", papers.authority())?;
-    let [chain, key] = if gateway.is_some() { papers.gateway() } else { papers.vehicle() };
-    let kind = if gateway.is_some() { "listen" } else { "connect" };
+    let (kind, [chain, key]) = match side {
+        Side::Gateway => ("listen", papers.gateway()),
+        Side::Vehicle => ("connect", papers.vehicle()),
+    };
     tls(&format!("{kind}_certificate"), chain)?;
     tls(&format!("{kind}_private_key"), key)?;
     set(&mut config, "transport/link/tls/enable_mtls", true)?;
