@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use hyper_util::rt::TokioIo;
@@ -238,6 +238,7 @@ async fn serve(grpc: Grpc, end: End) -> Result<()> {
     let tcp = listener.local_addr()?.port();
     let (arrived, arrivals) = mpsc::channel(WAITING);
     let carrier = Carrier { feed: end.feed.clone(), arrived, turns: Arc::default() };
+    let turns = carrier.turns.clone();
     let own = end.clone();
     let incoming = stream::unfold(listener, move |listener| {
         let end = own.clone();
@@ -254,11 +255,16 @@ async fn serve(grpc: Grpc, end: End) -> Result<()> {
         .http2_keepalive_timeout(Some(KEEPALIVE[1]))
         .serve_with_incoming(carrier, Box::pin(incoming));
     end.ready(Reach { tcp, ..Reach::default() });
-    tokio::select! {
+    let done = tokio::select! {
         () = end.stopped() => Ok(()),
-        ended = server => bail!("the server has ended: {ended:?}"),
-        () = hear_all(&end, arrivals) => bail!("no more streams come"),
+        ended = server => Err(anyhow!("the server has ended: {ended:?}")),
+        () = hear_all(&end, arrivals) => Err(anyhow!("no more streams come")),
+    };
+    // The library's connections outlive their server: no stream of theirs may go on taking what is due.
+    for turn in turns.iter() {
+        turn.send_modify(|turn| *turn += 1);
     }
+    done
 }
 
 async fn hear_all(end: &End, mut arrivals: mpsc::Receiver<Streaming<Packet>>) {
