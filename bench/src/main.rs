@@ -43,6 +43,9 @@ enum Command {
     Compare(compare::contrast::Options),
     #[command(hide = true)]
     Cell(compare::cell::Options),
+    #[cfg(feature = "peer-zenoh")]
+    #[command(hide = true)]
+    ZenohVehicle(compare::subjects::ZenohVehicle),
     #[command(hide = true)]
     FleetGateway(fleet::gateway::Options),
     #[command(hide = true)]
@@ -67,6 +70,8 @@ fn main() -> ExitCode {
         Command::Report(options) => compare::report::run(&options, out),
         Command::Compare(options) => compare::contrast::run(&options, out),
         Command::Cell(options) => compare::cell::run(&options),
+        #[cfg(feature = "peer-zenoh")]
+        Command::ZenohVehicle(options) => compare::subjects::run_zenoh_vehicle(&options),
         Command::FleetGateway(options) => fleet::gateway::run(&options, out),
         Command::FleetVehicles(options) => fleet::vehicles::run(&options, out),
     };

@@ -1,6 +1,12 @@
 //! What is compared: each subject is one file, and one way to carry the workload between a vehicle and its gateway.
 
 mod common;
+#[cfg(feature = "peer-grpc")]
+mod grpc;
+#[cfg(feature = "peer-mqtt")]
+mod mqtt;
+#[cfg(feature = "peer-mqtt-quic")]
+mod mqtt_quic;
 mod ours;
 mod quinn;
 mod sse;
@@ -9,6 +15,8 @@ mod tcp;
 mod tests;
 mod udp;
 mod websocket;
+#[cfg(feature = "peer-zenoh")]
+mod zenoh;
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,6 +32,8 @@ use tokio::sync::{mpsc, watch};
 use self::common::Congestion as Kernel;
 use self::quinn::{Controller, Quinn};
 use self::tcp::Tcp;
+#[cfg(feature = "peer-zenoh")]
+pub use self::zenoh::{Vehicle as ZenohVehicle, run_vehicle as run_zenoh_vehicle};
 use super::virtual_time::Place;
 use super::workload::{Ear, Feed, Manner};
 
@@ -206,6 +216,34 @@ const ALL: &[Entry] = &[
     ("abl-quic-datagram-cubic-split", || Box::new(Quinn::datagrams(Controller::Cubic, true))),
     ("abl-quic-datagram-bbr-one", || Box::new(Quinn::datagrams(Controller::Bbr, false))),
     ("abl-quic-datagram-bbr-split", || Box::new(Quinn::datagrams(Controller::Bbr, true))),
+    #[cfg(feature = "peer-grpc")]
+    ("grpc", || Box::new(grpc::Grpc::as_it_is())),
+    #[cfg(feature = "peer-grpc")]
+    ("grpc-best", || Box::new(grpc::Grpc::best())),
+    #[cfg(feature = "peer-mqtt")]
+    ("mqtt-qos0", || Box::new(mqtt::Mqtt::at_most_once())),
+    #[cfg(feature = "peer-mqtt")]
+    ("mqtt-qos1", || Box::new(mqtt::Mqtt::at_least_once())),
+    #[cfg(feature = "peer-mqtt-quic")]
+    ("mqtt-quic", || Box::new(mqtt_quic::MqttQuic)),
+    #[cfg(feature = "peer-zenoh")]
+    ("zenoh-tcp", || Box::new(zenoh::Zenoh::tcp())),
+    #[cfg(feature = "peer-zenoh")]
+    ("zenoh-quic", || Box::new(zenoh::Zenoh::quic())),
+    #[cfg(feature = "peer-zenoh")]
+    ("zenoh-quic-mixed", || Box::new(zenoh::Zenoh::mixed())),
+];
+
+/// Subjects that need a library of their own, with the feature that brings it.
+const FEATURES: &[(&str, &str)] = &[
+    ("grpc", "peer-grpc"),
+    ("grpc-best", "peer-grpc"),
+    ("mqtt-qos0", "peer-mqtt"),
+    ("mqtt-qos1", "peer-mqtt"),
+    ("mqtt-quic", "peer-mqtt-quic"),
+    ("zenoh-tcp", "peer-zenoh"),
+    ("zenoh-quic", "peer-zenoh"),
+    ("zenoh-quic-mixed", "peer-zenoh"),
 ];
 
 /// The names of all subjects of this build.
@@ -216,11 +254,15 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// The subject of this name.
 pub fn named(name: &str) -> Result<Box<dyn Subject>> {
     let entry = ALL.iter().find(|(known, _)| *known == name);
-    let (_, make) = entry.with_context(|| {
-        format!(
-            "no subject is named {name:?} in this build; there are {}",
-            names().collect::<Vec<_>>().join(", ")
-        )
-    })?;
+    let (_, make) = entry.with_context(|| absence(name))?;
     Ok(make())
+}
+
+/// Why there is no subject of this name, and what helps.
+fn absence(name: &str) -> String {
+    if let Some((_, feature)) = FEATURES.iter().find(|(known, _)| *known == name) {
+        return format!("the subject {name:?} is not in this build; build with `--features {feature}`");
+    }
+    let there = names().collect::<Vec<_>>().join(", ");
+    format!("no subject is named {name:?} in this build; there are {there}")
 }

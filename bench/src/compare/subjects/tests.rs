@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::{End, Notes, Papers, Reach, Subject, VEHICLE, named, names};
+use super::{End, FEATURES, Notes, Papers, Reach, Subject, VEHICLE, absence, named, names};
 use crate::compare::timeline::Timeline;
 use crate::compare::virtual_time::Place;
 use crate::compare::workload::{Ear, Feed, Heard, Kind, Manner, Message};
@@ -324,10 +324,10 @@ async fn a_replaced_gateway_is_found_by_our_websocket() {
 
 /// A module for each peer.
 macro_rules! subjects {
-    ($($module:ident: $name:literal,)*) => {
+    ($($(#[$has:meta])* $module:ident: $name:literal,)*) => {
         /// Those that are tested so.
-        const TESTED: &[&str] = &[$($name),*];
-        $(mod $module {
+        const TESTED: &[&str] = &[$($(#[$has])* $name),*];
+        $($(#[$has])* mod $module {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn everything_arrives() {
                 super::everything_arrives($name).await;
@@ -366,6 +366,14 @@ subjects! {
     abl_quic_datagram_cubic_split: "abl-quic-datagram-cubic-split",
     abl_quic_datagram_bbr_one: "abl-quic-datagram-bbr-one",
     abl_quic_datagram_bbr_split: "abl-quic-datagram-bbr-split",
+    #[cfg(feature = "peer-grpc")] grpc: "grpc",
+    #[cfg(feature = "peer-grpc")] grpc_best: "grpc-best",
+    #[cfg(feature = "peer-mqtt")] mqtt_qos0: "mqtt-qos0",
+    #[cfg(feature = "peer-mqtt")] mqtt_qos1: "mqtt-qos1",
+    #[cfg(feature = "peer-mqtt-quic")] mqtt_quic: "mqtt-quic",
+    #[cfg(feature = "peer-zenoh")] zenoh_tcp: "zenoh-tcp",
+    #[cfg(feature = "peer-zenoh")] zenoh_quic: "zenoh-quic",
+    #[cfg(feature = "peer-zenoh")] zenoh_quic_mixed: "zenoh-quic-mixed",
 }
 
 #[test]
@@ -377,4 +385,14 @@ fn every_peer_of_this_file_is_a_subject_and_says_what_it_is() {
         assert!(!facts.title.is_empty() && !facts.setup.is_empty(), "{name}: {facts:?}");
         assert!(!facts.version.contains("unknown"), "{name}: {facts:?}");
     }
+}
+
+#[test]
+fn a_subject_that_another_build_has_is_known_by_name() {
+    for (name, feature) in FEATURES {
+        let is_here = names().any(|known| known == *name);
+        assert!(is_here == named(name).is_ok() && absence(name).contains(feature), "{name}");
+    }
+    let why = named("pigeon").err().expect("there is none").to_string();
+    assert!(why.contains("pigeon") && why.contains("quic-cubic"), "{why}");
 }
