@@ -1,5 +1,6 @@
 //! The one clock of a run: from the start of the workload, by CLOCK_MONOTONIC, which is one for all namespaces; or by virtual time.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use carriageway_netem::clock;
@@ -12,8 +13,8 @@ pub struct Timeline(Start);
 
 #[derive(Clone, Debug)]
 enum Start {
-    /// By the kernel's clock.
-    Kernel(Moment),
+    /// By the kernel's clock; empty until it is known.
+    Kernel(Arc<OnceLock<Moment>>),
     /// By a clock that the whole run goes by, which may be virtual.
     Virtual(BootClock, carriageway_proto::Moment),
 }
@@ -21,7 +22,7 @@ enum Start {
 impl Timeline {
     /// The workload starts now.
     pub fn starting_now() -> Self {
-        Self(Start::Kernel(clock::now()))
+        Self::starting_at(clock::now())
     }
 
     /// The workload starts in so long.
@@ -30,8 +31,22 @@ impl Timeline {
     }
 
     /// The workload starts at this moment of the emulator's clock.
-    pub const fn starting_at(start: Moment) -> Self {
-        Self(Start::Kernel(start))
+    pub fn starting_at(start: Moment) -> Self {
+        let timeline = Self::not_yet();
+        timeline.start_at(start);
+        timeline
+    }
+
+    /// When the workload starts is said later, by [`Self::start_at`]: it has not, until then.
+    pub fn not_yet() -> Self {
+        Self(Start::Kernel(Arc::default()))
+    }
+
+    /// Says when the workload starts; the first word counts, and none where it was known from the beginning.
+    pub fn start_at(&self, start: Moment) {
+        if let Start::Kernel(known) = &self.0 {
+            known.get_or_init(|| start);
+        }
     }
 
     /// The workload starts in so long, by this clock.
@@ -44,8 +59,8 @@ impl Timeline {
     pub fn elapsed(&self) -> Option<Duration> {
         match &self.0 {
             Start::Kernel(start) => {
-                let now = clock::now();
-                (now >= *start).then(|| now.since(*start))
+                let (start, now) = (*start.get()?, clock::now());
+                (now >= start).then(|| now.since(start))
             }
             Start::Virtual(clock, start) => {
                 let now = clock.now();
@@ -54,10 +69,12 @@ impl Timeline {
         }
     }
 
-    /// Time left until `at`; zero once it has come.
+    /// Time left until `at`; zero once it has come, for ever while nobody has said when the workload starts.
     pub fn until(&self, at: Duration) -> Duration {
         match &self.0 {
-            Start::Kernel(start) => (*start + at).since(clock::now()),
+            Start::Kernel(start) => {
+                start.get().map_or(Duration::MAX, |start| (*start + at).since(clock::now()))
+            }
             Start::Virtual(clock, start) => (*start + at).since(clock.now()),
         }
     }

@@ -167,7 +167,8 @@ fn links(plan: &Plan, valid: &[&Outcome]) -> Vec<(String, Vec<String>)> {
             names.push((*name).to_owned());
         }
     }
-    let last = digests.keys().map(|(_, block)| *block).max().unwrap_or_default();
+    // An outcome of another block is none of this plan's.
+    let last = digests.keys().map(|(_, block)| *block).max().unwrap_or_default().min(plan.blocks);
     let of = |name: &str| {
         let digest = |block| digests.get(&(name, block)).cloned().unwrap_or_default();
         (1..=last).map(digest).collect()

@@ -40,6 +40,9 @@ pub const AFTER: Duration = Duration::from_secs(3);
 /// A gateway that does not listen within this has failed.
 const LISTENS: Duration = Duration::from_secs(20);
 
+/// An end that does not stop within this is left to the end of the process: what it has heard is known by then.
+const STOPS: Duration = Duration::from_secs(5);
+
 /// How late the thread of the workload may be: what it says late no subject can deliver in time.
 const HAND_P99_LIMIT: Duration = Duration::from_millis(1);
 /// Once.
@@ -86,9 +89,7 @@ fn measure(spec: &Spec) -> Result<(Outcome, Vec<super::workload::Heard>)> {
     let before = Usage::read(std::process::id())?;
     let notes = Notes::default();
     let (stop, stopped) = watch::channel(false);
-    // The gateway listens before the link's time begins: only its vehicle's handshake is on the link.
-    let bed = prepared.begin()?;
-    let timeline = Timeline::starting_at(bed.started() + SETTLE);
+    let timeline = Timeline::not_yet();
     let (up, down) = (Feed::new(facts.manner), Feed::new(facts.manner));
     let end = |feed: &Feed, ready| End {
         feed: feed.clone(),
@@ -104,9 +105,12 @@ fn measure(spec: &Spec) -> Result<(Outcome, Vec<super::workload::Heard>)> {
     let (tell, ready) = mpsc::channel(1);
     let gateway_end = end(&down, tell);
     let gateway_ear = gateway_end.ear.clone();
-    let mut gateway = crew(bed.net(), "bench-gateway", ready, move || subject.serve(gateway_end))?;
+    // The gateway listens before the link's time begins: only its vehicle's handshake is on the link.
+    let mut gateway = crew(prepared.net(), "bench-gateway", ready, move || subject.serve(gateway_end))?;
     let reach = wait_ready(&mut gateway, LISTENS).context("the gateway")?;
     let reach = reach.context("the gateway did not listen in time")?;
+    let bed = prepared.begin()?;
+    timeline.start_at(bed.started() + SETTLE);
     let (tell, ready) = mpsc::channel(1);
     let vehicle_end = end(&up, tell);
     let vehicle_ear = vehicle_end.ear.clone();
@@ -114,7 +118,8 @@ fn measure(spec: &Spec) -> Result<(Outcome, Vec<super::workload::Heard>)> {
     let mut vehicle =
         crew(bed.vehicle(0), "bench-vehicle", ready, move || subject.drive(vehicle_end, reach))?;
     let hand = Hand::new(&spec.workload, spec.seed, timeline.clone(), up.clone(), down.clone()).spawn()?;
-    let connected = wait_ready(&mut vehicle, timeline.until(Duration::ZERO)).context("the vehicle")?;
+    // Where it has ended already, why is told at the end, as a failure of the subject's: that counts.
+    let connected = wait_ready(&mut vehicle, timeline.until(Duration::ZERO)).ok().flatten();
     let connected_ms = connected.map(|_| clock::now().since(dialed).as_secs_f64() * 1e3);
     let hand = HandAccount::of(hand)?;
     std::thread::sleep(timeline.until(spec.workload.length() + AFTER));
@@ -122,12 +127,7 @@ fn measure(spec: &Spec) -> Result<(Outcome, Vec<super::workload::Heard>)> {
     let mut heard = gateway_ear.take();
     heard.extend(vehicle_ear.take());
     stop.send_replace(true);
-    let mut failures = Vec::new();
-    for (name, crew) in [("the vehicle", vehicle), ("the gateway", gateway)] {
-        if let Err(error) = finish(crew) {
-            failures.push(format!("{name} failed: {error:#}"));
-        }
-    }
+    let failures = failures([("the vehicle", vehicle), ("the gateway", gateway)]);
     let now = Usage::read(std::process::id())?;
     let cost = Cost::since(&before, &now, report.json(), hand.cpu);
     let mut faults = report.faults().to_vec();
@@ -202,7 +202,17 @@ fn wait_ready(crew: &mut Crew, patience: Duration) -> Result<Option<Reach>> {
     }
 }
 
+/// What went wrong with the ends, once they are told to stop.
+fn failures(ends: [(&str, Crew); 2]) -> Vec<String> {
+    let of = |(name, crew)| finish(crew).err().map(|error| format!("{name} failed: {error:#}"));
+    ends.into_iter().filter_map(of).collect()
+}
+
 fn finish(crew: Crew) -> Result<()> {
+    // Nothing is ever sent: it is dropped when the thread ends.
+    if let Err(RecvTimeoutError::Timeout) = crew.ended.recv_timeout(STOPS) {
+        bail!("it did not stop within {} s", STOPS.as_secs());
+    }
     crew.thread.join().map_err(|_| anyhow!("it panicked"))?
 }
 

@@ -62,13 +62,18 @@ async fn watch(
     words: &Path,
     interrupts: &mut Interrupts,
 ) -> Result<Ended> {
+    let group = child.id();
     tokio::select! {
         biased;
         () = interrupts.next() => {
             kill(&mut child).await?;
             Ok(Ended::Interrupted)
         }
-        status = child.wait() => Ok(judge(status.context("cannot wait for a cell")?, words)),
+        status = child.wait() => {
+            // What it has started and not ended, such as a broker, goes with it.
+            end_group(group);
+            Ok(judge(status.context("cannot wait for a cell")?, words))
+        }
         () = tokio::time::sleep(limit) => {
             kill(&mut child).await?;
             let why = format!("the run had not ended after {} s and was killed{}", limit.as_secs(), last(words));
@@ -99,12 +104,16 @@ fn start(place: &Path, spec: &Path, words: &Path) -> Result<Child> {
 
 /// With all of its group; it has not been waited for, so its number is still its own.
 async fn kill(child: &mut Child) -> Result<()> {
-    if let Some(group) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
-        // It may have ended by itself just now.
-        let _gone = kill_process_group(group, Signal::KILL);
-    }
+    end_group(child.id());
     child.wait().await.context("cannot wait for a cell")?;
     Ok(())
+}
+
+fn end_group(leader: Option<u32>) {
+    if let Some(group) = leader.and_then(|id| Pid::from_raw(id.cast_signed())) {
+        // Mostly there is nobody left.
+        let _gone = kill_process_group(group, Signal::KILL);
+    }
 }
 
 fn judge(status: ExitStatus, words: &Path) -> Ended {

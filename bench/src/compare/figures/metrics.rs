@@ -83,8 +83,20 @@ fn of_volume(all: &mut Vec<Metric>) {
         let says = format!("bytes sent, IP headers included, per byte that arrived, {what}");
         all.push(metric(format!("wire-{part}"), says, "bytes/byte", Better::Lower));
     }
-    let says = "processor time per thousand states on time within 100 ms, both ends";
+    for (part, what) in [("up", "upwards"), ("down", "downwards")] {
+        let says = format!("bytes sent, IP headers included, per second of the whole run, {what}");
+        all.push(metric(format!("wire-rate-{part}"), says, "bytes/s", Better::Lower));
+    }
+    all.push(metric("camera-within-500", "pictures that arrived within 500 ms", "share", Better::Higher));
+    let says = "processor time per second of the whole run, both ends, what the benchmark itself encodes and notes included";
+    all.push(metric("cpu-rate", says, "ms/s", Better::Lower));
+    let says = "processor time per thousand states on time within 100 ms, both ends, files and what the benchmark notes included";
     all.push(metric("cpu", says, "ms", Better::Lower));
-    all.push(metric("memory", "most memory, both ends", "KiB", Better::Lower));
+    all.push(metric(
+        "memory",
+        "most memory, both ends and the emulator's queue; without that of child processes",
+        "KiB",
+        Better::Lower,
+    ));
     all.push(metric("connected", "from the first packet to connected", "ms", Better::Lower));
 }

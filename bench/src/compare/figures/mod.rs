@@ -67,6 +67,7 @@ impl<'a> Run<'a> {
             commands.figures(self.window.as_ref(), &mut figures);
         }
         volume::goodput(self, &mut figures);
+        volume::camera(self, &mut figures);
         figures
     }
 

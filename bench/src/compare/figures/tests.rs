@@ -230,8 +230,44 @@ fn cost_is_per_what_arrived_and_was_in_time() {
 }
 
 #[test]
+fn a_parked_vehicle_has_its_cost_per_second_and_nothing_per_message() {
+    let parked = Workload {
+        control_hz: 0.0,
+        telemetry_hz: 0.0,
+        snapshot_hz: 0.0,
+        commands_hz: 0.0,
+        log: false,
+        ..load()
+    };
+    let outcome = outcome();
+    let figures = Run::new(&parked, SEED, false, &[]).figures_with_cost(&outcome);
+    let seconds = parked.seconds + 7.0;
+    assert!(close(figures["wire-rate-up"], outcome.traffic[0].offered_bytes as f64 / seconds));
+    assert!(close(figures["cpu-rate"], outcome.cost.cpu_ms / seconds));
+    assert!(!figures.contains_key("wire-up") && !figures.contains_key("cpu"));
+}
+
+#[test]
+fn pictures_count_while_they_are_of_use() {
+    let load = Workload { camera_mbits: 0.08, ..load() };
+    let due = Schedule::new(&load, SEED).of(Kind::Camera);
+    let heard = |(number, due): (&u32, &Duration)| {
+        let late = if number % 2 == 0 { 400 } else { 600 };
+        super::Heard {
+            kind: Kind::Camera,
+            number: *number,
+            bytes: 1_000,
+            at: *due + Duration::from_millis(late),
+        }
+    };
+    let all: Vec<_> = due.iter().map(heard).collect();
+    let share = due.len().div_ceil(2) as f64 / due.len() as f64;
+    assert!(close(Run::new(&load, SEED, true, &all).figures()["camera-within-500"], share));
+}
+
+#[test]
 fn the_table_has_every_figure_once_and_no_other() {
-    let load = Workload { map: true, ..load() };
+    let load = Workload { map: true, camera_mbits: 1.0, ..load() };
     let mut all = arrive(Kind::Command, |_, _| Some(at(1)));
     all.push(heard(Kind::Log, 0, at(1_500)));
     let figures = Run::new(&load, SEED, true, &all).figures_with_cost(&outcome());

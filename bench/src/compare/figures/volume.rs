@@ -1,14 +1,17 @@
 //! What was carried, and what it cost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use carriageway_netem::core::Direction;
 
 use super::states::States;
 use super::{Figures, Run};
-use crate::compare::cell::Outcome;
+use crate::compare::cell::{AFTER, Outcome, SETTLE};
 use crate::compare::workload::Kind;
+
+/// A picture as old as this is of no use.
+const PICTURE: Duration = Duration::from_millis(500);
 
 /// A message whose cost counts was on time by this.
 const ON_TIME: Duration = Duration::from_millis(100);
@@ -27,21 +30,39 @@ pub(super) fn goodput(run: &Run<'_>, figures: &mut Figures) {
     }
 }
 
+/// Pictures that arrived while they were of use.
+pub(super) fn camera(run: &Run<'_>, figures: &mut Figures) {
+    let due = run.schedule.of(Kind::Camera);
+    let in_time = |number: &u32, at: &Duration| due.get(number).is_some_and(|due| *at <= *due + PICTURE);
+    let heard = run.heard(Kind::Camera).filter(|heard| in_time(&heard.number, &heard.at));
+    let heard: BTreeSet<_> = heard.map(|heard| heard.number).collect();
+    if !due.is_empty() {
+        figures.insert("camera-within-500".into(), heard.len() as f64 / due.len() as f64);
+    }
+}
+
 /// Bytes, processor, memory and time to connect. Virtual time has no processor's time.
 pub(super) fn cost(run: &Run<'_>, outcome: &Outcome, figures: &mut Figures) {
+    let is_due = !run.schedule.all().is_empty() || run.workload.log || run.workload.map;
     let delivered = Direction::BOTH.map(|direction| delivered(run, direction));
     let offered = outcome.traffic.map(|traffic| traffic.offered_bytes);
     for direction in Direction::BOTH {
         let (wire, bytes) = (offered[direction.index()], delivered[direction.index()]);
-        figures.extend(per(wire, bytes).map(|ratio| (format!("wire-{}", direction.name()), ratio)));
+        figures.extend(per(wire, bytes, is_due).map(|ratio| (format!("wire-{}", direction.name()), ratio)));
     }
-    let both = per(offered.iter().sum(), delivered.iter().sum());
+    let seconds = (SETTLE + run.workload.length() + AFTER).as_secs_f64();
+    for direction in Direction::BOTH {
+        figures
+            .insert(format!("wire-rate-{}", direction.name()), offered[direction.index()] as f64 / seconds);
+    }
+    let both = per(offered.iter().sum(), delivered.iter().sum(), is_due);
     figures.extend(both.map(|ratio| ("wire-both".to_owned(), ratio)));
     figures.insert("connected".into(), outcome.connected_ms.unwrap_or(f64::INFINITY));
     if outcome.spec.is_virtual {
         return;
     }
     figures.insert("memory".into(), outcome.cost.memory_kib as f64);
+    figures.insert("cpu-rate".into(), outcome.cost.cpu_ms / seconds);
     let states = [Kind::Control, Kind::Telemetry].map(|kind| States::of(run, kind));
     if states.iter().any(Option::is_some) {
         let on_time: usize = states.iter().flatten().map(|states| states.count_on_time(ON_TIME)).sum();
@@ -58,10 +79,10 @@ fn delivered(run: &Run<'_>, direction: Direction) -> u64 {
     once.values().sum()
 }
 
-/// `None` where nothing was sent and nothing arrived.
-fn per(wire: u64, bytes: u64) -> Option<f64> {
+/// `None` where nothing was to arrive: a vehicle that is parked sends what keeps its connection, per nothing.
+fn per(wire: u64, bytes: u64, is_due: bool) -> Option<f64> {
     match (wire, bytes) {
-        (0, 0) => None,
+        (_, 0) if !is_due => None,
         (_, 0) => Some(f64::INFINITY),
         (wire, bytes) => Some(wire as f64 / bytes as f64),
     }

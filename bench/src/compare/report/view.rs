@@ -19,7 +19,7 @@ const HEADLINES: [(&[&str], &[&str]); 4] = [
 /// What a figure's difference to the reference says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// The interval of the difference is on the good side of zero.
+    /// The interval of the difference is on the good side of zero; or it came, and the reference's never did.
     Better,
     /// On the bad side.
     Worse,
@@ -135,14 +135,23 @@ impl<'a> View<'a> {
         if matches!(row.label.as_str(), FLOOR | ORACLE) {
             return Standing::Unknown;
         }
+        let Some(reference) = self.row(&row.link, &self.analysis.reference, &row.metric) else {
+            return Standing::Unknown;
+        };
         if let Some(difference) = &row.difference {
-            let is_sure = row.blocks.len() >= FEWEST_BLOCKS;
-            return if is_sure { standing(difference, metric.better) } else { Standing::Open };
+            // A difference is of blocks that both have.
+            let is_there = |block: u32| reference.blocks.iter().any(|(other, _)| *other == block);
+            let pairs = row.blocks.iter().filter(|(block, _)| is_there(*block)).count();
+            return if pairs >= FEWEST_BLOCKS { standing(difference, metric.better) } else { Standing::Open };
         }
-        let reference = self.row(&row.link, &self.analysis.reference, &row.metric);
-        let came = reference.and_then(median).is_some_and(f64::is_finite);
-        let is_never = median(row).is_some_and(f64::is_infinite);
-        if is_never && came { Standing::Never } else { Standing::Unknown }
+        let (Some(own), Some(theirs)) = (median(row), median(reference)) else { return Standing::Unknown };
+        match (own.is_infinite(), theirs.is_infinite()) {
+            (true, false) => Standing::Never,
+            (false, true) => Standing::Better,
+            (true, true) => Standing::Unknown,
+            // In some blocks it never came: no difference has an interval then.
+            (false, false) => Standing::Open,
+        }
     }
 
     /// Numbers of all blocks of which there is any figure.

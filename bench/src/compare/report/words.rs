@@ -96,7 +96,8 @@ fn by(name: &str, metric: &Metric, row: &Row) -> String {
     let difference = row.difference.as_ref().map(|difference| {
         format!("{} ({})", unit.difference(difference), unit.difference_interval(difference))
     });
-    format!("{name} {}", difference.unwrap_or_default())
+    let difference = difference.unwrap_or_else(|| "came, where the reference's never did".to_owned());
+    format!("{name} {difference}")
 }
 
 /// How the control came out: its rows with a difference, and of those the ones whose interval excludes zero.

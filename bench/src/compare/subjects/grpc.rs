@@ -29,6 +29,7 @@ use tonic::transport::{
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
+use super::common::{self, Taking};
 use super::{End, Facts, Reach, Subject, Work};
 use crate::compare::workload::{Feed, Manner};
 
@@ -137,13 +138,14 @@ fn outgoing(feed: Feed, way: Way, turns: &watch::Sender<u64>) -> impl Stream<Ite
         // An error means that the end is over: so is the stream.
         let _over = turns.wait_for(|turn| *turn != own).await;
     };
-    let messages = stream::unfold(feed, move |feed| async move {
-        let message = match way {
-            Way::All => feed.any().await,
-            Way::Live => feed.next().await,
-            Way::Files => feed.piece().await,
+    let taking = Taking::from(feed.clone(), common::Way::Everything, Manner::AsTheyCome);
+    let messages = stream::unfold((feed, taking), move |(feed, mut taking)| async move {
+        let payload = match way {
+            Way::All => taking.next().await,
+            Way::Live => feed.next().await.encode(),
+            Way::Files => feed.piece().await.encode(),
         };
-        Some((Packet { payload: message.encode() }, feed))
+        Some((Packet { payload }, (feed, taking)))
     });
     messages.take_until(Box::pin(over))
 }

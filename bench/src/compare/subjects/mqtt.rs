@@ -22,6 +22,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
+use super::common::{Taking, Way};
 use super::{End, Facts, Papers, Reach, Subject, VEHICLE, Work};
 use crate::compare::workload::{Kind, Manner, Message};
 
@@ -263,6 +264,7 @@ impl Client<'_> {
     async fn send(&self) -> Result<()> {
         let [got, here] = ["got", "here"].map(|word| format!("{}{word}", topics(Direction::Up)));
         let mut is_open = self.is_open.subscribe();
+        let mut taking = Taking::new(self.end, Way::Everything, Manner::AsTheyCome);
         loop {
             tokio::select! {
                 biased;
@@ -277,7 +279,7 @@ impl Client<'_> {
                     owed.forget();
                     self.handle.publish_bytes(&got, self.mqtt.qos, false, Bytes::new()).await?;
                 }
-                message = self.next(&mut is_open) => {
+                message = self.next(&mut is_open, &mut taking) => {
                     let topic = format!("{}{}", topics(self.sends), message.kind.name());
                     self.handle.publish_bytes(topic, self.mqtt.qos, false, message.encode()).await?;
                 }
@@ -286,11 +288,11 @@ impl Client<'_> {
     }
 
     /// The next message that may leave. Cancel safe.
-    async fn next(&self, is_open: &mut watch::Receiver<bool>) -> Message {
+    async fn next(&self, is_open: &mut watch::Receiver<bool>, taking: &mut Taking) -> Message {
         is_open.wait_for(|is_open| *is_open).await.expect("this client keeps the other half");
         match self.sends {
             // TCP alone is between the vehicle and the broker: it says when there is room.
-            Direction::Up => self.end.feed.any().await,
+            Direction::Up => taking.take().await,
             Direction::Down => tokio::select! {
                 biased;
                 message = self.end.feed.next() => message,

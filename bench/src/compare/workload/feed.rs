@@ -131,12 +131,6 @@ impl Feed {
         Some(message)
     }
 
-    /// The next of all, for subjects with one way for everything: pieces come when nothing else waits, or, where
-    /// messages go as they come, in turn with them. Cancel safe.
-    pub async fn any(&self) -> Message {
-        self.when(|feed| feed.try_next().or_else(|| feed.try_piece())).await
-    }
-
     /// Waits until this one differs from what it was. Cancel safe only as far as `take` is.
     async fn when(&self, mut take: impl FnMut(&Self) -> Option<Message>) -> Message {
         loop {
@@ -239,9 +233,7 @@ mod tests {
         let feed = Feed::new(Manner::NewestFirst);
         assert_eq!(feed.try_piece(), None);
         feed.transfer(Kind::Log, true);
-        assert_eq!(feed.any().await, Message::new(Kind::Log, 0));
-        feed.offer(Message::new(Kind::Control, 9));
-        assert_eq!(feed.any().await.kind, Kind::Control, "before the file");
+        assert_eq!(feed.piece().await, Message::new(Kind::Log, 0));
         feed.transfer(Kind::Log, false);
         assert_eq!(feed.try_piece(), None);
         feed.transfer(Kind::Log, true);

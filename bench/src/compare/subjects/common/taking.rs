@@ -52,13 +52,22 @@ impl Taking {
         Self::from(end.feed.clone(), way, manner)
     }
 
-    const fn from(feed: Feed, way: Way, manner: Manner) -> Self {
+    pub(in crate::compare::subjects) const fn from(feed: Feed, way: Way, manner: Manner) -> Self {
         Self { feed, way, manner, credit: PIECE }
     }
 
     /// The next, as bytes. Cancel safe.
     pub(in crate::compare::subjects) async fn next(&mut self) -> Bytes {
-        self.encode(self.message().await)
+        let message = self.take().await;
+        if message.kind.is_file() { message.encode_in(piece_bytes(self.manner)) } else { message.encode() }
+    }
+
+    /// The next. Cancel safe.
+    pub(in crate::compare::subjects) async fn take(&mut self) -> Message {
+        let message = self.message().await;
+        self.credit =
+            if message.kind.is_file() { PIECE } else { self.credit.saturating_sub(message.kind.bytes()) };
+        message
     }
 
     async fn message(&self) -> Message {
@@ -74,15 +83,6 @@ impl Taking {
             message = self.feed.next_of(|kind| self.way.has(kind)) => message,
             piece = self.feed.piece(), if self.way.has(Kind::Log) => piece,
         }
-    }
-
-    fn encode(&mut self, message: Message) -> Bytes {
-        if message.kind.is_file() {
-            self.credit = PIECE;
-            return message.encode_in(piece_bytes(self.manner));
-        }
-        self.credit = self.credit.saturating_sub(message.kind.bytes());
-        message.encode()
     }
 }
 
