@@ -253,12 +253,7 @@ fn pictures_count_while_they_are_of_use() {
     let due = Schedule::new(&load, SEED).of(Kind::Camera);
     let heard = |(number, due): (&u32, &Duration)| {
         let late = if number % 2 == 0 { 400 } else { 600 };
-        super::Heard {
-            kind: Kind::Camera,
-            number: *number,
-            bytes: 1_000,
-            at: *due + Duration::from_millis(late),
-        }
+        Heard { kind: Kind::Camera, number: *number, bytes: 1_000, at: *due + Duration::from_millis(late) }
     };
     let all: Vec<_> = due.iter().map(heard).collect();
     let share = due.len().div_ceil(2) as f64 / due.len() as f64;
