@@ -226,10 +226,12 @@ impl Commands {
     /// Takes the command out of its target's slot, which may let the next one go.
     pub(super) fn vacate(&mut self, id: CommandId) {
         let (vehicle, target) = self.place_of(id);
-        let is_new = self.records[&id].phase() == Phase::Created;
+        let record = &self.records[&id];
+        // Nobody was told that it went, or it waits for the disk to know that it does.
+        let never_left = record.phase() == Phase::Created || record.stage == Stage::Leaving;
         let Some(state) = self.vehicles.get_mut(&vehicle) else { return };
         let Some(slot) = state.slots.get_mut(&target) else { return };
-        if slot.away.take_if(|away| *away == id).is_some() && is_new {
+        if slot.away.take_if(|away| *away == id).is_some() && never_left {
             slot.released = None;
         }
         slot.waiting.take_if(|waiting| *waiting == id);

@@ -404,3 +404,27 @@ proptest! {
         prop_assert!(world.commands.is_empty(), "and goes at last");
     }
 }
+
+/// Found by the stories above: a queued command that is withdrawn while the disk notes that it leaves has not left.
+#[test]
+fn what_is_withdrawn_on_its_way_out_keeps_nobody_waiting() {
+    let submit = |target, queue| Step::Submit { target, value: 0, class: Class::Body, queue };
+    let mut world = World::new();
+    let story = [
+        submit(0, false),
+        Step::Crash { same_boot: false },
+        submit(0, true),
+        Step::Crash { same_boot: false },
+        submit(1, true),
+        Step::Reach(true),
+        Step::Sync,
+        Step::Cancel { nth: 2 },
+        Step::Sync,
+        Step::Sync,
+        submit(1, false),
+    ];
+    for (n, step) in story.into_iter().enumerate() {
+        world.run(n, step);
+    }
+    world.heal();
+}
