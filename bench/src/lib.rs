@@ -11,6 +11,7 @@ pub mod journal;
 pub mod lanes;
 mod local;
 mod operator;
+mod shuffle;
 pub mod stage;
 pub mod stats;
 pub mod torture;

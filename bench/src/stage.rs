@@ -1,17 +1,40 @@
-//! Where and by what a figure was measured: command line, commit, machine.
+//! Where and by what a figure was measured: command line, commit, binary, machine.
 
 use std::fs;
 use std::process::Command;
 
+use carriageway_netem::digest::sha256;
 use serde::{Deserialize, Serialize};
 
-/// Said beside every result.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Stage {
+/// By what a figure was measured. A process that others measure for says it once, for all of them.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Origin {
     /// As typed.
     pub command_line: String,
-    /// Short hash; `+` where files differ from it. Of the sources this was built from, if they are there.
+    /// Short hash; `+` where files differ from it. Of the sources this was built from, if they are there: as they lie there now.
     pub commit: String,
+    /// SHA-256 of the program itself: two with the same are the same build, whatever the sources have become meanwhile.
+    pub binary_sha256: String,
+}
+
+impl Origin {
+    /// Of this process.
+    pub fn own() -> Self {
+        let binary = fs::read("/proc/self/exe");
+        Self {
+            command_line: std::env::args().collect::<Vec<_>>().join(" "),
+            commit: commit(),
+            binary_sha256: binary.map_or_else(|_| "unknown".into(), |bytes| sha256([bytes])),
+        }
+    }
+}
+
+/// Said beside every result.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Stage {
+    /// By what.
+    #[serde(flatten)]
+    pub origin: Origin,
     /// With or without optimisation.
     pub build: String,
     /// Kernel.
@@ -25,9 +48,13 @@ pub struct Stage {
 impl Stage {
     /// Here and now.
     pub fn now() -> Self {
+        Self::of(Origin::own())
+    }
+
+    /// Here and now, for a process that measures for another.
+    pub fn of(origin: Origin) -> Self {
         Self {
-            command_line: std::env::args().collect::<Vec<_>>().join(" "),
-            commit: commit(),
+            origin,
             build: if cfg!(debug_assertions) { "debug" } else { "release" }.into(),
             kernel: read("/proc/sys/kernel/osrelease"),
             processor: processor(),
@@ -37,7 +64,8 @@ impl Stage {
 
     /// Three lines for people.
     pub fn lines(&self) -> String {
-        let Self { command_line, commit, build, kernel, processor, load } = self;
+        let Self { origin, build, kernel, processor, load } = self;
+        let Origin { command_line, commit, binary_sha256: _ } = origin;
         format!(
             "command: {command_line}\ncommit: {commit} ({build})\nmachine: {processor}, Linux {kernel}, load {load}"
         )

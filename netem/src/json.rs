@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use crate::core::{Cause, Counts};
 use crate::lateness::Lateness;
 
-/// Counters of one direction as JSON.
-pub(crate) fn counts_json(counts: &Counts) -> Value {
+/// Counters of one direction as reports have them.
+pub fn counts_json(counts: &Counts) -> Value {
     let dropped: serde_json::Map<_, _> =
         Cause::ALL.into_iter().map(|cause| (cause.name().into(), counts.dropped_by(cause).into())).collect();
     json!({

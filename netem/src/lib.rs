@@ -14,7 +14,7 @@ pub mod digest;
 #[cfg(feature = "shell")]
 pub mod drawing;
 #[cfg(feature = "shell")]
-mod json;
+pub mod json;
 #[cfg(feature = "shell")]
 pub mod lateness;
 #[cfg(feature = "shell")]

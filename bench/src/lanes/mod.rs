@@ -18,11 +18,10 @@ use anyhow::{Context as _, Result, ensure};
 use carriageway_netem::profile::units;
 use carriageway_transport::quic::Congestion;
 use clap::Args;
-use rand_core::{Rng as _, SeedableRng as _};
-use rand_pcg::Pcg32;
 use serde::Serialize;
 
 use crate::say;
+use crate::shuffle::shuffle;
 use crate::stage::Stage;
 use cell::{Cell, Measured};
 use report::Report;
@@ -179,13 +178,6 @@ impl Options {
         }
         ensure!(!self.queues.is_empty(), "--queue: name at least one");
         Ok(())
-    }
-}
-
-fn shuffle<T>(items: &mut [T], seed: u64) {
-    let mut chance = Pcg32::seed_from_u64(seed);
-    for last in (1..items.len()).rev() {
-        items.swap(last, chance.next_u32() as usize % (last + 1));
     }
 }
 

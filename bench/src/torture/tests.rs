@@ -97,15 +97,7 @@ impl Run {
     }
 
     fn is_clean(&self) -> bool {
-        let text = String::new;
-        let stage = Stage {
-            command_line: text(),
-            commit: text(),
-            build: "debug".into(),
-            kernel: text(),
-            processor: text(),
-            load: text(),
-        };
+        let stage = Stage { build: "debug".into(), ..Stage::default() };
         let options = Options { kills: 1, vehicles: 1, rate: 1, seed: 1, keep: None, json: None };
         Report::of(&options, stage, std::slice::from_ref(&self.asked), &self.judged()).is_clean()
     }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use super::Remark;
 use crate::compare::cell::Outcome;
 use crate::compare::plan::Plan;
-use crate::stage::Stage;
+use crate::stage::{Origin, Stage};
 
 /// All cells of a folder.
 pub(super) struct Cells {
@@ -37,8 +37,13 @@ impl Cells {
                     continue;
                 }
             };
-            if let Some(known) = stage.as_ref().filter(|known| known.commit != outcome.stage.commit) {
-                remark(format!("not all of one build: {} and {}", known.commit, outcome.stage.commit));
+            let (origin, known) = (&outcome.stage.origin, stage.as_ref().map(|stage| &stage.origin));
+            if let Some(known) = known.filter(|known| known.binary_sha256 != origin.binary_sha256) {
+                let of = |origin: &Origin| {
+                    let digest: String = origin.binary_sha256.chars().take(12).collect();
+                    format!("{digest} (commit {})", origin.commit)
+                };
+                remark(format!("not all of one build: {} and {}", of(known), of(origin)));
             }
             stage.get_or_insert_with(|| outcome.stage.clone());
             let spec = &outcome.spec;

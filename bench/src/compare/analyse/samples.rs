@@ -62,7 +62,7 @@ impl Sample {
         let outcome = json!({
             "spec": spec,
             "facts": { "title": "T", "version": "1", "setup": "", "manner": "newest-first" },
-            "stage": { "command_line": "", "commit": "abc", "build": "", "kernel": "", "processor": "", "load": "" },
+            "stage": { "command_line": "", "commit": "abc", "binary_sha256": "feed", "build": "", "kernel": "", "processor": "", "load": "" },
             "notes": ["a note"], "faults": self.faults, "failures": [], "connected_ms": 50.0,
             "shed": [{ "replaced": 0, "overflowed": 0 }, { "replaced": 0, "overflowed": 0 }],
             "cost": { "cpu_ms": 100.0, "memory_kib": 1_000 }, "traffic": [traffic, traffic],

@@ -25,10 +25,11 @@ use super::subjects::{self, End, Notes, Papers, Reach, Subject, VEHICLE, Work};
 use super::timeline::Timeline;
 use super::virtual_time::{self, Place};
 use super::workload::{Ear, Feed, Hand, HandAccount};
+use crate::stage::Stage;
 use crate::usage::Usage;
 pub(super) use bed::{digest, scenario};
 pub use samples::{read as read_samples, write as write_samples};
-pub use spec::{Cost, Link, Outcome, Side, Spec, Traffic};
+pub use spec::{Cost, Link, Outcome, Side, Spec, Task, Traffic};
 
 /// From the start of the link to the start of the workload. Everybody meets the same weather then, however long the
 /// handshake took.
@@ -51,9 +52,9 @@ const HAND_WORST_LIMIT: Duration = Duration::from_millis(20);
 /// Runs one cell in this process; the conductor starts it.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
-    /// What to run, as JSON
+    /// What to run, and for whom, as JSON
     #[arg(long, value_name = "FILE")]
-    spec: PathBuf,
+    task: PathBuf,
     /// The process that conducts: this one ends with it
     #[arg(long, value_name = "ID")]
     parent: Option<u32>,
@@ -62,10 +63,12 @@ pub struct Options {
 /// Runs the cell and writes its outcome and samples where the spec says.
 pub fn run(options: &Options) -> Result<()> {
     options.parent.map_or(Ok(()), die_with)?;
-    let text = fs::read_to_string(&options.spec)
-        .with_context(|| format!("cannot read {}", options.spec.display()))?;
-    let spec: Spec = serde_json::from_str(&text).context("the spec is broken")?;
+    let text = fs::read_to_string(&options.task)
+        .with_context(|| format!("cannot read {}", options.task.display()))?;
+    let Task { spec, origin } = serde_json::from_str(&text).context("the task is broken")?;
+    let stage = Stage::of(origin);
     let (outcome, heard) = if spec.is_virtual { virtual_time::measure(&spec)? } else { measure(&spec)? };
+    let outcome = Outcome { stage, ..outcome };
     write_samples(&spec.samples(), &heard)?;
     let json = serde_json::to_string_pretty(&outcome).context("an outcome is plain data")?;
     let path = spec.outcome();
@@ -79,6 +82,7 @@ struct Crew {
     ended: std::sync::mpsc::Receiver<()>,
 }
 
+/// What came of it, but for where and by what.
 fn measure(spec: &Spec) -> Result<(Outcome, Vec<super::workload::Heard>)> {
     let subject: &'static dyn Subject = Box::leak(subjects::named(&spec.subject)?);
     let facts = subject.facts();
@@ -135,7 +139,7 @@ fn measure(spec: &Spec) -> Result<(Outcome, Vec<super::workload::Heard>)> {
     let outcome = Outcome {
         spec: spec.clone(),
         facts,
-        stage: crate::stage::Stage::now(),
+        stage: Stage::default(),
         notes: notes.all(),
         faults,
         failures,

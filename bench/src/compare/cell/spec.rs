@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::compare::subjects::Facts;
 use crate::compare::workload::{Shed, Workload};
-use crate::stage::Stage;
+use crate::stage::{Origin, Stage};
 use crate::usage::Usage;
 
 /// The link of a cell.
@@ -48,6 +48,15 @@ pub struct Spec {
     pub attempt: u32,
     /// Where outcome and samples go.
     pub folder: PathBuf,
+}
+
+/// What the process of a cell is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Task {
+    /// What to run.
+    pub spec: Spec,
+    /// For whom: a cell is the work of the run that ordered it.
+    pub origin: Origin,
 }
 
 impl Spec {

@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use rand_core::{Rng as _, SeedableRng as _};
-use rand_pcg::Pcg32;
 
 use crate::compare::cell::Spec;
 use crate::compare::plan::{CONTROL, FLOOR, Plan, PlannedLink, file_name};
+use crate::shuffle::shuffle;
 
 /// All cells of a plan, their outcomes in `folder`: block by block, link by link; all labels of a block and a link back to back, in an
 /// order drawn from their seed, which is one and the same for all of them.
@@ -45,13 +44,6 @@ fn subject<'a>(plan: &'a Plan, label: &'a str) -> &'a str {
         CONTROL => &plan.reference,
         FLOOR => &plan.floor,
         subject => subject,
-    }
-}
-
-fn shuffle<T>(items: &mut [T], seed: u64) {
-    let mut chance = Pcg32::seed_from_u64(seed);
-    for last in (1..items.len()).rev() {
-        items.swap(last, chance.next_u32() as usize % (last + 1));
     }
 }
 

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{self, SignalKind};
 
-use crate::compare::cell::Spec;
+use crate::compare::cell::Task;
 
 /// What of a process's last words is told.
 const LAST_WORDS: usize = 600;
@@ -27,7 +27,7 @@ pub(super) enum Ended {
     Interrupted,
 }
 
-/// Whether somebody wants everything to end.
+/// Whether somebody wants everything to end: each that has one is told.
 pub(super) struct Interrupts([unix::Signal; 3]);
 
 impl Interrupts {
@@ -48,11 +48,11 @@ impl Interrupts {
 }
 
 /// Runs a cell. It is killed, with all that it started in its group, when it takes longer than `limit`.
-pub(super) async fn run(spec: &Spec, limit: Duration, interrupts: &mut Interrupts) -> Result<Ended> {
+pub(super) async fn run(task: &Task, limit: Duration, interrupts: &mut Interrupts) -> Result<Ended> {
     let place = TempDir::new().context("cannot make a temporary directory")?;
-    let (file, words) = (place.path().join("spec.json"), place.path().join("words"));
-    let json = serde_json::to_string(spec).context("a spec is plain data")?;
-    fs::write(&file, json).context("cannot write the spec of a cell")?;
+    let (file, words) = (place.path().join("task.json"), place.path().join("words"));
+    let json = serde_json::to_string(task).context("a task is plain data")?;
+    fs::write(&file, json).context("cannot write the task of a cell")?;
     watch(start(place.path(), &file, &words)?, limit, &words, interrupts).await
 }
 
@@ -62,35 +62,33 @@ async fn watch(
     words: &Path,
     interrupts: &mut Interrupts,
 ) -> Result<Ended> {
-    let group = child.id();
+    let group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
     tokio::select! {
         biased;
         () = interrupts.next() => {
-            kill(&mut child).await?;
+            drop(group);
+            child.wait().await.context("cannot wait for a cell")?;
             Ok(Ended::Interrupted)
         }
-        status = child.wait() => {
-            // What it has started and not ended, such as a broker, goes with it.
-            end_group(group);
-            Ok(judge(status.context("cannot wait for a cell")?, words))
-        }
+        status = child.wait() => Ok(judge(status.context("cannot wait for a cell")?, words)),
         () = tokio::time::sleep(limit) => {
-            kill(&mut child).await?;
+            drop(group);
+            child.wait().await.context("cannot wait for a cell")?;
             let why = format!("the run had not ended after {} s and was killed{}", limit.as_secs(), last(words));
             Ok(Ended::Badly(why))
         }
     }
 }
 
-fn start(place: &Path, spec: &Path, words: &Path) -> Result<Child> {
+fn start(place: &Path, task: &Path, words: &Path) -> Result<Child> {
     let own = std::env::current_exe().context("cannot find this binary")?;
     let said = File::create(words).context("cannot write a temporary file")?;
     // The file that this process runs from, though another may stand in its place meanwhile: all cells are of one build.
     Command::new("/proc/self/exe")
         .arg0(own)
-        .args(["cell", "--parent", &std::process::id().to_string(), "--spec"])
-        .arg(spec)
-        // What a killed one leaves behind goes with the spec.
+        .args(["cell", "--parent", &std::process::id().to_string(), "--task"])
+        .arg(task)
+        // What a killed one leaves behind goes with the task.
         .env("TMPDIR", place)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -102,17 +100,15 @@ fn start(place: &Path, spec: &Path, words: &Path) -> Result<Child> {
         .context("cannot start this binary again")
 }
 
-/// With all of its group; it has not been waited for, so its number is still its own.
-async fn kill(child: &mut Child) -> Result<()> {
-    end_group(child.id());
-    child.wait().await.context("cannot wait for a cell")?;
-    Ok(())
-}
+/// The group of a cell: what the cell has started and not ended, such as a broker, goes with it, and with whoever watches it.
+struct Group(Option<Pid>);
 
-fn end_group(leader: Option<u32>) {
-    if let Some(group) = leader.and_then(|id| Pid::from_raw(id.cast_signed())) {
-        // Mostly there is nobody left.
-        let _gone = kill_process_group(group, Signal::KILL);
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0 {
+            // Mostly there is nobody left.
+            let _gone = kill_process_group(leader, Signal::KILL);
+        }
     }
 }
 
@@ -146,12 +142,14 @@ pub(in crate::compare) fn die_with(parent: u32) -> Result<()> {
 mod tests {
     use super::*;
     use crate::compare::conduct::tests::outcome;
+    use crate::stage::Origin;
 
     #[tokio::test]
     async fn a_process_that_fails_says_why() {
         // This binary is the test's own, which does not know what a cell is.
-        let (spec, mut interrupts) = (outcome(1, &[], &[], None).spec, Interrupts::listen().unwrap());
-        let Ended::Badly(why) = run(&spec, Duration::from_mins(1), &mut interrupts).await.unwrap() else {
+        let mut interrupts = Interrupts::listen().unwrap();
+        let task = Task { spec: outcome(1, &[], &[], None).spec, origin: Origin::default() };
+        let Ended::Badly(why) = run(&task, Duration::from_mins(1), &mut interrupts).await.unwrap() else {
             panic!("it cannot have ended well")
         };
         assert!(why.starts_with("the run ended with exit status: ") && why.contains("parent"), "{why}");

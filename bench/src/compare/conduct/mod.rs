@@ -18,16 +18,17 @@ use carriageway_netem::clock;
 use carriageway_netem::profile::Scenario;
 use carriageway_netem::testbed::{Config, StartError, Testbed};
 use clap::Args;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde_json::Value;
 
 use super::analyse::analyse;
-use super::cell::{AFTER, Cost, Outcome, SETTLE, Spec, Traffic, write_samples};
+use super::cell::{AFTER, Cost, Outcome, SETTLE, Spec, Task, Traffic, write_samples};
 use super::plan::{Found, Known, Plan};
 use super::report;
 use super::subjects;
 use super::workload::Shed;
 use crate::say;
-use crate::stage::Stage;
+use crate::stage::{Origin, Stage};
 pub use cells::{Selection, expand};
 pub(super) use child::die_with;
 use child::{Ended, Interrupts};
@@ -42,6 +43,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 ///
 ///   carriageway-bench run quick                              a first look, under ten minutes
 ///   carriageway-bench run plans/drive.toml --out results/drive
+///   carriageway-bench run drive --jobs 4                     four cells at a time, in a quarter of the time
 ///   carriageway-bench run drive --link tunnel --blocks 2     a part of it; the rest may follow later
 ///   carriageway-bench run drive --trace lte.up:lte.down      recorded capacity, in mahimahi's format
 ///
@@ -81,6 +83,9 @@ pub struct Options {
     /// Only this link now; may be repeated
     #[arg(long = "link", value_name = "NAME")]
     links: Vec<String>,
+    /// How many cells run at the same time, neighbours in the plan's order; each has a link of its own, and shares the processors
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
+    jobs: u8,
     /// Without SCHED_FIFO for the emulator, which is then late more often on a busy machine
     #[arg(long)]
     no_realtime: bool,
@@ -110,7 +115,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<()> {
     let mut wanted = expand(&plan, &folder.cells(), !options.no_realtime);
     wanted.retain(|cell| selection.wants(&plan, cell));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(conduct(&plan, &folder, &wanted))?;
+    runtime.block_on(conduct(&plan, &folder, &wanted, options.jobs))?;
     let tally = tally(&plan, &wanted)?;
     write!(out, "{}", tally.text()).context("cannot write the summary")?;
     ensure!(tally.valid() > 0, "no run counts, so that there is nothing to report; {QUIETER}");
@@ -151,7 +156,7 @@ fn default_folder(plan: &str, trace: Option<&[PathBuf; 2]>) -> PathBuf {
 }
 
 /// Runs all cells that have no run that counts.
-async fn conduct(plan: &Plan, folder: &Folder, wanted: &[Spec]) -> Result<()> {
+async fn conduct(plan: &Plan, folder: &Folder, wanted: &[Spec], jobs: u8) -> Result<()> {
     // All of them before the first runs: what the folder holds of something else is found at once.
     let mut left = Vec::new();
     for cell in wanted {
@@ -162,7 +167,7 @@ async fn conduct(plan: &Plan, folder: &Folder, wanted: &[Spec]) -> Result<()> {
     if let (Some(cell), false) = (left.first(), plan.is_virtual) {
         permitted(cell.realtime)?;
     }
-    let mut progress = Progress::new(left.len(), plan.cell_time());
+    let mut progress = Progress::new(left.len(), plan.cell_time(), jobs, clock::now());
     say(&format!(
         "{}: {} of {} cells to run, about {}; results in {}",
         plan.title,
@@ -171,39 +176,46 @@ async fn conduct(plan: &Plan, folder: &Folder, wanted: &[Spec]) -> Result<()> {
         about(progress.left()),
         folder.root().display()
     ));
-    let mut interrupts = Interrupts::listen()?;
-    for cell in left {
-        let begun = clock::now();
-        run_cell(cell, &mut interrupts, &progress).await?;
-        progress.cell_ended(clock::now().since(begun));
+    let origin = Origin::own();
+    // In the order of the plan: those that run at the same time are neighbours in it.
+    let runs = left.into_iter().map(|cell| Ok(run_cell(cell, &origin, Interrupts::listen()?)));
+    // Each listens before the first runs, so that none begins after an interrupt.
+    let runs = runs.collect::<Result<Vec<_>>>()?;
+    let mut runs = stream::iter(runs).buffer_unordered(jobs.into());
+    while let Some(told) = runs.try_next().await? {
+        progress.cell_ended(clock::now());
+        say(&format!("{} {told} ({} left)", progress.place(), about(progress.left())));
     }
     Ok(())
 }
 
-/// Runs a cell until it counts, or was void as often as may be.
-async fn run_cell(cell: &Spec, interrupts: &mut Interrupts, progress: &Progress) -> Result<()> {
+/// Runs a cell until it counts, or was void as often as may be, and says what came of it.
+async fn run_cell(cell: &Spec, origin: &Origin, mut interrupts: Interrupts) -> Result<String> {
+    let mut told = String::new();
     while let Standing::Next(attempt) = standing(cell, &folder::past(cell)?)? {
-        let spec = Spec { attempt, ..cell.clone() };
+        if !told.is_empty() {
+            say(&told);
+        }
+        let task = Task { spec: Spec { attempt, ..cell.clone() }, origin: origin.clone() };
+        let spec = &task.spec;
         let limit = SETTLE + spec.workload.length() + AFTER + PATIENCE;
-        let outcome = match child::run(&spec, limit, interrupts).await? {
-            Ended::Well => {
-                folder::read(&spec)?.map_or_else(|| void(&spec, "the run left no outcome".into()), Ok)?
-            }
-            Ended::Badly(why) => void(&spec, why)?,
+        let void = |fault| void(&task, fault);
+        let outcome = match child::run(&task, limit, &mut interrupts).await? {
+            Ended::Well => folder::read(spec)?.map_or_else(|| void("the run left no outcome".into()), Ok)?,
+            Ended::Badly(why) => void(why)?,
             Ended::Interrupted => bail!("interrupted; the same command goes on with {}", spec.name),
         };
-        let told = progress::line(&outcome, ATTEMPTS);
-        say(&format!("{} {}: {told} ({} left)", progress.place(), spec.name, about(progress.left())));
+        told = format!("{}: {}", spec.name, progress::line(&outcome, ATTEMPTS));
     }
-    Ok(())
+    Ok(told)
 }
 
 /// Writes down that a run came to nothing, which is a fault of the run.
-fn void(spec: &Spec, fault: String) -> Result<Outcome> {
+fn void(Task { spec, origin }: &Task, fault: String) -> Result<Outcome> {
     let outcome = Outcome {
         spec: spec.clone(),
         facts: subjects::named(&spec.subject)?.facts(),
-        stage: Stage::now(),
+        stage: Stage::of(origin.clone()),
         notes: Vec::new(),
         faults: vec![fault],
         failures: Vec::new(),

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use carriageway_netem::core::Moment;
+
 use crate::compare::cell::Outcome;
 
 /// How far a run is.
@@ -10,21 +12,22 @@ use crate::compare::cell::Outcome;
 pub(super) struct Progress {
     all: usize,
     ended: usize,
+    begun: Moment,
     took: Duration,
     /// Of a cell, before the first has ended.
     guess: Duration,
 }
 
 impl Progress {
-    /// Of so many cells, each of which takes about so long.
-    pub(super) const fn new(all: usize, guess: Duration) -> Self {
-        Self { all, ended: 0, took: Duration::ZERO, guess }
+    /// Of so many cells, each of which takes about so long, so many of them at the same time.
+    pub(super) fn new(all: usize, guess: Duration, jobs: u8, begun: Moment) -> Self {
+        Self { all, ended: 0, begun, took: Duration::ZERO, guess: guess / u32::from(jobs) }
     }
 
-    /// A cell has ended, after so long with all its attempts.
-    pub(super) fn cell_ended(&mut self, took: Duration) {
+    /// A cell has ended, with all its attempts.
+    pub(super) fn cell_ended(&mut self, now: Moment) {
         self.ended += 1;
-        self.took += took;
+        self.took = now.since(self.begun);
     }
 
     /// What the cells still to be run will take, as the ones before did.
@@ -33,9 +36,9 @@ impl Progress {
         each * count(self.all - self.ended)
     }
 
-    /// As `[3/20]`, of the cell that is next.
+    /// As `[3/20]`: so many of all have ended.
     pub(super) fn place(&self) -> String {
-        format!("[{}/{}]", self.ended + 1, self.all)
+        format!("[{}/{}]", self.ended, self.all)
     }
 }
 
@@ -151,10 +154,12 @@ mod tests {
 
     #[test]
     fn time_left_follows_what_was_measured() {
-        let mut progress = Progress::new(10, Duration::from_secs(20));
-        assert_eq!((progress.left(), progress.place().as_str()), (Duration::from_secs(200), "[1/10]"));
-        progress.cell_ended(Duration::from_mins(1));
-        assert_eq!((progress.left(), progress.place().as_str()), (Duration::from_mins(9), "[2/10]"));
+        let mut progress = Progress::new(10, Duration::from_secs(20), 2, Moment::ZERO);
+        assert_eq!((progress.left(), progress.place().as_str()), (Duration::from_secs(100), "[0/10]"));
+        progress.cell_ended(Moment::ZERO + Duration::from_mins(1));
+        assert_eq!((progress.left(), progress.place().as_str()), (Duration::from_mins(9), "[1/10]"));
+        progress.cell_ended(Moment::ZERO + Duration::from_mins(1));
+        assert_eq!(progress.left(), Duration::from_mins(4));
         for (seconds, words) in [(40, "40 s"), (100, "2 min"), (5_399, "90 min"), (26_400, "7 h 20 min")] {
             assert_eq!(about(Duration::from_secs(seconds)), words);
         }

@@ -24,7 +24,7 @@ pub(super) fn outcome(
             setup: String::new(),
             manner: Manner::AsTheyCome,
         },
-        stage: Stage::now(),
+        stage: Stage::default(),
         notes: Vec::new(),
         faults: words(faults),
         failures: words(failures),
@@ -90,9 +90,11 @@ fn a_run_that_came_to_nothing_is_void_and_kept() {
     let folder = Folder::open(place.path(), &plan, PLAN).unwrap();
     let cell = expand(&plan, &folder.cells(), true).remove(0);
     let spec = Spec { attempt: 1, ..cell.clone() };
-    void(&spec, "it hung".into()).unwrap();
+    let task = Task { spec: spec.clone(), origin: Origin { commit: "abc".into(), ..Origin::default() } };
+    void(&task, "it hung".into()).unwrap();
     let [outcome] = &folder::outcomes(&cell).unwrap()[..] else { panic!("one attempt is there") };
     assert_eq!((outcome.is_valid(), &outcome.faults[..]), (false, &["it hung".to_owned()][..]));
+    assert_eq!(outcome.stage.origin.commit, "abc");
     assert_eq!(standing(&cell, &folder::past(&cell).unwrap()), Ok(Standing::Next(2)));
     // Cut off while it was written: as if it had not been.
     fs::write(spec.outcome(), "{\"spec\": {").unwrap();

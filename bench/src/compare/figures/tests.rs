@@ -192,7 +192,7 @@ fn outcome() -> Outcome {
             setup: String::new(),
             manner: Manner::NewestFirst,
         },
-        stage: Stage::now(),
+        stage: Stage::default(),
         notes: Vec::new(),
         faults: Vec::new(),
         failures: Vec::new(),

@@ -17,8 +17,17 @@ macro_rules! built_in {
 }
 
 /// The plans that come with the program, the shortest first.
-pub const BUILT_IN: [BuiltIn; 7] =
-    built_in!["quick", "parked", "camera", "ablation", "download", "drive-100hz", "drive"];
+pub const BUILT_IN: [BuiltIn; 9] = built_in![
+    "virtual",
+    "quick",
+    "parked",
+    "camera",
+    "ablation",
+    "download",
+    "drive-100hz",
+    "peers",
+    "drive"
+];
 
 impl BuiltIn {
     /// What it says of itself: the comment that it begins with.

@@ -177,8 +177,9 @@ fn setup(page: &mut Markup, view: &View<'_>) {
         ("machine", stage.processor.clone()),
         ("kernel", stage.kernel.clone()),
         ("load at the start", stage.load.clone()),
-        ("commit", format!("{} ({} build)", stage.commit, stage.build)),
-        ("command", stage.command_line.clone()),
+        ("commit", format!("{} ({} build)", stage.origin.commit, stage.build)),
+        ("program, SHA-256", stage.origin.binary_sha256.clone()),
+        ("command", stage.origin.command_line.clone()),
     ];
     page.element("dl", &[], |list| {
         for (name, text) in &facts {

@@ -161,10 +161,10 @@ pub(super) fn threats(view: &View<'_>) -> Vec<String> {
             apart.len()
         ));
     }
-    if analysis.stage.commit.ends_with('+') || analysis.stage.commit == "unknown" {
+    if analysis.stage.origin.commit.ends_with('+') || analysis.stage.origin.commit == "unknown" {
         threats.push(format!(
             "The commit is {}: the sources differ from any that can be checked out, or are not known.",
-            analysis.stage.commit
+            analysis.stage.origin.commit
         ));
     }
     threats.push(

@@ -29,7 +29,7 @@ use tonic::transport::{
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use super::common::{self, Taking};
+use super::common::{self, Taking, Tuning};
 use super::{End, Facts, Reach, Subject, Work};
 use crate::compare::workload::{Feed, Manner};
 
@@ -45,9 +45,6 @@ const CONNECTS: Duration = Duration::from_secs(10);
 /// How often a silent connection is asked whether it lives, and how long the answer may take. gRPC sets none of itself; servers
 /// are advised to allow no less than ten seconds between.
 const KEEPALIVE: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(5)];
-
-/// Bytes not yet sent that the kernel keeps, in best practice.
-const NOTSENT_LOWAT: u32 = 16 * 1024;
 
 /// gRPC.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +75,7 @@ impl Subject for Grpc {
             (
                 "gRPC streams, best practice",
                 "mutual TLS; a channel with one stream for what is live, newest state first, and a second channel for files; \
-                 TCP bbr, NOTSENT_LOWAT 16 KiB; keep-alive 10 s",
+                 TCP bbr, NOTSENT_LOWAT 16 KiB, TCP_USER_TIMEOUT 4 s; keep-alive 10 s",
                 Manner::NewestFirst,
             )
         } else {
@@ -160,18 +157,14 @@ async fn hear(end: &End, mut incoming: Streaming<Packet>) -> Result<(), Status> 
     Ok(())
 }
 
-/// Sets the socket and notes what the kernel made of it.
+/// Sets the socket and notes what the kernel made of it; fails where it is not what is asked for.
 fn tune(stream: &TcpStream, is_best: bool, end: &End, who: &str) -> std::io::Result<()> {
     let socket = SockRef::from(stream);
+    // As the library's own connections.
     socket.set_tcp_nodelay(true)?;
-    if is_best {
-        socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
-    }
-    // Where the kernel does not have it the system's own goes on, which the note says.
-    let _asked = socket.set_tcp_congestion(if is_best { b"bbr" } else { b"cubic" });
-    let congestion = socket.tcp_congestion()?;
-    let name = congestion.split(|byte| *byte == 0).next().unwrap_or_default();
-    end.note(format!("{who}'s TCP: {}", String::from_utf8_lossy(name)));
+    let congestion = if is_best { common::Congestion::Bbr } else { common::Congestion::Cubic };
+    let answer = Tuning { congestion, is_best }.tune(&socket).map_err(std::io::Error::other)?;
+    end.note(format!("{who}'s TCP: {answer}"));
     Ok(())
 }
 

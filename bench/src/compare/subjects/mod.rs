@@ -13,6 +13,8 @@ mod sse;
 mod tcp;
 #[cfg(test)]
 mod tests;
+#[cfg(any(feature = "peer-mqtt", feature = "peer-mqtt-quic"))]
+mod topics;
 mod udp;
 mod websocket;
 #[cfg(feature = "peer-zenoh")]

@@ -23,6 +23,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use super::common::{Taking, Way};
+use super::topics::{other, topics};
 use super::{End, Facts, Papers, Reach, Subject, VEHICLE, Work};
 use crate::compare::workload::{Kind, Manner, Message};
 
@@ -362,20 +363,5 @@ impl Client<'_> {
         if let Err(broken) = self.end.ear.hear(&publish.payload) {
             self.end.note(broken.to_string());
         }
-    }
-}
-
-fn topics(direction: Direction) -> String {
-    let way = match direction {
-        Direction::Up => "up",
-        Direction::Down => "down",
-    };
-    format!("vehicles/{VEHICLE}/{way}/")
-}
-
-const fn other(direction: Direction) -> Direction {
-    match direction {
-        Direction::Up => Direction::Down,
-        Direction::Down => Direction::Up,
     }
 }

@@ -23,6 +23,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::topics::{other, topics};
 use super::{End, Facts, Papers, Reach, Subject, VEHICLE, Work};
 use crate::compare::workload::{Kind, Manner, Message};
 
@@ -282,20 +283,5 @@ async fn give_up_lost(talk: &Talk) {
         if timeout(LOST, talk.confirmed.notified()).await.is_err() && full {
             talk.room.add_permits(PIECES.saturating_sub(talk.room.available_permits()));
         }
-    }
-}
-
-fn topics(direction: Direction) -> String {
-    let way = match direction {
-        Direction::Up => "up",
-        Direction::Down => "down",
-    };
-    format!("vehicles/{VEHICLE}/{way}/")
-}
-
-const fn other(direction: Direction) -> Direction {
-    match direction {
-        Direction::Up => Direction::Down,
-        Direction::Down => Direction::Up,
     }
 }

@@ -227,7 +227,7 @@ impl Run<'_> {
         Outcome {
             spec: self.spec.clone(),
             facts: self.facts.clone(),
-            stage: crate::stage::Stage::now(),
+            stage: crate::stage::Stage::default(),
             notes,
             faults: ended.faults.clone(),
             failures: ended.failures.clone(),

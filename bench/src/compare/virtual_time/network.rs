@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use carriageway_netem::core::{Cause, Direction, Event, Kind, Moment, Packet, Pipe, Seed};
+use carriageway_netem::json::counts_json;
 use carriageway_netem::profile::{Happening, Profile};
 use quinn::udp::EcnCodepoint;
 use serde_json::{Value, json};
@@ -233,20 +234,9 @@ pub(super) const fn is_possible(what: &Happening) -> bool {
 }
 
 fn counts(pipe: &Pipe<Datagram>) -> Value {
-    let counts = pipe.counts();
-    let dropped: serde_json::Map<_, _> =
-        Cause::ALL.into_iter().map(|cause| (cause.name().into(), counts.dropped_by(cause).into())).collect();
-    json!({
-        "offered": counts.offered,
-        "offered_bytes": counts.offered_bytes,
-        "delivered": counts.delivered,
-        "delivered_bytes": counts.delivered_bytes,
-        "duplicated": counts.duplicated,
-        "corrupted": counts.corrupted,
-        "mean_wait_us": counts.waited.as_secs_f64() * 1e6 / counts.delivered.max(1) as f64,
-        "held": pipe.held(),
-        "dropped": dropped,
-    })
+    let mut json = counts_json(pipe.counts());
+    json["held"] = pipe.held().into();
+    json
 }
 
 #[cfg(test)]

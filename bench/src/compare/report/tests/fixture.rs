@@ -5,7 +5,7 @@ use crate::compare::bounds::ORACLE;
 use crate::compare::plan::{CONTROL, FLOOR};
 use crate::compare::subjects::Facts;
 use crate::compare::workload::{Manner, Workload};
-use crate::stage::Stage;
+use crate::stage::{Origin, Stage};
 
 /// The reference of the analysis.
 pub(super) const REFERENCE: &str = "ours";
@@ -62,8 +62,11 @@ pub(super) fn empty() -> Analysis {
         title: "Empty".into(),
         plan: "title = \"<plan>\"\nfirst-seed = 7\n".into(),
         stage: Stage {
-            command_line: "carriageway-bench run".into(),
-            commit: "abc1234".into(),
+            origin: Origin {
+                command_line: "carriageway-bench run".into(),
+                commit: "abc1234".into(),
+                binary_sha256: "feed".into(),
+            },
             build: "release".into(),
             kernel: "6.18".into(),
             processor: "2 x processor".into(),

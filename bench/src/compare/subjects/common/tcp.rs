@@ -90,7 +90,7 @@ impl Tuning {
     }
 
     /// Tunes, and returns the congestion control that the kernel answers.
-    fn tune(self, socket: &SockRef<'_>) -> Result<String> {
+    pub(in crate::compare::subjects) fn tune(self, socket: &SockRef<'_>) -> Result<String> {
         if self.is_best {
             socket.set_tcp_nodelay(true)?;
             socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
