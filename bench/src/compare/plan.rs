@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::cell::{AFTER, Link, SETTLE};
+use super::cell::{AFTER, Link, SETTLE, late_once_ms};
 use super::workload::Workload;
 pub use built_in::{BUILT_IN, BuiltIn};
 pub use check::{Complaint, Known, Place, Step};
@@ -41,6 +41,10 @@ pub struct Plan {
     /// What is claimed before any run.
     #[serde(default)]
     pub claim: Vec<Claim>,
+    /// How late the emulator may be once before a run is void, in milliseconds. More than it is where nothing is said is for machines
+    /// whose host leaves them standing for moments: what is said of the last thousandth means less then.
+    #[serde(default = "late_once_ms")]
+    pub late_once_ms: u16,
     /// In virtual time, instead of between namespaces.
     #[serde(default, rename = "virtual")]
     pub is_virtual: bool,

@@ -10,6 +10,7 @@ use super::{Config, OrderError, setup};
 use crate::core::{Capacity, Moment, UdpPolicy};
 use crate::orders::Orders;
 use crate::profile::Rebinding;
+use crate::realtime::Awake;
 
 /// Why the locks are never poisoned.
 pub(super) const SOUND: &str = "nobody panics while counting drops or naming a path";
@@ -22,6 +23,8 @@ pub(super) struct Inner {
     pub(super) start: Moment,
     pub(super) orders: Orders<Command, Answer>,
     pub(super) sides: Sides,
+    /// Held while it runs.
+    pub(super) awake: Option<Awake>,
     pub(super) excuse: Mutex<Excuse>,
     /// The path that an event or an order preferred last.
     pub(super) preferred: Mutex<Option<usize>>,

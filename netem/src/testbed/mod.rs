@@ -44,17 +44,18 @@ use std::time::Duration;
 pub use namespace::Namespace;
 pub use plan::{MOST_PATHS, MOST_VEHICLES, SERVER, net_address, vehicle_address};
 
+use crate::clock;
 use crate::core::{Capacity, Moment, OutageMode, Seed, UdpPolicy};
 pub use crate::orders::Gone;
 use crate::orders::Orders;
 use crate::profile::{Path, Profile, Rebinding, Scenario};
-use crate::{clock, realtime};
+use crate::realtime::{self, Awake};
 use canary::Canary;
 use director::Director;
 use engine::{Answer, Command, Rig};
 use inner::{Inner, SOUND, on};
 use log::Log;
-use report::{Account, Report, Stage};
+use report::{Account, LATENESS_WORST_LIMIT, Report, Stage};
 use sides::Sides;
 
 /// What a testbed is made of.
@@ -68,8 +69,11 @@ pub struct Config {
     pub seed: Seed,
     /// Where the fate of every packet goes, as CSV.
     pub log: Option<PathBuf>,
-    /// Whether the emulator's thread runs under `SCHED_FIFO`, ahead of everything that does not.
+    /// Whether the emulator's thread runs under `SCHED_FIFO`, ahead of everything that does not, and on processors that do not sleep
+    /// where the kernel allows that.
     pub realtime: bool,
+    /// How late anything may be once before the run is not valid.
+    pub late_once: Duration,
 }
 
 impl Config {
@@ -80,7 +84,14 @@ impl Config {
 
     /// One vehicle in `scenario`.
     pub const fn scenario(scenario: Scenario) -> Self {
-        Self { scenario, vehicles: 1, seed: Seed(0), log: None, realtime: false }
+        Self {
+            scenario,
+            vehicles: 1,
+            seed: Seed(0),
+            log: None,
+            realtime: false,
+            late_once: LATENESS_WORST_LIMIT,
+        }
     }
 
     /// Adds a path, worse than those before it.
@@ -177,6 +188,7 @@ pub struct Prepared {
     orders: Orders<Command, Answer>,
     begun: Receiver<io::Result<()>>,
     sides: Sides,
+    awake: Option<Awake>,
 }
 
 /// A running testbed. It ends when this is dropped.
@@ -207,7 +219,7 @@ impl Prepared {
     /// Starts the clock of the links and of the scenario. What is due at zero has happened when this returns; packets that were
     /// sent before are thrown away and counted.
     pub fn begin(self) -> Result<Testbed, StartError> {
-        let Self { config, whistle, orders, begun, sides } = self;
+        let Self { config, whistle, orders, begun, sides, awake } = self;
         let canary = Canary::start().map_err(refused("starting the canary".into()))?;
         let stage = Stage::now();
         let start = stage.start();
@@ -217,7 +229,7 @@ impl Prepared {
         answer.map_err(refused("starting the emulator".into()))?;
         let (excuse, preferred) = (Mutex::default(), Mutex::default());
         let description = description::describe(&config, &sides.unset);
-        let inner = Arc::new(Inner { config, description, start, orders, sides, excuse, preferred });
+        let inner = Arc::new(Inner { config, description, start, orders, sides, awake, excuse, preferred });
         let events = inner.config.scenario.events.clone();
         let director =
             Director::start(Arc::clone(&inner), events).map_err(refused("starting the director".into()))?;
@@ -264,7 +276,9 @@ impl Testbed {
         let orders = orders.map_err(refused("starting the emulator's thread".into()))?;
         let entered = starting.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()));
         entered.map_err(|why| no_priority(&why))?;
-        Ok(Prepared { config, whistle, orders, begun, sides })
+        // Where it may not be, the report says so, and lateness is judged all the same.
+        let awake = realtime.then(|| Awake::stay().ok()).flatten();
+        Ok(Prepared { config, whistle, orders, begun, sides, awake })
     }
 
     /// Makes everything and lets the scenario begin.
@@ -350,6 +364,7 @@ impl Testbed {
         let drops = self.inner.excuse.lock().expect(SOUND).inexcusable(&self.inner.sides.device_drops());
         let account = Account {
             config: &self.inner.config,
+            is_awake: self.inner.awake.is_some(),
             description: &self.inner.description,
             took: clock::now().since(self.inner.start),
             snapshot: &snapshot,

@@ -6,7 +6,7 @@ use carriageway_netem::profile::{Scenario, read_trace};
 use carriageway_netem::testbed::Config;
 use serde_json::{Value, json};
 
-use super::spec::Link;
+use super::spec::{Link, Spec};
 
 /// The scenario that a link names, with its traces in place.
 pub(in crate::compare) fn scenario(link: &Link) -> Result<Scenario> {
@@ -20,9 +20,10 @@ pub(in crate::compare) fn scenario(link: &Link) -> Result<Scenario> {
     Ok(scenario)
 }
 
-pub(super) fn config(link: &Link, seed: u64, realtime: bool) -> Result<Config> {
-    let mut config = Config::scenario(scenario(link)?).seed(seed);
-    config.realtime = realtime;
+pub(super) fn config(spec: &Spec) -> Result<Config> {
+    let mut config = Config::scenario(scenario(&spec.link)?).seed(spec.seed);
+    config.realtime = spec.realtime;
+    config.late_once = spec.late_once();
     Ok(config)
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use carriageway_netem::testbed::report::LATENESS_WORST_LIMIT;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -41,6 +42,9 @@ pub struct Spec {
     pub seed: u64,
     /// Whether the emulator runs under SCHED_FIFO.
     pub realtime: bool,
+    /// How late the emulator may be once before the run is void, in milliseconds.
+    #[serde(default = "late_once_ms")]
+    pub late_once_ms: u16,
     /// In virtual time, instead of between namespaces.
     #[serde(default)]
     pub is_virtual: bool,
@@ -59,7 +63,17 @@ pub struct Task {
     pub origin: Origin,
 }
 
+/// Half of a period of 50 Hz, as the emulator has it where nothing is said.
+pub const fn late_once_ms() -> u16 {
+    LATENESS_WORST_LIMIT.as_millis() as u16
+}
+
 impl Spec {
+    /// How late the emulator may be once before the run is void.
+    pub fn late_once(&self) -> Duration {
+        Duration::from_millis(self.late_once_ms.into())
+    }
+
     /// The file of the outcome.
     pub fn outcome(&self) -> PathBuf {
         self.folder.join(format!("{}-{}.json", self.name, self.attempt))
@@ -141,6 +155,9 @@ pub struct Outcome {
     pub cost: Cost,
     /// What the link carried, up and down.
     pub traffic: [Traffic; 2],
+    /// Bytes that a rival on the same link received in each [`super::SLOT`] of the transfer; empty where there was none.
+    #[serde(default)]
+    pub rival: Vec<u64>,
     /// Of what the link was: laws, seed and events as they happened.
     pub link_sha256: String,
     /// The emulator's own report.

@@ -28,6 +28,7 @@ pub fn expand(plan: &Plan, folder: &Path, realtime: bool) -> Vec<Spec> {
                 },
                 block,
                 seed,
+                late_once_ms: plan.late_once_ms,
                 realtime: realtime && !plan.is_virtual,
                 is_virtual: plan.is_virtual,
                 attempt: 1,

@@ -223,6 +223,7 @@ fn void(Task { spec, origin }: &Task, fault: String) -> Result<Outcome> {
         shed: [Shed::default(); 2],
         cost: Cost::default(),
         traffic: [Traffic::default(); 2],
+        rival: Vec::new(),
         link_sha256: String::new(),
         netem: Value::Null,
     };

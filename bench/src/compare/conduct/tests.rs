@@ -32,6 +32,7 @@ pub(super) fn outcome(
         shed: [Shed::default(); 2],
         cost: Cost::default(),
         traffic: [Traffic::default(); 2],
+        rival: Vec::new(),
         link_sha256: String::new(),
         netem: Value::Null,
     }

@@ -5,7 +5,7 @@ use crate::compare::analysis::{Better, Metric};
 use crate::compare::workload::Kind;
 
 /// What a short table shows.
-pub const HEADLINES: [&str; 8] = [
+pub const HEADLINES: [&str; 10] = [
     "control-on-time-100",
     "control-on-time-100-under-load",
     "control-age-p99",
@@ -14,6 +14,8 @@ pub const HEADLINES: [&str; 8] = [
     "command-time-p99",
     "log-goodput",
     "map-goodput",
+    "rival-goodput",
+    "fairness",
 ];
 
 /// All metrics, in the order of tables.
@@ -79,6 +81,10 @@ fn of_volume(all: &mut Vec<Metric>) {
         let says = format!("{what}: what arrived while it was transferred");
         all.push(metric(format!("{}-goodput", kind.name()), says, "Mbit/s", Better::Higher));
     }
+    let says = "one TCP connection with CUBIC beside the subject: what arrived while files were transferred";
+    all.push(metric("rival-goodput", says, "Mbit/s", Better::Higher));
+    let says = "how evenly the subject's files and that connection shared the link: Jain's index, 1 for halves, 0.5 where one took all";
+    all.push(metric("fairness", says, "share", Better::Higher));
     for (part, what) in [("up", "upwards"), ("down", "downwards"), ("both", "both ways")] {
         let says = format!("bytes sent, IP headers included, per byte that arrived, {what}");
         all.push(metric(format!("wire-{part}"), says, "bytes/byte", Better::Lower));

@@ -201,6 +201,7 @@ fn outcome() -> Outcome {
         cost: crate::compare::cell::Cost { cpu_ms: 120.0, memory_kib: 4_000 },
         traffic: [6_000, 4_000]
             .map(|offered_bytes| crate::compare::cell::Traffic { offered_bytes, ..Default::default() }),
+        rival: Vec::new(),
         link_sha256: String::new(),
         netem: serde_json::Value::Null,
     }

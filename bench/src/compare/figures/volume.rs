@@ -7,7 +7,7 @@ use carriageway_netem::core::Direction;
 
 use super::states::States;
 use super::{Figures, Run};
-use crate::compare::cell::{AFTER, Outcome, SETTLE};
+use crate::compare::cell::{AFTER, Outcome, SETTLE, SLOT};
 use crate::compare::workload::Kind;
 
 /// A picture as old as this is of no use.
@@ -41,8 +41,28 @@ pub(super) fn camera(run: &Run<'_>, figures: &mut Figures) {
     }
 }
 
-/// Bytes, processor, memory and time to connect. Virtual time has no processor's time.
+/// How the subject's files and a rival's shared the link.
+fn fairness(run: &Run<'_>, rival: &[u64], figures: &mut Figures) {
+    let seconds = SLOT.as_secs_f64() * rival.len() as f64;
+    let theirs = rival.iter().sum::<u64>() as f64 * 8.0 / seconds / 1e6;
+    figures.insert("rival-goodput".into(), theirs);
+    // It sends in the direction of these.
+    let kind = if run.workload.log { Kind::Log } else { Kind::Map };
+    if let Some(ours) = figures.get(&format!("{}-goodput", kind.name())).copied()
+        && ours + theirs > 0.0
+    {
+        // Jain's index of two.
+        figures.insert("fairness".into(), (ours + theirs).powi(2) / (2.0 * (ours.powi(2) + theirs.powi(2))));
+    }
+}
+
+/// Bytes, processor, memory and time to connect. Virtual time has no processor's time. Where a rival shares link and process, neither
+/// can be told apart, and only how they shared is said.
 pub(super) fn cost(run: &Run<'_>, outcome: &Outcome, figures: &mut Figures) {
+    figures.insert("connected".into(), outcome.connected_ms.unwrap_or(f64::INFINITY));
+    if !outcome.rival.is_empty() {
+        return fairness(run, &outcome.rival, figures);
+    }
     let is_due = !run.schedule.all().is_empty() || run.workload.log || run.workload.map;
     let delivered = Direction::BOTH.map(|direction| delivered(run, direction));
     let offered = outcome.traffic.map(|traffic| traffic.offered_bytes);
@@ -57,7 +77,6 @@ pub(super) fn cost(run: &Run<'_>, outcome: &Outcome, figures: &mut Figures) {
     }
     let both = per(offered.iter().sum(), delivered.iter().sum(), is_due);
     figures.extend(both.map(|ratio| ("wire-both".to_owned(), ratio)));
-    figures.insert("connected".into(), outcome.connected_ms.unwrap_or(f64::INFINITY));
     if outcome.spec.is_virtual {
         return;
     }

@@ -17,7 +17,7 @@ macro_rules! built_in {
 }
 
 /// The plans that come with the program, the shortest first.
-pub const BUILT_IN: [BuiltIn; 9] = built_in![
+pub const BUILT_IN: [BuiltIn; 10] = built_in![
     "virtual",
     "quick",
     "parked",
@@ -25,6 +25,7 @@ pub const BUILT_IN: [BuiltIn; 9] = built_in![
     "ablation",
     "download",
     "drive-100hz",
+    "fairness",
     "peers",
     "drive"
 ];

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use carriageway_netem::profile::{ProfileError, Scenario, read_trace};
 
@@ -18,6 +19,9 @@ const MOST: usize = 64;
 
 /// The first seed: with all blocks and links it stays far within 64 bits, and within TOML's integers.
 const MOST_SEED: u64 = 1_000_000_000_000;
+
+/// How late the emulator may be once: from what a calm machine keeps to half of the shortest limit of being on time.
+const LATE_ONCE_MS: RangeInclusive<u16> = 1..=50;
 
 /// A name in tables and files.
 const LONGEST_NAME: usize = 64;
@@ -110,6 +114,7 @@ impl Plan {
         all.extend(self.check_subjects(known.why_not));
         all.extend(self.check_links());
         all.extend(check_workload(&self.workload));
+        all.extend(self.check_rival());
         all.extend(self.check_claims());
         all.extend(self.check_metrics(&known.metrics));
         all
@@ -140,6 +145,14 @@ impl Plan {
                 self.blocks
             );
             all.push(Complaint::new(Place::of("blocks"), message));
+        }
+        if !LATE_ONCE_MS.contains(&self.late_once_ms) {
+            let message = format!(
+                "is no limit that means anything; write {} to {}",
+                LATE_ONCE_MS.start(),
+                LATE_ONCE_MS.end()
+            );
+            all.push(Complaint::new(Place::of("late-once-ms"), message));
         }
         if self.first_seed > MOST_SEED {
             let message = format!("is too large; write one up to {MOST_SEED}");
@@ -201,6 +214,18 @@ impl Plan {
             all.extend(check_link(link, &place));
         }
         all
+    }
+
+    fn check_rival(&self) -> Option<Complaint> {
+        let Workload { rival, log, map, .. } = self.workload;
+        let message = match (rival, log || map, self.is_virtual) {
+            (false, _, _) | (true, true, false) => return None,
+            (true, false, _) => {
+                "it sends while files are transferred; write `log = true` or `map = true`, or leave it out"
+            }
+            (true, true, true) => "there is no TCP in virtual time; leave it out, or write `virtual = false`",
+        };
+        Some(Complaint::new(Place::of("workload").key("rival"), message))
     }
 
     fn check_claims(&self) -> Vec<Complaint> {

@@ -9,11 +9,12 @@ use crate::compare::plan::{CONTROL, FLOOR, Plan};
 use crate::compare::statistics::FEWEST_BLOCKS;
 
 /// The figures that the answer is given in: words that the metric's name must have, and words that decide where several have them.
-const HEADLINES: [(&[&str], &[&str]); 4] = [
+const HEADLINES: [(&[&str], &[&str]); 5] = [
     (&["control", "on", "time", "100"], &["load"]),
     (&["command", "p99"], &["time"]),
     (&["stale", "200"], &["control"]),
     (&["goodput"], &["log"]),
+    (&["fairness"], &[]),
 ];
 
 /// What a figure's difference to the reference says.
@@ -103,7 +104,7 @@ impl<'a> View<'a> {
 
     /// Control on time, then goodput: what one is traded for the other.
     pub(super) fn trade(&self) -> Option<[&'a Metric; 2]> {
-        let [on_time, _, _, goodput] = HEADLINES.map(|(all, some)| self.headline(all, some));
+        let [on_time, _, _, goodput, _] = HEADLINES.map(|(all, some)| self.headline(all, some));
         Some([on_time?, goodput?])
     }
 

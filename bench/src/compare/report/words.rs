@@ -40,7 +40,9 @@ pub(super) fn workload(load: &Workload) -> String {
     if files.is_empty() {
         parts.push("no file".to_owned());
     } else {
-        parts.push(format!("in the middle third {} as fast as the subject takes it", files.join(" and ")));
+        let rival = if load.rival { ", beside one TCP connection with CUBIC in that direction" } else { "" };
+        let files = files.join(" and ");
+        parts.push(format!("in the middle third {files} as fast as the subject takes it{rival}"));
     }
     format!("{} s: {}.", load.seconds, parts.join("; "))
 }

@@ -235,6 +235,7 @@ impl Run<'_> {
             shed: [ended.feeds[0].shed(), ended.feeds[1].shed()],
             cost,
             traffic: traffic(&ended.report),
+            rival: Vec::new(),
             link_sha256: digest(&self.spec.link, self.spec.seed, &ended.report),
             netem: ended.report.clone(),
         }

@@ -17,6 +17,7 @@ fn spec(profile: &str, seconds: f64) -> Spec {
         workload: Workload { seconds, ..Workload::default() },
         block: 1,
         seed: 7,
+        late_once_ms: 10,
         realtime: false,
         is_virtual: true,
         attempt: 1,

@@ -34,6 +34,8 @@ pub struct Workload {
     pub map: bool,
     /// A camera's stream from the vehicle, in Mbit/s.
     pub camera_mbits: f64,
+    /// While files are transferred, one TCP connection with CUBIC sends on the same link in their direction (up, where both are).
+    pub rival: bool,
 }
 
 impl Default for Workload {
@@ -48,6 +50,7 @@ impl Default for Workload {
             log: true,
             map: false,
             camera_mbits: 0.0,
+            rival: false,
         }
     }
 }
@@ -66,7 +69,7 @@ impl Workload {
     /// The same without what is sent as fast as it goes: the floor of the link.
     #[must_use]
     pub fn without_files(&self) -> Self {
-        Self { log: false, map: false, ..self.clone() }
+        Self { log: false, map: false, rival: false, ..self.clone() }
     }
 
     fn hz(&self, kind: Kind) -> f64 {

@@ -26,6 +26,11 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ("title = 't'", "titel = 't'", "my.toml:1: titel: unknown field `titel`, expected one of `title`"),
     ("title = 't'", "title = 't", "my.toml:1: title: "),
     ("blocks = 1", "blocks = 0", "my.toml:2: blocks: 0 blocks cannot be run; write 1 to 1000"),
+    (
+        "blocks = 1",
+        "blocks = 1\nlate-once-ms = 100",
+        "my.toml:3: late-once-ms: is no limit that means anything; write 1 to 50",
+    ),
     ("blocks = 1", "blocks = -1", "my.toml:2: blocks: invalid value"),
     ("blocks = 1", "blocks = 1\nfirst-seed = 2000000000000", "my.toml:3: first-seed: is too large"),
     ("reference = 'a'", "reference = 'c'", "my.toml:3: reference: \"c\" is not among the subjects"),
@@ -50,6 +55,16 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ("'clean'", "'clean'\n[workload]\nseconds = nan", "my.toml:9: workload.seconds: NaN is not possible"),
     ("'clean'", "'clean'\n[workload]\ncontrol_hz = 2000", "my.toml:9: workload.control_hz: 2000 is not"),
     ("'clean'", "'clean'\n[workload]\ncommands_hz = -1", "my.toml:9: workload.commands_hz: -1 is not"),
+    (
+        "'clean'",
+        "'clean'\n[workload]\nlog = false\nrival = true",
+        "my.toml:10: workload.rival: it sends while files are transferred; write `log = true`",
+    ),
+    (
+        "blocks = 1\n",
+        "blocks = 1\nvirtual = true\nworkload = { rival = true }\n",
+        "my.toml:4: workload.rival: there is no TCP in virtual time",
+    ),
     ("'clean'", "'clean'\n[workload]\ncontrol = 50", "my.toml:9: control: unknown field `control`"),
 ];
 
