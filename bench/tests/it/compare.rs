@@ -14,7 +14,7 @@ use crate::process::{Process, program};
 use crate::wait::until;
 
 const PLAN: &str = "title = \"Tiny\"\nblocks = 1\nreference = \"quic-cubic\"\nfloor = \"quic-cubic\"\n\
-    subjects = [\"quic-cubic\"]\n[[link]]\nprofile = \"clean\"\n[workload]\nseconds = 2\n";
+    subjects = [\"quic-cubic\"]\n[[link]]\nprofile = \"clean\"\n[workload]\nseconds = 2\nrival = true\n";
 
 /// Whether cells can be run here; tells loudly where not.
 fn permitted() -> bool {
@@ -30,7 +30,7 @@ fn permitted() -> bool {
 
 fn run(place: &Path) -> (Output, String) {
     let output = Command::new(program("carriageway-bench"))
-        .args(["run", "tiny.toml", "--out", "results", "--no-realtime"])
+        .args(["run", "tiny.toml", "--out", "results", "--no-realtime", "--jobs", "2"])
         .current_dir(place)
         .output()
         .unwrap();
@@ -73,6 +73,9 @@ fn a_plan_is_run_once_and_another_is_refused_in_its_place() {
             let outcome: Outcome = serde_json::from_str(&text).unwrap();
             assert_eq!((outcome.spec.subject.as_str(), outcome.spec.seed), (subject, 1_000));
             assert_eq!(outcome.spec.workload.log, label != "floor");
+            let rival: u64 = outcome.rival.iter().sum();
+            assert_eq!(rival > 0, label != "floor", "{label}: the rival received {rival} bytes");
+            assert!(outcome.stage.origin.command_line.contains("run tiny.toml"), "{:?}", outcome.stage);
             let heard = read_samples(&base.with_extension("csv.gz")).unwrap();
             assert!(!heard.is_empty(), "{label}: nothing arrived; {:?}", outcome.failures);
         }
@@ -94,10 +97,10 @@ fn a_plan_is_run_once_and_another_is_refused_in_its_place() {
     assert_eq!(files(&cells), before);
 }
 
-/// The one child of a process, if it has one.
-fn child(of: &Process) -> Option<u32> {
-    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", of.id())).ok()?;
-    children.split_whitespace().next()?.parse().ok()
+/// The children of a process.
+fn children(of: &Process) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", of.id())).unwrap_or_default();
+    children.split_whitespace().filter_map(|id| id.parse().ok()).collect()
 }
 
 /// Whether a process is there and has not ended; it may still wait for its parent to hear of it.
@@ -114,22 +117,23 @@ async fn a_cell_ends_with_the_run_however_that_ends() {
     let place = tempfile::tempdir().unwrap();
     fs::write(place.path().join("tiny.toml"), PLAN.replace("seconds = 2", "seconds = 600")).unwrap();
     let log = place.path().join("log");
-    let arguments = ["run", "tiny.toml", "--out", "results", "--no-realtime"].map(str::to_owned);
+    let arguments =
+        ["run", "tiny.toml", "--out", "results", "--no-realtime", "--jobs", "2"].map(str::to_owned);
     let start = || Process::start("carriageway-bench", place.path(), &log, &arguments);
 
     let mut asked = start();
-    until("a cell runs", async || child(&asked).is_some()).await;
-    let cell = child(&asked).unwrap();
+    until("two cells run", async || children(&asked).len() == 2).await;
+    let cells = children(&asked);
     asked.terminate();
     assert!(!asked.ended().await.success());
-    until("the cell has ended with the run", async || !lives(cell)).await;
+    until("the cells have ended with the run", async || !cells.iter().any(|cell| lives(*cell))).await;
     let said = fs::read_to_string(&log).unwrap();
     assert!(said.contains("interrupted; the same command goes on"), "{said}");
     assert!(files(&place.path().join("results/cells")).is_empty(), "nothing is left of what was cut off");
 
     let killed = start();
-    until("a cell runs", async || child(&killed).is_some()).await;
-    let cell = child(&killed).unwrap();
+    until("two cells run", async || children(&killed).len() == 2).await;
+    let cells = children(&killed);
     killed.kill();
-    until("the cell has ended with the run", async || !lives(cell)).await;
+    until("the cells have ended with the run", async || !cells.iter().any(|cell| lives(*cell))).await;
 }

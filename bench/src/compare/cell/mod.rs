@@ -128,13 +128,13 @@ fn measure(spec: &Spec) -> Result<(Outcome, Vec<super::workload::Heard>)> {
     let rival = rival
         .map(|listener| Rival::start(listener, bed.vehicle(0), &spec.workload, &timeline))
         .transpose()?;
-    let hand = Hand::new(&spec.workload, spec.seed, timeline.clone(), up.clone(), down.clone()).spawn()?;
+    let hand = Hand::new(&spec.workload, spec.seed, timeline.clone(), up.clone(), down.clone());
+    let hand = hand.spawn(spec.realtime)?;
     // Where it has ended already, why is told at the end, as a failure of the subject's: that counts.
     let connected = wait_ready(&mut vehicle, timeline.until(Duration::ZERO)).ok().flatten();
     let connected_ms = connected.map(|_| clock::now().since(dialed).as_secs_f64() * 1e3);
     let hand = HandAccount::of(hand)?;
     std::thread::sleep(timeline.until(spec.workload.length() + AFTER));
-    let rival = rival.map(Rival::received).transpose()?.unwrap_or_default();
     let report = bed.report().map_err(|gone| anyhow!("the emulator has failed: {gone}"))?;
     let mut heard = gateway_ear.take();
     heard.extend(vehicle_ear.take());
@@ -153,7 +153,7 @@ fn measure(spec: &Spec) -> Result<(Outcome, Vec<super::workload::Heard>)> {
         shed: [up.shed(), down.shed()],
         cost,
         traffic: traffic(report.json()),
-        rival,
+        rival: rival.map(Rival::received).transpose()?.unwrap_or_default(),
         link_sha256: digest(&spec.link, spec.seed, report.json()),
         netem: report.json().clone(),
     };

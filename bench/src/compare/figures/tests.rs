@@ -262,11 +262,31 @@ fn pictures_count_while_they_are_of_use() {
 }
 
 #[test]
+fn halves_are_fair_and_one_that_takes_all_is_not() {
+    // A megabit in the second of the transfer.
+    let log = [Heard { kind: Kind::Log, number: 0, bytes: 125_000, at: at(1_500) }];
+    let load = load();
+    let of = |log: &[Heard], rival: u64| {
+        let outcome = Outcome { rival: [vec![0; 9], vec![rival]].concat(), ..outcome() };
+        Run::new(&load, SEED, true, log).figures_with_cost(&outcome)
+    };
+    let halves = of(&log, 125_000);
+    assert!(close(halves["rival-goodput"], 1.0) && close(halves["fairness"], 1.0));
+    assert!(close(of(&log, 0)["fairness"], 0.5) && close(of(&[], 125_000)["fairness"], 0.5));
+    assert!(close(of(&log, 375_000)["fairness"], 0.8), "a quarter and three");
+    assert!(!of(&[], 0).contains_key("fairness"), "nobody sent anything");
+    assert!(!halves.contains_key("wire-up") && !halves.contains_key("cpu"), "they share link and process");
+    assert!(close(halves["connected"], 70.0));
+}
+
+#[test]
 fn the_table_has_every_figure_once_and_no_other() {
     let load = Workload { map: true, camera_mbits: 1.0, ..load() };
     let mut all = arrive(Kind::Command, |_, _| Some(at(1)));
     all.push(heard(Kind::Log, 0, at(1_500)));
-    let figures = Run::new(&load, SEED, true, &all).figures_with_cost(&outcome());
+    let run = Run::new(&load, SEED, true, &all);
+    let mut figures = run.figures_with_cost(&outcome());
+    figures.extend(run.figures_with_cost(&Outcome { rival: vec![1; 10], ..outcome() }));
     let named: Vec<_> = metrics().into_iter().map(|metric| metric.name).collect();
     let mut sorted = named.clone();
     sorted.sort();

@@ -22,7 +22,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
-use super::common::{Taking, Way};
+use super::common::{Taking, Tuning, Way};
 use super::topics::{other, topics};
 use super::{End, Facts, Papers, Reach, Subject, VEHICLE, Work};
 use crate::compare::workload::{Kind, Manner, Message};
@@ -196,6 +196,7 @@ fn options(mqtt: Mqtt, id: &str, host: String, port: u16, transport: Transport) 
 
 async fn serve(mqtt: Mqtt, end: End) -> Result<()> {
     let mut broker = Broker::start(&end).await?;
+    Tuning::NONE.prove("gateway", &end)?;
     let reach = Reach { tcp: broker.tls, ..Reach::default() };
     let options = options(mqtt, "gateway", "127.0.0.1".into(), broker.plain, Transport::Tcp);
     let done = tokio::select! {
@@ -209,8 +210,7 @@ async fn serve(mqtt: Mqtt, end: End) -> Result<()> {
 
 async fn drive(mqtt: Mqtt, end: End, reach: Reach) -> Result<()> {
     // The library opens its sockets itself and leaves this to the system.
-    let congestion = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap_or_default();
-    end.note(format!("the kernel's TCP: {}", congestion.trim()));
+    Tuning::NONE.prove("vehicle", &end)?;
     let options = options(mqtt, VEHICLE, end.host.to_string(), reach.tcp, secured(&end.papers)?);
     tokio::select! {
         () = end.stopped() => Ok(()),

@@ -21,7 +21,8 @@ use carriageway_transport::link::{Happening, Happenings, MAX_BULK_PAYLOAD, SendE
 use carriageway_transport::quic::{self, Congestion, Limits, QuicListener, Secret};
 use carriageway_transport::tls::{self, Authority, Credentials, Pem};
 use carriageway_transport::{Connection, Link, client, link, lobby, websocket};
-use tokio::net::TcpListener;
+use socket2::{Domain, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -194,6 +195,9 @@ async fn sessions(
 }
 
 async fn drive(ours: Ours, end: End, reach: Reach) -> Result<()> {
+    if matches!(ours.allowed, Allowed::WebSocketOnly) {
+        end.note(format!("vehicle's TCP: {}", as_dialed()?));
+    }
     let clock = end.place.clock()?;
     let authority = Authority::new(&Pem::read(&end.papers.authority())?)?;
     let [chain, key] = end.papers.vehicle();
@@ -223,6 +227,14 @@ async fn drive(ours: Ours, end: End, reach: Reach) -> Result<()> {
         ended = session => bail!("the session has ended: {ended}"),
         () = carry(link, happenings, end.clone(), clock) => bail!("the session tells nothing more"),
     }
+}
+
+/// The congestion control of a socket that is tuned as the dialer tunes its own, which it keeps to itself.
+fn as_dialed() -> Result<String> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).context("cannot open a socket")?;
+    socket.set_nonblocking(true)?;
+    let stream = TcpStream::from_std(std::net::TcpStream::from(socket))?;
+    Ok(websocket::tune(&stream)?.congestion)
 }
 
 /// Carries the workload over one session, at either end.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use carriageway_netem::core::Direction;
+use carriageway_netem::realtime;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::feed::Feed;
@@ -55,9 +56,13 @@ impl Hand {
         Self { acts, feeds: [up, down], timeline, done: 0 }
     }
 
-    /// Does it all on a thread.
-    pub fn spawn(self) -> Result<JoinHandle<Account>> {
+    /// Does it all on a thread; where `is_urgent`, ahead of all ordinary ones, as the emulator is.
+    pub fn spawn(self, is_urgent: bool) -> Result<JoinHandle<Account>> {
         let work = move || {
+            if is_urgent {
+                // Where it is refused the emulator was refused it, too, and there is no run.
+                let _ordinary = realtime::enter();
+            }
             let mut account = Account::default();
             for (at, direction, act) in &self.acts {
                 let left = self.timeline.until(*at);
@@ -149,7 +154,7 @@ mod tests {
         let feed = Feed::new(Manner::AsTheyCome);
         let workload = Workload { seconds: 0.1, commands_hz: 0.0, ..Workload::default() };
         let hand = Hand::new(&workload, 1, Timeline::starting_now(), feed.clone(), feed.clone());
-        let account = Account::of(hand.spawn().unwrap()).unwrap();
+        let account = Account::of(hand.spawn(false).unwrap()).unwrap();
         assert!(account.late.len() >= 5 + 2 + 2, "{account:?}");
         assert!(account.lateness().0 <= account.lateness().1);
     }

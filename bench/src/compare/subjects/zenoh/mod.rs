@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use zenoh::Config;
 
+use super::common::Tuning;
 use super::{End, Facts, Papers, Reach, Subject, Work};
 use crate::compare::workload::{Feed, Manner, Message};
 pub use apart::{Vehicle, run_vehicle};
@@ -101,6 +102,10 @@ impl Subject for Zenoh {
 }
 
 async fn serve(way: Way, end: End) -> Result<()> {
+    if way == Way::Tls {
+        // The library opens its sockets itself and leaves this to the system, at both ends.
+        Tuning::NONE.prove("gateway", &end)?;
+    }
     let port = free_port(way, end.host)?;
     let reach = Reach { udp: port, tcp: port, ..Reach::default() };
     let mut config = configuration(end.papers.place(), Side::Gateway)?;
