@@ -116,6 +116,17 @@ impl Network {
         }
     }
 
+    /// What is dialed over WebSocket at this address of the host.
+    pub fn websocket_target(&self, remote: SocketAddr) -> websocket::Target {
+        websocket::Target {
+            remote,
+            server_name: self.server_name.clone(),
+            bind: self.bind,
+            tls: self.tcp_tls.clone(),
+            deadline: self.deadline,
+        }
+    }
+
     async fn connect_to(self, choice: Choice, remote: SocketAddr) -> Result<Box<dyn Connection>, String> {
         match choice {
             Choice::Quic => {
@@ -124,14 +135,8 @@ impl Network {
                 Ok(Box::new(connection))
             }
             Choice::WebSocket => {
-                let target = websocket::Target {
-                    remote,
-                    server_name: self.server_name,
-                    bind: self.bind,
-                    tls: self.tcp_tls,
-                    deadline: self.deadline,
-                };
-                let connection = websocket::dial(&target).await.map_err(|e| e.to_string())?;
+                let connection =
+                    websocket::dial(&self.websocket_target(remote)).await.map_err(|e| e.to_string())?;
                 Ok(Box::new(connection))
             }
         }

@@ -82,7 +82,7 @@ pub(super) struct Args {
     /// Write the run's account of itself as JSON: counters, lateness, what was run, valid or not
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Run the emulator's thread with real-time priority: exact even on a busy machine
+    /// Run the emulator's thread with real-time priority, on processors kept from sleeping where that is allowed: exact even on a busy machine
     #[arg(long)]
     realtime: bool,
     /// Exit with 123 if the run is not valid

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use carriageway_proto::SUBPROTOCOL;
 use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -64,19 +65,34 @@ pub enum DialError {
 
 /// Dials, and returns once the gateway has confirmed the upgrade.
 pub async fn dial(target: &Target) -> Result<WebSocketConnection<TlsStream<TcpStream>>, DialError> {
-    match timeout(target.deadline, connect(target)).await {
+    let connected = async {
+        let tcp = tcp(target).await?;
+        let tuned = tune(&tcp).map_err(DialError::Tcp)?;
+        tracing::debug!(remote = %target.remote, ?tuned, "TCP connected");
+        Ok(tcp)
+    };
+    dial_over(connected, target).await
+}
+
+/// Dials over a byte stream that `connected` comes to, in the place of a TCP connection of the kernel's.
+pub async fn dial_over<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    connected: impl Future<Output = Result<S, DialError>>,
+    target: &Target,
+) -> Result<WebSocketConnection<TlsStream<S>>, DialError> {
+    match timeout(target.deadline, connect(connected, target)).await {
         Ok(connected) => connected,
         Err(_) => Err(DialError::Timeout(target.deadline)),
     }
 }
 
-async fn connect(target: &Target) -> Result<WebSocketConnection<TlsStream<TcpStream>>, DialError> {
+async fn connect<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    connected: impl Future<Output = Result<S, DialError>>,
+    target: &Target,
+) -> Result<WebSocketConnection<TlsStream<S>>, DialError> {
     let name = ServerName::try_from(target.server_name.clone())
         .map_err(|_| DialError::Unusable(format!("{:?} is no server name", target.server_name)))?;
     let request = request(&target.server_name)?;
-    let tcp = tcp(target).await?;
-    let tuned = tune(&tcp).map_err(DialError::Tcp)?;
-    tracing::debug!(remote = %target.remote, ?tuned, "TCP connected");
+    let tcp = connected.await?;
     let tls = TlsConnector::from(target.tls.clone()).connect(name, tcp).await.map_err(DialError::Tls)?;
     let (stream, _response) =
         client_async_with_config(request, tls, Some(limits())).await.map_err(|e| upgrade_error(&e))?;

@@ -13,7 +13,7 @@ use carriageway_proto::MAX_FRAME;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 pub use connection::WebSocketConnection;
-pub use dial::{DialError, Target, dial};
+pub use dial::{DialError, Target, dial, dial_over};
 pub use handshake::{HandshakeError, Refusal, WhyNot, accept, accept_headers};
 pub use tcp::{NOTSENT_LOWAT, Tuned, tune};
 

@@ -2,6 +2,7 @@
 
 mod csv;
 mod escape;
+mod markdown;
 mod markup;
 mod numbers;
 mod page;
@@ -32,7 +33,7 @@ const PLOTS: &str = "plots";
 /// FOLDER/report/index.html is one file that needs no network and no script: the answer first,
 /// then claims (those that do not hold before those that do), the A/A control, each link, all
 /// figures, and what speaks against them. Beside it are rows.csv (a line per figure, a column
-/// per block), analysis.json and plots/*.svg.
+/// per block), tables.md (the headlines, for a repository), analysis.json and plots/*.svg.
 ///
 ///   carriageway-bench report results/drive
 ///   carriageway-bench report results/drive --analysis older.json   figures computed before
@@ -73,6 +74,7 @@ pub fn write(analysis: &Analysis, folder: &Path) -> Result<PathBuf> {
         save(&place.join(PLOTS).join(format!("{}.svg", drawing.name)), &drawing.file())?;
     }
     save(&place.join("rows.csv"), &csv::rows(&view))?;
+    save(&place.join("tables.md"), &markdown::whole(&view))?;
     let json = serde_json::to_string_pretty(analysis).context("an analysis is plain data")?;
     save(&place.join("analysis.json"), &json)?;
     save(&place.join("index.html"), &page::whole(&view, &drawings))?;

@@ -69,24 +69,12 @@ pub(super) fn claims(page: &mut Markup, view: &View<'_>) {
 }
 
 fn claim(list: &mut Markup, view: &View<'_>, verdict: &Verdict) {
-    let unit = view.metric_in(&verdict.claim).map_or(Unit::unknown(), Unit::of);
     let (class, word) = if verdict.holds { ("holds", "✓ HOLDS") } else { ("fails", "✗ DOES NOT HOLD") };
-    let difference = verdict.difference.as_ref().map_or_else(
-        || "no finite difference, as something never came or was not run".to_owned(),
-        |difference| {
-            format!(
-                "{} ({}), + is as claimed",
-                unit.difference(difference),
-                unit.difference_interval(difference)
-            )
-        },
-    );
-    let p = verdict.holm_p.map_or_else(|| "no p value".to_owned(), |p| format!("p {}", probability(p)));
     list.element("li", &[("class", &class)], |item| {
         item.leaf("strong", &[("class", &"verdict")], word);
         item.element("div", &[], |text| {
             text.leaf("span", &[("class", &"claim")], &verdict.claim);
-            text.leaf("small", &[], format!("on {}: {difference}; {p}", verdict.link));
+            text.leaf("small", &[], words::verdict(view, verdict));
         });
     });
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::numbers::Unit;
+use super::numbers::{Unit, probability};
 use super::view::{Standing, View};
-use crate::compare::analysis::{Metric, Row};
+use crate::compare::analysis::{Metric, Row, Verdict};
 use crate::compare::plan::CONTROL;
 use crate::compare::statistics::FEWEST_BLOCKS;
 use crate::compare::workload::{Kind, Workload};
@@ -109,6 +109,23 @@ pub(super) fn control<'a>(view: &'a View<'_>) -> (usize, Vec<&'a Row>) {
     let count = rows.len();
     let is_told_apart = |row: &&Row| row.difference.as_ref().is_some_and(|d| d.low > 0.0 || d.high < 0.0);
     (count, rows.into_iter().filter(is_told_apart).collect())
+}
+
+/// Where a claim was judged, and by what.
+pub(super) fn verdict(view: &View<'_>, verdict: &Verdict) -> String {
+    let unit = view.metric_in(&verdict.claim).map_or(Unit::unknown(), Unit::of);
+    let difference = verdict.difference.as_ref().map_or_else(
+        || "no finite difference, as something never came or was not run".to_owned(),
+        |difference| {
+            format!(
+                "{} ({}), + is as claimed",
+                unit.difference(difference),
+                unit.difference_interval(difference)
+            )
+        },
+    );
+    let p = verdict.holm_p.map_or_else(|| "no p value".to_owned(), |p| format!("p {}", probability(p)));
+    format!("on {}: {difference}; {p}", verdict.link)
 }
 
 /// The control in one sentence.

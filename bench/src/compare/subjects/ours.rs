@@ -22,12 +22,13 @@ use carriageway_transport::quic::{self, Congestion, Limits, QuicListener, Secret
 use carriageway_transport::tls::{self, Authority, Credentials, Pem};
 use carriageway_transport::{Connection, Link, client, link, lobby, websocket};
 use socket2::{Domain, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::{End, Facts, Reach, Subject, Work};
+use crate::compare::virtual_time::{Arrival, Place, TcpPort};
 use crate::compare::workload::{Kind, Manner, Message};
 
 /// A command that has not left by then is told as a gap, as the gateway would have it.
@@ -87,11 +88,7 @@ impl Subject for Ours {
     }
 
     fn has_virtual_time(&self) -> bool {
-        match self.allowed {
-            Allowed::QuicOnly => true,
-            // There is no TCP.
-            Allowed::Both | Allowed::WebSocketOnly => false,
-        }
+        true
     }
 }
 
@@ -110,15 +107,14 @@ async fn serve(ours: Ours, end: End) -> Result<()> {
         policies: PolicyTable::defaults(),
     };
     let listener = end.place.listen(config)?;
-    let tcp = end.place.listen_tcp(end.at(0)).await?;
-    let tcp_port = tcp.as_ref().map(TcpListener::local_addr).transpose()?.map_or(0, |address| address.port());
+    let port = end.place.listen_tcp(end.host).await?;
     let udp = listener.addresses().first().context("the gateway has no UDP port")?.port();
-    end.ready(Reach { udp, tcp: tcp_port, ..Reach::default() });
+    end.ready(Reach { udp, tcp: port.number()?, ..Reach::default() });
     let acceptor = TlsAcceptor::from(Arc::new(tls::tcp_server(&authority, own()?)?));
     tokio::select! {
         () = end.stopped() => Ok(()),
         () = accept_quic(listener, arrived.clone()) => bail!("the QUIC listener has ended"),
-        ended = accept_websocket(tcp, acceptor, arrived, end.clone()) => ended,
+        ended = accept_websocket(port, acceptor, arrived, end.clone()) => ended,
         ended = sessions(arrivals, clock, end.clone()) => ended,
     }
 }
@@ -131,22 +127,19 @@ async fn accept_quic(mut listener: QuicListener, arrived: mpsc::Sender<Box<dyn C
 }
 
 async fn accept_websocket(
-    listener: Option<TcpListener>,
+    mut port: TcpPort,
     acceptor: TlsAcceptor,
     arrived: mpsc::Sender<Box<dyn Connection>>,
     end: End,
 ) -> Result<()> {
-    // Without TCP nobody comes.
-    let Some(listener) = listener else { return std::future::pending().await };
     let mut handshakes = JoinSet::new();
     loop {
-        let (stream, remote) = tokio::select! {
-            accepted = listener.accept() => accepted?,
+        let Arrival { stream, remote, congestion } = tokio::select! {
+            accepted = port.accept() => accepted?,
             // A vehicle whose handshake fails dials again.
             Some(_done) = handshakes.join_next() => continue,
         };
-        let tuned = websocket::tune(&stream)?;
-        end.note(format!("gateway's TCP: {}", tuned.congestion));
+        end.note(format!("gateway's TCP: {congestion}"));
         let (acceptor, arrived) = (acceptor.clone(), arrived.clone());
         handshakes.spawn(async move {
             let Ok(stream) = acceptor.accept(stream).await else { return };
@@ -195,7 +188,7 @@ async fn sessions(
 }
 
 async fn drive(ours: Ours, end: End, reach: Reach) -> Result<()> {
-    if matches!(ours.allowed, Allowed::WebSocketOnly) {
+    if matches!((ours.allowed, &end.place), (Allowed::WebSocketOnly, Place::Kernel)) {
         end.note(format!("vehicle's TCP: {}", as_dialed()?));
     }
     let clock = end.place.clock()?;

@@ -3,12 +3,14 @@
 //! What runs is what runs on the testbed: the session, quinn, rustls, the same workload, the same laws under the same seed.
 //! What is not there: the kernel, its scheduling, and the time that processors take. A run takes as long as its work does,
 //! and its link's weather is that of the testbed's run of the same seed. The same seed is the same run to the microsecond:
-//! quinn draws its chance from it, and what else is random, in TLS and in tokio, shows in no arrival so far.
+//! quinn draws its chance from it, and what else is random, in TLS and in tokio, shows in no arrival so far. The fallback's runs are
+//! only nearly the same: the length of a signature in TLS is, by a byte or two, where the segments after it begin.
 
 mod network;
 mod pilot;
 mod place;
 mod socket;
+mod tcp;
 
 use std::time::Duration;
 
@@ -32,7 +34,7 @@ use super::workload::{Ear, Feed, Hand, Heard};
 use crate::usage::Usage;
 use network::{Network, is_possible};
 use pilot::Pilot;
-pub use place::{Host, Place};
+pub use place::{Arrival, Host, Place, TcpPort};
 
 /// Said by every cell in virtual time.
 const NOTE: &str = "virtual time: no kernel, no scheduling, and processors take no time; \

@@ -14,9 +14,13 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::pilot::Pilot;
+use super::tcp::Segment;
 
-/// Bytes of the headers of IPv4 and UDP.
-const HEADERS: usize = 20 + 8;
+/// Bytes of the header of IPv4.
+const IP: usize = 20;
+
+/// Bytes of the header of UDP.
+const UDP: usize = 8;
 
 /// Datagrams that one socket holds unread: about the production sockets' 4 MiB of full ones.
 const MOST_UNREAD: usize = 2_800;
@@ -26,8 +30,25 @@ const MOST_UNREAD: usize = 2_800;
 pub(super) struct Datagram {
     pub(super) from: SocketAddr,
     pub(super) to: SocketAddr,
-    pub(super) ecn: Option<EcnCodepoint>,
-    pub(super) bytes: Bytes,
+    pub(super) payload: Payload,
+}
+
+/// What is in it.
+#[derive(Clone, Debug)]
+pub(super) enum Payload {
+    Udp { ecn: Option<EcnCodepoint>, bytes: Bytes },
+    Tcp(Segment),
+}
+
+impl Payload {
+    /// What the emulator takes it for, and its bytes on the link.
+    fn kind_and_size(&self) -> (Kind, u32) {
+        let (kind, size) = match self {
+            Self::Udp { bytes, .. } => (Kind::Udp, IP + UDP + bytes.len()),
+            Self::Tcp(segment) => (Kind::Tcp, IP + segment.len()),
+        };
+        (kind, u32::try_from(size).expect("a datagram has at most 64 KiB"))
+    }
 }
 
 /// The link of one run. Clones are one.
@@ -82,6 +103,16 @@ impl Network {
         Self(Arc::new(Shared { pilot, state: Mutex::new(state), changed: Notify::new() }))
     }
 
+    /// Time since the link began.
+    pub(super) fn now(&self) -> Moment {
+        self.0.pilot.now()
+    }
+
+    /// Who leads its time.
+    pub(super) fn pilot(&self) -> &Pilot {
+        &self.0.pilot
+    }
+
     /// A socket opens at this address.
     pub(super) fn open(&self, address: SocketAddr) {
         self.state().inboxes.insert(address, Inbox::default());
@@ -95,7 +126,7 @@ impl Network {
     /// Takes a datagram for the other end.
     pub(super) fn send(&self, direction: Direction, datagram: Datagram) {
         let now = self.0.pilot.now();
-        let size = u32::try_from(datagram.bytes.len() + HEADERS).expect("a datagram has at most 64 KiB");
+        let (kind, size) = datagram.payload.kind_and_size();
         let mut state = self.state();
         // As its own kernel refuses a packet that may not be fragmented: the link never sees it.
         if size > state.mtu[direction.index()] {
@@ -104,7 +135,7 @@ impl Network {
         }
         let pipe = &mut state.pipes[direction.index()];
         // What becomes of packets is counted by the pipe.
-        let _refused = pipe.push(now, Packet { size, kind: Kind::Udp, payload: datagram });
+        let _refused = pipe.push(now, Packet { size, kind, payload: datagram });
         while pipe.pop_drop(now).is_some() {}
         drop(state);
         self.0.changed.notify_one();

@@ -10,10 +10,13 @@ use carriageway_transport::clock::BootClock;
 use carriageway_transport::core::keeper::Choice;
 use carriageway_transport::dialer::{self, Dial, Dialing};
 use carriageway_transport::quic::{self, Ground, QuicListener};
+use carriageway_transport::websocket::{self, DialError};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
 use super::network::Network;
 use super::socket::Socket;
+use super::tcp;
 
 /// The first port that is given to who asks for none: the first of the dynamic ones (RFC 6335).
 const FIRST_PORT: u16 = 49_152;
@@ -59,11 +62,17 @@ impl Place {
         }
     }
 
-    /// Listens on TCP, which virtual time does not have.
-    pub async fn listen_tcp(&self, address: SocketAddr) -> Result<Option<TcpListener>> {
+    /// Listens on TCP, on any port of this address; in virtual time on the one address of the end.
+    pub async fn listen_tcp(&self, address: Ipv4Addr) -> Result<TcpPort> {
         match self {
-            Self::Kernel => Ok(Some(TcpListener::bind(address).await.context("cannot listen on TCP")?)),
-            Self::Virtual(_) => Ok(None),
+            Self::Kernel => {
+                let listener = TcpListener::bind((address, 0)).await.context("cannot listen on TCP")?;
+                Ok(TcpPort::Kernel(listener))
+            }
+            Self::Virtual(host) => {
+                let listener = tcp::Listener::open(&host.network, host.fresh(), host.direction);
+                Ok(TcpPort::Virtual(listener, host.clone()))
+            }
         }
     }
 
@@ -75,6 +84,57 @@ impl Place {
         }
     }
 }
+
+/// Waits for TCP connections of the fallback.
+pub enum TcpPort {
+    /// The kernel's.
+    Kernel(TcpListener),
+    /// Of an emulated link without a clock.
+    Virtual(tcp::Listener, Host),
+}
+
+/// The byte stream of a connection.
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
+
+/// A TCP connection that has come.
+pub struct Arrival {
+    /// Tuned as the gateway tunes them.
+    pub stream: Box<dyn ByteStream>,
+    /// Whose it is.
+    pub remote: SocketAddr,
+    /// Its congestion control, as read back.
+    pub congestion: String,
+}
+
+impl TcpPort {
+    /// Its number.
+    pub fn number(&self) -> Result<u16> {
+        match self {
+            Self::Kernel(listener) => Ok(listener.local_addr().context("the TCP port")?.port()),
+            Self::Virtual(listener, _) => Ok(listener.address().port()),
+        }
+    }
+
+    /// The next connection. Cancel safe.
+    pub async fn accept(&mut self) -> Result<Arrival> {
+        match self {
+            Self::Kernel(listener) => {
+                let (stream, remote) = listener.accept().await.context("cannot accept")?;
+                let congestion = websocket::tune(&stream)?.congestion;
+                Ok(Arrival { stream: Box::new(stream), remote, congestion })
+            }
+            Self::Virtual(listener, host) => {
+                let (stream, remote) = listener.accept(|| host.fresh()).await;
+                Ok(Arrival { stream: Box::new(stream), remote, congestion: MODEL.into() })
+            }
+        }
+    }
+}
+
+/// What virtual time has for the kernel's.
+const MODEL: &str = "cubic (a model)";
 
 impl Host {
     pub(super) fn new(
@@ -88,12 +148,16 @@ impl Host {
         Self { network, clock, address, seed, direction, next_port }
     }
 
+    /// An address that no socket of this end has.
+    fn fresh(&self) -> SocketAddr {
+        (self.address, self.next_port.fetch_add(1, Ordering::Relaxed)).into()
+    }
+
     /// A new socket, and what quinn draws its chance from on it: not the same on any two.
     fn udp(&self) -> Ground {
-        let port = self.next_port.fetch_add(1, Ordering::Relaxed);
-        let address = (self.address, port).into();
+        let address = self.fresh();
         let mut seed = [0; 32];
-        let numbers = [self.seed, u64::from(port), u64::from(self.address.to_bits())];
+        let numbers = [self.seed, u64::from(address.port()), u64::from(self.address.to_bits())];
         for (place, number) in seed.chunks_exact_mut(8).zip(numbers) {
             place.copy_from_slice(&number.to_le_bytes());
         }
@@ -124,7 +188,15 @@ impl Dial for Dialer {
                         Err(_) => Err(format!("no answer within {} ms", network.deadline.as_millis())),
                     }
                 }
-                Choice::WebSocket => Err("virtual time has no TCP".into()),
+                Choice::WebSocket => {
+                    let target = network.websocket_target((ip, network.tcp_port).into());
+                    let connected =
+                        tcp::Stream::connect(&host.network, host.fresh(), host.direction, target.remote);
+                    let connected = async { connected.await.map_err(DialError::Tcp) };
+                    let connection =
+                        websocket::dial_over(connected, &target).await.map_err(|e| e.to_string())?;
+                    Ok(Box::new(connection) as Box<_>)
+                }
             }
         })
     }

@@ -11,7 +11,7 @@ use carriageway_netem::core::Direction;
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 
-use super::network::{Datagram, Network};
+use super::network::{Datagram, Network, Payload};
 
 /// Datagrams that one call may hand over: what quinn finds on Linux (UDP_MAX_SEGMENTS), which sends them on as single
 /// packets at once where the device cannot.
@@ -47,12 +47,8 @@ impl AsyncUdpSocket for Socket {
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
         for bytes in transmit.contents.chunks(segment) {
-            let datagram = Datagram {
-                from: self.address,
-                to: transmit.destination,
-                ecn: transmit.ecn,
-                bytes: Bytes::copy_from_slice(bytes),
-            };
+            let payload = Payload::Udp { ecn: transmit.ecn, bytes: Bytes::copy_from_slice(bytes) };
+            let datagram = Datagram { from: self.address, to: transmit.destination, payload };
             self.network.send(self.direction, datagram);
         }
         Ok(())
@@ -64,17 +60,17 @@ impl AsyncUdpSocket for Socket {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let datagram = ready!(self.network.poll_receive(self.address, context));
-        // As the kernel does, what does not fit is cut off.
-        let length = datagram.bytes.len().min(buffers[0].len());
-        buffers[0][..length].copy_from_slice(&datagram.bytes[..length]);
-        meta[0] = RecvMeta {
-            addr: datagram.from,
-            len: length,
-            stride: length,
-            ecn: datagram.ecn,
-            dst_ip: Some(self.address.ip()),
+        let (from, ecn, bytes) = loop {
+            let Datagram { from, payload, .. } = ready!(self.network.poll_receive(self.address, context));
+            // Nobody sends anything else to a port of UDP.
+            if let Payload::Udp { ecn, bytes } = payload {
+                break (from, ecn, bytes);
+            }
         };
+        // As the kernel does, what does not fit is cut off.
+        let length = bytes.len().min(buffers[0].len());
+        buffers[0][..length].copy_from_slice(&bytes[..length]);
+        meta[0] = RecvMeta { addr: from, len: length, stride: length, ecn, dst_ip: Some(self.address.ip()) };
         Poll::Ready(Ok(1))
     }
 

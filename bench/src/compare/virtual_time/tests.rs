@@ -139,8 +139,35 @@ fn what_virtual_time_does_not_have_is_refused_with_the_reason() {
     let why = |spec: &Spec| format!("{:#}", measure(spec).unwrap_err());
     assert!(why(&spec("handover-lte-wifi", 1.0)).contains("has one path, this link has 2"));
     assert!(why(&spec("nat-rebind", 1.0)).contains("and so no nat-rebind; run it between namespaces"));
-    let websocket = Spec { subject: "websocket".into(), ..spec("clean", 1.0) };
-    assert!(why(&websocket).contains("websocket brings its own sockets"));
+    let plain = Spec { subject: "ws-plain".into(), ..spec("clean", 1.0) };
+    assert!(why(&plain).contains("ws-plain brings its own sockets"));
+}
+
+#[test]
+fn the_fallback_needs_no_udp_and_all_of_its_states_arrive() {
+    let spec = Spec { subject: "websocket".into(), ..spec("udp-blocked", 3.0) };
+    let (outcome, heard) = measure(&spec).unwrap();
+    assert_eq!((outcome.failures.len(), outcome.faults.len()), (0, 0), "{outcome:?}");
+    assert!(outcome.connected_ms.is_some());
+    let due = Schedule::new(&spec.workload, spec.seed);
+    for kind in [Kind::Control, Kind::Telemetry, Kind::Command] {
+        assert_eq!(ages(&spec, &heard, kind).len(), due.of(kind).len(), "{kind:?}");
+    }
+    assert!(heard.iter().any(|heard| heard.kind == Kind::Log));
+}
+
+#[test]
+fn the_fallback_holds_up_what_follows_a_loss_and_quic_does_not() {
+    let late = |subject: &str| {
+        let spec = Spec { subject: subject.into(), ..spec("lossy-5", 6.0) };
+        let (outcome, heard) = measure(&spec).unwrap();
+        assert!(outcome.connected_ms.is_some(), "{subject}");
+        let ages = ages(&spec, &heard, Kind::Control);
+        ages.values().filter(|age| **age > Duration::from_millis(90)).count()
+    };
+    // Every twentieth packet of 300 is lost; what comes again takes a round trip longer, and the next ones wait for it.
+    let (websocket, quic) = (late("websocket"), late("quic-cubic"));
+    assert!(websocket > 10 && quic < websocket / 3, "{websocket} {quic}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::fs;
 use super::plots::{self, Drawing};
 use super::view::View;
 use super::words::Comparison;
-use super::{csv, page, write};
+use super::{csv, markdown, page, write};
 use crate::compare::analysis::{Analysis, Estimate, Row};
 use crate::compare::plan::{CONTROL, FLOOR};
 use fixture::{HOSTILE, LINK, REFERENCE, empty, rich};
@@ -86,6 +86,20 @@ fn every_row_is_in_the_table_and_in_the_csv() {
     );
     assert!(csv.contains("\"peer <&\"\"'> 1,5\""), "{csv}");
     assert!(csv.contains(",command-p99,Command p99,ms,lower,inf,,,,,,,inf,inf,inf,inf,inf"), "{csv}");
+}
+
+#[test]
+fn the_tables_have_every_label_and_mark_what_is_sure() {
+    let text = markdown::whole(&View::new(&rich()));
+    let rows: Vec<_> = text.lines().filter(|line| line.starts_with("| ours ")).collect();
+    assert_eq!(rows.len(), 2, "a table per link: {text}");
+    assert!(rows[0].starts_with("| ours | 90.0\u{a0}% (88.0 to 92.0) |"), "{}", rows[0]);
+    let heads = text.lines().filter(|line| *line == "| | control-on-time-100 | log-goodput |").count();
+    assert_eq!(heads, 2, "{text}");
+    assert!(text.contains("| peer \\<&\"'> 1,5 |") && text.contains("## LTE \\<edge>"), "{text}");
+    let place = |words: &str| text.find(words).unwrap_or_else(|| panic!("{words} in {text}"));
+    assert!(place("failing claim \\<b>") < place("holding claim"));
+    assert!(text.contains('▼') || text.contains('▲'), "{text}");
 }
 
 #[test]
