@@ -25,19 +25,14 @@ pub(super) struct Receiver {
     /// Bytes that no acknowledgement has told of.
     untold: usize,
     due: Option<Moment>,
-    echo: Option<Moment>,
-    told: u64,
 }
 
 impl Receiver {
     /// Something arrives.
     pub(super) fn take(&mut self, now: Moment, segment: &Segment) {
-        let Segment { seq, data, sent, .. } = segment;
+        let Segment { seq, data, .. } = segment;
         if data.is_empty() {
             return;
-        }
-        if *seq <= self.told {
-            self.echo = Some(*sent);
         }
         let end = seq + data.len() as u64;
         let has_holes = !self.apart.is_empty();
@@ -75,9 +70,7 @@ impl Receiver {
     /// Puts what is to be said into a segment that goes now.
     pub(super) fn tell(&mut self, segment: &mut Segment) {
         segment.ack = self.next;
-        segment.echo = self.echo;
         segment.blocks = self.blocks();
-        self.told = self.next;
         self.untold = 0;
         self.due = None;
     }

@@ -26,7 +26,7 @@ pub(in crate::compare::virtual_time) struct Segment {
     pub(super) blocks: Vec<Range<u64>>,
     /// When it was sent.
     pub(super) sent: Moment,
-    /// When what it acknowledges was sent; `None` where it acknowledges nothing.
+    /// When the request was sent that it answers.
     pub(super) echo: Option<Moment>,
 }
 

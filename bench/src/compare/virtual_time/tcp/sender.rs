@@ -43,11 +43,15 @@ pub(super) struct Sender {
     latest: Option<(Moment, u64)>,
     /// Losses of what was sent before this are one.
     recovery: Option<u64>,
+    /// It was a timeout: the window grows again from the least at once.
+    has_timed_out: bool,
     /// The first segment that a recovery sends again, and a probe, go whatever the window says.
     may_resend: bool,
     /// When reordering is no more an excuse.
     reordering: Option<Moment>,
     last_sent: Moment,
+    /// What the timeout counts from: the first flight, the last progress, or the timeout before. New segments do not put it off.
+    armed: Moment,
     progress: Moment,
     is_probing: bool,
     doublings: u32,
@@ -58,6 +62,7 @@ pub(super) struct Sender {
 struct Flight {
     data: Bytes,
     sent: Moment,
+    is_resent: bool,
     has_arrived: bool,
     is_lost: bool,
 }
@@ -94,9 +99,11 @@ impl Sender {
             trip: None,
             latest: None,
             recovery: None,
+            has_timed_out: false,
             may_resend: false,
             reordering: None,
             last_sent: now,
+            armed: now,
             progress: now,
             is_probing: false,
             doublings: 0,
@@ -132,7 +139,7 @@ impl Sender {
                 return None;
             }
             self.may_resend = false;
-            (flight.sent, flight.is_lost) = (now, false);
+            (flight.sent, flight.is_resent, flight.is_lost) = (now, true, false);
             (*seq, flight.data.clone())
         } else {
             if room < MSS.min(self.unsent_bytes) || self.unsent_bytes == 0 {
@@ -141,9 +148,15 @@ impl Sender {
             let (seq, data) = (self.next, self.cut());
             self.next += data.len() as u64;
             if self.flying.is_empty() {
-                self.progress = now;
+                (self.progress, self.armed) = (now, now);
             }
-            let flight = Flight { data: data.clone(), sent: now, has_arrived: false, is_lost: false };
+            let flight = Flight {
+                data: data.clone(),
+                sent: now,
+                is_resent: false,
+                has_arrived: false,
+                is_lost: false,
+            };
             self.flying.insert(seq, flight);
             (seq, data)
         };
@@ -170,45 +183,41 @@ impl Sender {
     /// What a segment of the other end says.
     pub(super) fn hear(&mut self, now: Moment, segment: &Segment) {
         let was_full = self.under_way() + MSS > self.cubic.window();
-        let mut arrived = 0;
+        let mut arrived = Vec::new();
         let acked: Vec<_> = self.flying.range(..segment.ack).map(|(seq, _)| *seq).collect();
         let progresses = !acked.is_empty();
         for seq in acked {
             let flight = self.flying.remove(&seq).expect("it was there a moment ago");
             if !flight.has_arrived {
-                arrived += flight.data.len();
-                self.note(seq, flight.sent);
+                arrived.push((seq, flight));
             }
         }
         for block in &segment.blocks {
-            let sacked: Vec<_> = self.flying.range(block.clone()).map(|(seq, _)| *seq).collect();
-            for seq in sacked {
-                let flight = self.flying.get_mut(&seq).expect("it was there a moment ago");
-                if !flight.has_arrived {
-                    (flight.has_arrived, flight.is_lost) = (true, false);
-                    arrived += flight.data.len();
-                    let sent = flight.sent;
-                    self.note(seq, sent);
-                }
+            for (seq, flight) in
+                self.flying.range_mut(block.clone()).filter(|(_, flight)| !flight.has_arrived)
+            {
+                (flight.has_arrived, flight.is_lost) = (true, false);
+                arrived.push((*seq, flight.clone()));
             }
         }
-        if let (Some(echo), true) = (segment.echo, arrived > 0) {
-            self.round_trip(now.since(echo));
+        let bytes: usize = arrived.iter().map(|(_, flight)| flight.data.len()).sum();
+        self.latest = self.latest.max(arrived.iter().map(|(seq, flight)| (flight.sent, *seq)).max());
+        // Of what was sent twice nobody knows which has arrived; of the others the newest did not wait for a hole.
+        let certain =
+            arrived.iter().filter(|(_, flight)| !flight.is_resent).map(|(_, flight)| flight.sent).max();
+        if let Some(sent) = certain {
+            self.round_trip(now.since(sent));
         }
         if progresses {
-            (self.progress, self.is_probing, self.doublings) = (now, false, 0);
+            (self.progress, self.armed, self.is_probing, self.doublings) = (now, now, false, 0);
         }
         if self.recovery.is_some_and(|end| segment.ack >= end) {
-            self.recovery = None;
+            (self.recovery, self.has_timed_out) = (None, false);
         }
-        if was_full && arrived > 0 && self.recovery.is_none() {
-            self.cubic.acknowledged(now, arrived, self.smoothed());
+        if was_full && bytes > 0 && (self.recovery.is_none() || self.has_timed_out) {
+            self.cubic.acknowledged(now, bytes, self.smoothed());
         }
         self.judge(now);
-    }
-
-    fn note(&mut self, seq: u64, sent: Moment) {
-        self.latest = self.latest.max(Some((sent, seq)));
     }
 
     /// What was sent so long before something that has arrived must be lost.
@@ -259,7 +268,7 @@ impl Sender {
     fn timeout(&self) -> Moment {
         let once =
             self.trip.map_or(FIRST_TIMEOUT, |trip| trip.smoothed + (trip.variation * 4).max(LEAST_TIMEOUT));
-        self.last_sent + once * 2_u32.pow(self.doublings.min(MOST_DOUBLINGS))
+        self.armed + once * 2_u32.pow(self.doublings.min(MOST_DOUBLINGS))
     }
 
     /// Does what is due.
@@ -280,11 +289,10 @@ impl Sender {
         for flight in self.flying.values_mut() {
             flight.is_lost = !flight.has_arrived;
         }
-        self.recovery = Some(self.next);
+        (self.recovery, self.has_timed_out) = (Some(self.next), true);
         self.cubic.timed_out();
         self.doublings += 1;
-        // The next timeout counts from here, whatever the window lets go.
-        self.last_sent = now;
+        self.armed = now;
     }
 
     /// Whether nothing has come of it for so long that there is no use.
@@ -325,7 +333,7 @@ mod tests {
     fn said(ack: u64, behind: Option<std::ops::Range<u64>>) -> Segment {
         let whole = |block: std::ops::Range<u64>| block.start * MSS as u64..block.end * MSS as u64;
         let blocks = behind.map(whole).into_iter().collect();
-        Segment { ack: ack * MSS as u64, blocks, echo: Some(START), ..Segment::empty(Phase::Open, START) }
+        Segment { ack: ack * MSS as u64, blocks, ..Segment::empty(Phase::Open, START) }
     }
 
     #[test]
@@ -381,12 +389,30 @@ mod tests {
         sender.time_passes(probe);
         assert_eq!(sent(&mut sender, probe), [1]);
         let timeout = sender.due().unwrap();
-        assert_eq!(timeout, probe + TRIP + LEAST_TIMEOUT);
+        assert_eq!(timeout, START + TRIP + LEAST_TIMEOUT);
         sender.time_passes(timeout);
         assert_eq!(sender.cubic.window(), MSS);
         assert_eq!(sent(&mut sender, timeout), [0]);
         assert_eq!(sender.due().unwrap(), timeout + (TRIP + LEAST_TIMEOUT) * 2);
         assert!(!sender.is_hopeless(timeout) && sender.is_hopeless(START + GIVE_UP));
+    }
+
+    #[test]
+    fn after_a_timeout_the_window_grows_with_every_acknowledgement() {
+        let mut sender = sender(20 * MSS);
+        let _gone = sent(&mut sender, START);
+        sender.time_passes(sender.due().unwrap());
+        let _probe = sent(&mut sender, START + TRIP * 2);
+        let timeout = sender.due().unwrap();
+        sender.time_passes(timeout);
+        let mut rounds = Vec::new();
+        for round in 1..=3 {
+            let now = timeout + TRIP * round;
+            rounds.push(sent(&mut sender, now).len());
+            let arrived = rounds.iter().sum::<usize>() as u64;
+            sender.hear(now + TRIP, &said(arrived, None));
+        }
+        assert_eq!(rounds, [1, 2, 4]);
     }
 
     #[test]
