@@ -224,7 +224,7 @@ impl World {
             self.copies.clear();
             self.acted.clear();
         }
-        self.effects.values_mut().for_each(|effect| effect.stands = false);
+        self.nothing_stands();
         self.lease = None;
         self.moving.clear();
         self.unarrived.clear();
@@ -247,6 +247,11 @@ impl World {
         Ok(())
     }
 
+    /// A restart, or a stop, which halts whatever moves: what was brought about need not hold any more, and may be asked for again.
+    fn nothing_stands(&mut self) {
+        self.effects.values_mut().for_each(|effect| effect.stands = false);
+    }
+
     /// A stop on the disk that holds the latch.
     fn holding(&self) -> Option<&Record> {
         self.disk.values().find(|record| record.holds_the_latch() && record.may_have_acted())
@@ -263,7 +268,10 @@ impl World {
                     };
                     self.hear(&outcome)?;
                 }
-                Output::Stop(actuation) => self.moving.push(actuation),
+                Output::Stop(actuation) => {
+                    self.nothing_stands();
+                    self.moving.push(actuation);
+                }
                 Output::Apply { actuation, target } => self.act(actuation, &target)?,
                 Output::Write { id, record } => {
                     if let Some(Verdict { reason: Some(Reason::Duplicate), detail, .. }) = &record.verdict {

@@ -37,6 +37,15 @@ fn emergency_stops_do_not_supersede_each_other() {
 }
 
 #[test]
+fn what_a_stop_may_have_halted_can_be_asked_for_again() {
+    let mut bench = Bench::new();
+    bench.give(command("one", 7, 9_900)).give(command("same", 7, 9_900));
+    assert_eq!((bench.phases("same").last(), bench.acted.len()), (Some(&Phase::Superseded), 1));
+    bench.give(emergency_stop("s0", 9_900)).give(command("again", 7, 9_900));
+    assert_eq!(bench.acted.len(), 2, "the window may stand anywhere");
+}
+
+#[test]
 fn a_stale_emergency_stop_is_refused() {
     let mut bench = Bench::new();
     bench.give(emergency_stop("s0", 7_000));

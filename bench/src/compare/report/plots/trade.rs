@@ -1,4 +1,4 @@
-//! What is traded for what: how much of a file goes through, against how much control is on time.
+//! What is traded for what: how much of a file goes through, against how much of what shares its way is on time.
 
 use super::frame::{self, BOTTOM, LEFT, RIGHT, TOP};
 use super::intervals::titled;
@@ -44,7 +44,7 @@ pub(super) fn draw(view: &View<'_>, link: &str, slug: &str) -> Option<Drawing> {
     let height = frame::list(&mut body, &entries);
     Some(Drawing {
         name: format!("{slug}-trade"),
-        title: "What is traded for what: control on time against goodput".to_owned(),
+        title: "What is traded for what: on time against goodput".to_owned(),
         under: format!(
             "{link}; {} is better; medians of blocks, 95 % intervals",
             corner(on_time.better, goodput.better)
