@@ -165,6 +165,25 @@ fn cells_of_another_load_are_left_out() {
 }
 
 #[test]
+fn another_program_is_remarked_and_counts() {
+    let place = tempfile::tempdir().unwrap();
+    result(place.path(), "", &[Sample::of("a", 1), Sample::of("b", 1)]);
+    let builds = || {
+        let remarks = analyse(place.path()).unwrap().remarks;
+        remarks
+            .into_iter()
+            .map(|(.., words)| words)
+            .filter(|words| words.contains("build"))
+            .collect::<Vec<_>>()
+    };
+    assert!(builds().is_empty(), "{:?}", builds());
+    let name = place.path().join("cells/clean-b1-b-1.json");
+    fs::write(&name, fs::read_to_string(&name).unwrap().replace("\"feed\"", "\"beef\"")).unwrap();
+    assert_eq!(builds(), ["not all of one build: feed (commit abc) and beef (commit abc)"]);
+    assert_eq!(analyse(place.path()).unwrap().valid, 2);
+}
+
+#[test]
 fn without_plan_or_cells_it_says_what_is_missing() {
     let place = tempfile::tempdir().unwrap();
     let why = |place: &Path| format!("{:#}", analyse(place).unwrap_err());

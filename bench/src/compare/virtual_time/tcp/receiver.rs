@@ -147,6 +147,8 @@ mod tests {
         receiver.take(NOW, &segment(6, b"xx"));
         assert_eq!(told(&mut receiver), (0, vec![6..8, 14..16, 10..12]));
         assert_eq!(receiver.due(), None);
+        receiver.take(NOW, &segment(0, b"x"));
+        assert_eq!(receiver.due(), Some(NOW), "it fills a part of a hole");
     }
 
     #[test]

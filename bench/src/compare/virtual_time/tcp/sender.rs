@@ -398,6 +398,17 @@ mod tests {
     }
 
     #[test]
+    fn what_was_sent_twice_tells_no_round_trip() {
+        let mut sender = sender(MSS);
+        let _once = sent(&mut sender, START);
+        let probe = sender.due().unwrap();
+        sender.time_passes(probe);
+        assert_eq!(sent(&mut sender, probe), [0]);
+        sender.hear(probe + TRIP / 60, &said(1, None));
+        assert_eq!(sender.smoothed(), TRIP);
+    }
+
+    #[test]
     fn after_a_timeout_the_window_grows_with_every_acknowledgement() {
         let mut sender = sender(20 * MSS);
         let _gone = sent(&mut sender, START);
