@@ -26,7 +26,7 @@ pub(super) struct Args {
     /// The weather
     #[arg(long, default_value_t = 7, value_name = "NUMBER")]
     seed: u64,
-    /// Run the emulator and the endpoints of round-trip with real-time priority
+    /// Run the emulator and the endpoints of round-trip with real-time priority, on processors kept from sleeping where that is allowed
     #[arg(long)]
     realtime: bool,
 }

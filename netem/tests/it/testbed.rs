@@ -362,6 +362,39 @@ fn the_report_says_what_was_run() {
 }
 
 #[test]
+fn how_late_anything_may_be_once_is_the_callers_to_say() {
+    let Some(bed) = testbed(Config { late_once: Duration::ZERO, ..Config::new(link(1)) }) else { return };
+    std::thread::sleep(GRACE);
+    let report = bed.report().unwrap();
+    let fault = "the emulator's thread woke late once";
+    assert!(report.faults().iter().any(|told| told.starts_with(fault)), "{:?}", report.faults());
+    let limits = &report.json()["limits"];
+    assert_eq!((&limits["wake_worst_us"], &limits["wake_p99_us"]), (&0.into(), &1_000.into()));
+}
+
+#[test]
+fn processors_are_kept_from_sleeping_while_a_real_time_testbed_lives() {
+    let wish = std::path::Path::new("/dev/cpu_dma_latency");
+    let is_allowed = std::fs::File::options().write(true).open(wish).is_ok();
+    let is_held = || {
+        let files = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        files.into_iter().any(|file| std::fs::read_link(file.path()).is_ok_and(|path| path == wish))
+    };
+    let bed = match Testbed::start(Config { realtime: true, ..Config::new(link(1)) }) {
+        Ok(bed) => bed,
+        Err(error @ (StartError::Permission { .. } | StartError::NoTun | StartError::Refused { .. })) => {
+            eprintln!("skipped: {error}");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    assert_eq!(bed.report().unwrap().json()["processors_kept_awake"], is_allowed);
+    assert_eq!(is_held(), is_allowed);
+    bed.stop().unwrap();
+    assert!(!is_held());
+}
+
+#[test]
 fn impossible_plans_say_what_is_possible() {
     let error = |config| Testbed::start(config).err().unwrap().to_string();
     assert!(error(Config::new(link(1)).vehicles(0)).contains("1 to 250"));

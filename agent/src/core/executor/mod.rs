@@ -28,7 +28,7 @@
 //! drive command acts only under the newest lease while it lives, as [`Input::Fence`] says, so before the
 //! first of these not at all. What another command has just brought about on the same path, within the
 //! class's duplicate window, is not done again: SUPERSEDED, as a duplicate. None of this holds for the
-//! emergency stop.
+//! emergency stop; after one nothing counts as just brought about, for it may have halted what moved.
 //!
 //! A clock that goes backwards, which a boot clock should never do, makes every stamp worthless until the agent
 //! starts anew: a gateway's floor under that clock is ahead of it from then on, and would pass the old for fresh.

@@ -30,7 +30,6 @@ use super::workload::{Ear, Feed, Hand, HandAccount};
 use crate::stage::Stage;
 use crate::usage::Usage;
 pub(super) use bed::{digest, scenario};
-pub use rival::SLOT;
 pub use samples::{read as read_samples, write as write_samples};
 pub use spec::{Cost, Link, Outcome, Side, Spec, Task, Traffic, late_once_ms};
 

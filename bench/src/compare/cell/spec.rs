@@ -155,7 +155,7 @@ pub struct Outcome {
     pub cost: Cost,
     /// What the link carried, up and down.
     pub traffic: [Traffic; 2],
-    /// Bytes that a rival on the same link received in each [`super::SLOT`] of the transfer; empty where there was none.
+    /// Bytes that a rival on the same link received in each tenth of a second of the transfer; empty where there was none.
     #[serde(default)]
     pub rival: Vec<u64>,
     /// Of what the link was: laws, seed and events as they happened.

@@ -5,10 +5,11 @@ use crate::compare::analysis::{Better, Metric};
 use crate::compare::workload::Kind;
 
 /// What a short table shows.
-pub const HEADLINES: [&str; 10] = [
+pub const HEADLINES: [&str; 11] = [
     "control-on-time-100",
     "control-on-time-100-under-load",
     "control-age-p99",
+    "telemetry-on-time-100-under-load",
     "telemetry-age-p99",
     "command-time-p50",
     "command-time-p99",

@@ -7,7 +7,7 @@ use carriageway_netem::core::Direction;
 
 use super::states::States;
 use super::{Figures, Run};
-use crate::compare::cell::{AFTER, Outcome, SETTLE, SLOT};
+use crate::compare::cell::{AFTER, Outcome, SETTLE};
 use crate::compare::workload::Kind;
 
 /// A picture as old as this is of no use.
@@ -43,7 +43,8 @@ pub(super) fn camera(run: &Run<'_>, figures: &mut Figures) {
 
 /// How the subject's files and a rival's shared the link.
 fn fairness(run: &Run<'_>, rival: &[u64], figures: &mut Figures) {
-    let seconds = SLOT.as_secs_f64() * rival.len() as f64;
+    let window = run.workload.transfers();
+    let seconds = window.end.saturating_sub(window.start).as_secs_f64();
     let theirs = rival.iter().sum::<u64>() as f64 * 8.0 / seconds / 1e6;
     figures.insert("rival-goodput".into(), theirs);
     // It sends in the direction of these.

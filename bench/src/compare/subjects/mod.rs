@@ -29,6 +29,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context as _, Result};
 use carriageway_transport::quic::Congestion;
 use serde::{Deserialize, Serialize};
+use socket2::SockRef;
 use tokio::sync::{mpsc, watch};
 
 use self::common::Congestion as Kernel;
@@ -38,6 +39,11 @@ use self::tcp::Tcp;
 pub use self::zenoh::{Vehicle as ZenohVehicle, run_vehicle as run_zenoh_vehicle};
 use super::virtual_time::Place;
 use super::workload::{Ear, Feed, Manner};
+
+/// Has the kernel use CUBIC on a socket: its default nearly everywhere. Fails where it does not.
+pub(super) fn use_cubic(socket: &SockRef<'_>) -> Result<()> {
+    common::Tuning { congestion: Kernel::Cubic, is_best: false }.tune(socket).map(drop)
+}
 
 /// One way to carry the workload.
 pub trait Subject: Send + Sync {
