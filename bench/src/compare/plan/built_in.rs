@@ -17,7 +17,7 @@ macro_rules! built_in {
 }
 
 /// The plans that come with the program, the shortest first.
-pub const BUILT_IN: [BuiltIn; 10] = built_in![
+pub const BUILT_IN: [BuiltIn; 11] = built_in![
     "virtual",
     "quick",
     "parked",
@@ -26,6 +26,7 @@ pub const BUILT_IN: [BuiltIn; 10] = built_in![
     "download",
     "drive-100hz",
     "fairness",
+    "fleet",
     "peers",
     "drive"
 ];
