@@ -84,32 +84,32 @@ fn measure(spec: &Spec) -> Result<(Outcome, Vec<super::workload::Heard>)> {
     let prepared = Testbed::prepare(config)?;
     let before = Usage::read(std::process::id())?;
     let timeline = Timeline::not_yet();
-    let cast = Cast::new(spec, facts.manner, papers, &timeline);
+    let everybody = Cast::new(spec, facts.manner, papers, &timeline);
     // The gateway listens before the link's time begins: only its vehicles' handshakes are on the links.
-    let (ends, mut ready) = cast.ends(Side::Gateway);
+    let (ends, mut ready) = everybody.ends(Side::Gateway);
     let gateway =
         Crew::start(prepared.net(), "bench-gateway", "the gateway".into(), || serve(subject, ends))?;
     let reaches = gateway.listens(&mut ready, LISTENS).context("the gateway")?;
     let rival = spec.workload.rival.then(|| rival::listen(prepared.net())).transpose()?;
     let bed = prepared.begin()?;
     timeline.start_at(bed.started() + SETTLE);
-    let (vehicles, mut ready) = start_vehicles(subject, &cast, &reaches, &bed)?;
+    let (vehicles, mut ready) = start_vehicles(subject, &everybody, &reaches, &bed)?;
     let rival = rival
         .map(|listener| Rival::start(listener, bed.vehicle(0), &spec.workload, &timeline))
         .transpose()?;
-    let hand = Hand::new(&spec.workload, spec.seed, timeline.clone(), cast.feeds());
+    let hand = Hand::new(&spec.workload, spec.seed, timeline.clone(), everybody.feeds());
     let hand = hand.spawn(spec.realtime)?;
     let connected = crew::connected(&vehicles, &mut ready, &timeline);
     let hand = HandAccount::of(hand)?;
     std::thread::sleep(timeline.until(spec.workload.length() + AFTER));
     let report = bed.report().map_err(|gone| anyhow!("the emulator has failed: {gone}"))?;
-    let heard = cast.heard();
-    cast.stop();
+    let heard = everybody.heard();
+    everybody.stop();
     let mut failures = crew::failures(vehicles);
     failures.extend(crew::failures(vec![gateway]));
     let cost = Cost::since(&before, &Usage::read(std::process::id())?, report.json(), hand.cpu);
     let faults = report.faults().iter().cloned().chain(late(&hand, spec.late_once())).collect();
-    let notes = cast.notes().all().into_iter().chain(absent(&connected)).collect();
+    let notes = everybody.notes().all().into_iter().chain(absent(&connected)).collect();
     let outcome = Outcome {
         spec: spec.clone(),
         facts,
@@ -118,7 +118,7 @@ fn measure(spec: &Spec) -> Result<(Outcome, Vec<super::workload::Heard>)> {
         faults,
         failures,
         connected_ms: slowest(&connected),
-        shed: cast.shed(),
+        shed: everybody.shed(),
         cost,
         traffic: traffic(report.json()),
         rival: rival.map(Rival::received).transpose()?.unwrap_or_default(),
@@ -155,11 +155,11 @@ fn serve(subject: &dyn Subject, mut ends: Vec<End>) -> Work {
 /// Each in its own namespace, and where it says that it is connected.
 fn start_vehicles(
     subject: &'static dyn Subject,
-    cast: &Cast,
+    everybody: &Cast,
     reaches: &[Reach],
     bed: &Testbed,
 ) -> Result<(Vec<Crew>, Vec<Ready>)> {
-    let (ends, ready) = cast.ends(Side::Vehicle);
+    let (ends, ready) = everybody.ends(Side::Vehicle);
     let start = |(place, (end, reach)): (usize, (End, &Reach))| {
         let name =
             if reaches.len() == 1 { "the vehicle".into() } else { format!("vehicle {}", end.vehicle()) };

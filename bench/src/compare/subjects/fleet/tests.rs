@@ -73,8 +73,8 @@ async fn heard(end: &End, wanted: &[(Kind, u32)]) -> BTreeSet<(Kind, u32)> {
             all.extend(end.ear.take().into_iter().map(|heard| (heard.kind, heard.number)));
         }
     };
-    let waited = timeout(PATIENCE, waiting).await;
-    assert!(waited.is_ok(), "{}: {all:?} of {wanted:?}", end.vehicle());
+    let ended = timeout(PATIENCE, waiting).await;
+    assert!(ended.is_ok(), "{}: {all:?} of {wanted:?}", end.vehicle());
     all
 }
 
@@ -153,6 +153,19 @@ async fn grpc_has_a_server_for_each() {
     each_has_its_own("grpc-best", VEHICLES.into()).await;
 }
 
+#[cfg(feature = "peer-mqtt")]
+#[tokio::test]
+async fn mqtt_has_one_broker() {
+    each_has_its_own("mqtt-qos0", 1).await;
+    each_has_its_own("mqtt-qos1", 1).await;
+}
+
+#[cfg(feature = "peer-mqtt-quic")]
+#[tokio::test]
+async fn mqtt_over_quic_has_one_broker() {
+    each_has_its_own("mqtt-quic", 1).await;
+}
+
 #[test]
 fn who_is_unknown_or_shows_nothing_is_let_in_by_the_gateway_of_one_vehicle_alone() {
     let bench = Bench::new("tcp");
@@ -173,7 +186,7 @@ fn who_is_unknown_or_shows_nothing_is_let_in_by_the_gateway_of_one_vehicle_alone
 #[test]
 fn who_has_no_fleet_says_why() {
     for name in super::super::names() {
-        let has_none = ["mqtt", "zenoh"].iter().any(|library| name.starts_with(library));
+        let has_none = name.starts_with("zenoh");
         assert_eq!(no_fleet(name).is_some(), has_none, "{name}");
     }
     assert_eq!(no_fleet("pigeon"), None, "which is told elsewhere");
