@@ -9,7 +9,7 @@ use carriageway_netem::profile::{Agenda, Happening, Path, Scenario};
 
 use super::cell::{SETTLE, Spec, scenario};
 use super::subjects::Facts;
-use super::workload::{Heard, Kind, Manner, Schedule};
+use super::workload::{Heard, Kind, Manner, Schedule, seed_of};
 
 /// How the best that the link allows is called.
 pub const ORACLE: &str = "oracle";
@@ -24,14 +24,21 @@ pub fn facts() -> Facts {
     }
 }
 
-/// When control, telemetry, commands and their answers could have arrived at the soonest on the link of this cell, without any
-/// files. Fails, with the reason, where that cannot be said.
+/// When control, telemetry, commands and their answers could have arrived at the soonest in this cell, without any files, of each
+/// vehicle on its own link. Fails, with the reason, where that cannot be said.
 pub fn soonest(spec: &Spec) -> Result<Vec<Heard>> {
     let scenario = scenario(&spec.link)?;
+    let numbers = spec.workload.numbers();
+    let each = numbers.map(|vehicle| of_vehicle(&scenario, spec, vehicle)).collect::<Result<Vec<_>>>()?;
+    Ok(each.into_iter().flatten().collect())
+}
+
+fn of_vehicle(scenario: &Scenario, spec: &Spec, vehicle: u16) -> Result<Vec<Heard>> {
     let length = SETTLE + spec.workload.length() + LOOK;
-    let [up, down] = Direction::BOTH.map(|direction| Best::of(&scenario, direction, spec.seed, length));
+    let best = |direction| Best::of(scenario, direction, (spec.seed, vehicle), length);
+    let [up, down] = Direction::BOTH.map(best);
     let (up, down) = (up?, down?);
-    let schedule = Schedule::new(&spec.workload, spec.seed);
+    let schedule = Schedule::new(&spec.workload, seed_of(spec.seed, vehicle));
     let mut heard = Vec::new();
     for (kind, oracle) in [(Kind::Control, &down), (Kind::Telemetry, &up), (Kind::Command, &down)] {
         let due = schedule.of(kind).into_iter();
@@ -47,8 +54,11 @@ pub fn soonest(spec: &Spec) -> Result<Vec<Heard>> {
 /// How long after the workload events are looked at.
 const LOOK: Duration = Duration::from_mins(2);
 
-/// What all paths of a link together allow in one direction.
-struct Best(Vec<Road>);
+/// What all paths of a vehicle's link together allow in one direction.
+struct Best {
+    vehicle: u16,
+    roads: Vec<Road>,
+}
 
 /// One path, and when nobody can send there.
 struct Road {
@@ -59,18 +69,26 @@ struct Road {
 }
 
 impl Best {
-    fn of(scenario: &Scenario, direction: Direction, seed: u64, length: Duration) -> Result<Self> {
+    fn of(
+        scenario: &Scenario,
+        direction: Direction,
+        (seed, vehicle): (u64, u16),
+        length: Duration,
+    ) -> Result<Self> {
+        // As the testbed numbers its wires: vehicle by vehicle, path by path.
+        let before = usize::from(vehicle).saturating_sub(1) * scenario.paths.len();
         let oracle = |(number, path): (usize, &Path)| {
             let mut law = path.profile.law(direction).clone();
             ensure!(law.draws == Draws::BySlot, "fates that hang on packet numbers have no best");
             let absences = absences(scenario, number, length);
             law.outages.extend(absences.clone());
-            let seed = Seed(seed).of_link(number as u64);
+            let seed = Seed(seed).of_link((before + number) as u64);
             let oracle = Oracle::new(law, seed, direction, Moment::ZERO);
             let oracle = oracle.with_changes(changes(scenario, number, direction, length));
             Ok(Road { oracle, absences, length })
         };
-        scenario.paths.iter().enumerate().map(oracle).collect::<Result<_>>().map(Self)
+        let roads = scenario.paths.iter().enumerate().map(oracle).collect::<Result<_>>()?;
+        Ok(Self { vehicle, roads })
     }
 
     /// Every message is one packet, so the quickest path is as good as all together.
@@ -78,9 +96,9 @@ impl Best {
         let bytes = u32::try_from(kind.bytes()).unwrap_or(u32::MAX);
         // The link's time begins before the workload's.
         let offered = SETTLE + due;
-        let arrival = self.0.iter().filter_map(|road| road.arrival(offered, bytes)).min()?;
+        let arrival = self.roads.iter().filter_map(|road| road.arrival(offered, bytes)).min()?;
         let start = Moment::ZERO + SETTLE;
-        Some(Heard { kind, number, bytes, at: arrival.since(start) })
+        Some(Heard { vehicle: self.vehicle, kind, number, bytes, at: arrival.since(start) })
     }
 }
 
@@ -288,6 +306,42 @@ mod tests {
             heard.iter().filter(|heard| heard.kind == Kind::Control).map(|heard| heard.at).sum::<Duration>()
         };
         assert!(control(&two) < control(&one), "of two the better");
+    }
+
+    /// The mean age of control of each vehicle alone, where its link is nobody else's.
+    fn mean_ages(spec: &Spec) -> Vec<f64> {
+        let heard = soonest(spec).unwrap();
+        let alone = Workload { vehicles: 1, ..spec.workload.clone() };
+        let mean = |vehicle: u16| {
+            let own = heard.iter().filter(|heard| heard.vehicle == vehicle);
+            let own: Vec<_> = own.map(|heard| Heard { vehicle: 1, ..*heard }).collect();
+            Run::new(&alone, seed_of(spec.seed, vehicle), true, &own).figures()["control-age-mean"]
+        };
+        spec.workload.numbers().map(mean).collect()
+    }
+
+    #[test]
+    fn every_vehicle_has_its_own_weather_on_links_that_are_numbered_as_the_testbeds() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("two.toml");
+        let side = "delay = '20ms'\njitter = { spread = '30ms' }\n";
+        let path = |name: &str| format!("[[path]]\nname = '{name}'\n[path.up]\n{side}[path.down]\n{side}");
+        fs::write(&file, format!("summary = 'two'\n{}{}", path("a"), path("b"))).unwrap();
+        let alone = spec(&file);
+        let fleet = Spec { workload: Workload { vehicles: 3, ..alone.workload.clone() }, ..alone.clone() };
+        let ages = mean_ages(&fleet);
+        assert!(close(ages[0], mean_ages(&alone)[0]), "the first is as if alone");
+        assert!(!close(ages[0], ages[1]) && !close(ages[1], ages[2]) && !close(ages[0], ages[2]), "{ages:?}");
+        let scenario = Scenario::find(file.to_str().unwrap()).unwrap();
+        let config = carriageway_netem::testbed::Config::scenario(scenario.clone()).seed(alone.seed);
+        let second = Best::of(&scenario, Direction::Up, (alone.seed, 2), Duration::from_secs(9)).unwrap();
+        let law = scenario.paths[0].profile.law(Direction::Up).clone();
+        // Two wires belong to the first vehicle.
+        let wire = Oracle::new(law, config.seed.of_link(2), Direction::Up, Moment::ZERO);
+        for ms in 0..500 {
+            let at = Duration::from_millis(ms);
+            assert_eq!(second.roads[0].arrival(at, 64), wire.best(Moment::ZERO + at, 64));
+        }
     }
 
     #[test]

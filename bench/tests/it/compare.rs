@@ -1,5 +1,6 @@
 //! A plan of the comparison, run by the real program: every cell once, nothing twice, and nothing of another plan.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -7,6 +8,7 @@ use std::time::SystemTime;
 
 use carriageway_bench::compare::cell::{Outcome, read_samples};
 use carriageway_bench::compare::conduct::ATTEMPTS;
+use carriageway_bench::compare::workload::{Kind, Schedule, seed_of};
 use carriageway_netem::profile::Scenario;
 use carriageway_netem::testbed::{Config, StartError, Testbed};
 
@@ -95,6 +97,55 @@ fn a_plan_is_run_once_and_another_is_refused_in_its_place() {
     assert!(!refused.status.success());
     assert!(said.contains("another plan: workload differ") && said.contains("--out"), "{said}");
     assert_eq!(files(&cells), before);
+}
+
+/// Three vehicles, by ours and, as the floor, by a peer.
+const FLEET: &str = "title = \"Fleet\"\nblocks = 1\nreference = \"quic-cubic\"\nfloor = \"tcp-two-cubic\"\n\
+    subjects = [\"quic-cubic\"]\n[[link]]\nprofile = \"clean\"\n\
+    [workload]\nseconds = 2\nvehicles = 3\ncommands_hz = 4\n";
+
+#[test]
+fn a_gateway_serves_a_fleet_and_every_sample_says_whose_it_is() {
+    if !permitted() {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join("tiny.toml"), FLEET).unwrap();
+    let (_, said) = run(place.path());
+    let cells = place.path().join("results/cells");
+    let mut digests = BTreeSet::new();
+    for (label, subject) in [("quic-cubic", "quic-cubic"), ("a-a", "quic-cubic"), ("floor", "tcp-two-cubic")]
+    {
+        // As above: whether it counts is up to the machine.
+        let base = cells.join(format!("clean-b1-{label}-1"));
+        let outcome: Outcome =
+            serde_json::from_str(&fs::read_to_string(base.with_extension("json")).unwrap()).unwrap();
+        assert_eq!(
+            (outcome.spec.subject.as_str(), &outcome.failures[..]),
+            (subject, &[][..]),
+            "{label}: {said}"
+        );
+        assert!(outcome.connected_ms.is_some(), "{label}: {:?}", outcome.notes);
+        digests.insert(outcome.link_sha256);
+        let wires = outcome.netem["wires"].as_array().unwrap();
+        let numbers: Vec<_> = wires.iter().map(|wire| wire["vehicle"].as_u64().unwrap()).collect();
+        assert_eq!(numbers, [1, 2, 3], "{label}");
+        let heard = read_samples(&base.with_extension("csv.gz")).unwrap();
+        let mut kinds = vec![Kind::Control, Kind::Telemetry, Kind::Snapshot, Kind::Command, Kind::Ack];
+        kinds.extend((label != "floor").then_some(Kind::Log));
+        for vehicle in 1..=3 {
+            let of =
+                |kind| heard.iter().filter(|heard| (heard.vehicle, heard.kind) == (vehicle, kind)).count();
+            let missing: Vec<_> = kinds.iter().filter(|kind| of(**kind) == 0).collect();
+            assert!(missing.is_empty(), "{label}: nothing of {missing:?} of vehicle {vehicle} arrived");
+            let commands = Schedule::new(&outcome.spec.workload, seed_of(outcome.spec.seed, vehicle));
+            let due = commands.of(Kind::Command);
+            let own = heard.iter().filter(|heard| (heard.vehicle, heard.kind) == (vehicle, Kind::Command));
+            assert!(own.clone().all(|heard| due.contains_key(&heard.number)), "{label}: of another's");
+            assert_eq!(own.count(), due.len(), "{label}: the commands of vehicle {vehicle}");
+        }
+    }
+    assert_eq!(digests.len(), 1, "all met the same links");
 }
 
 /// The children of a process.

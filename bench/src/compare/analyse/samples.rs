@@ -51,7 +51,9 @@ impl Sample {
             (Kind::Ack, Kind::Command, 2),
         ] {
             let due = schedule.of(due_as).into_iter();
-            heard.extend(due.map(|(number, due)| Heard { kind, number, bytes: 100, at: due + way * ways }));
+            let arrival =
+                |(number, due)| Heard { vehicle: 1, kind, number, bytes: 100, at: due + way * ways };
+            heard.extend(due.map(arrival));
         }
         if self.is_silent { Vec::new() } else { heard }
     }

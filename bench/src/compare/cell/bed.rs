@@ -21,7 +21,9 @@ pub(in crate::compare) fn scenario(link: &Link) -> Result<Scenario> {
 }
 
 pub(super) fn config(spec: &Spec) -> Result<Config> {
-    let mut config = Config::scenario(scenario(&spec.link)?).seed(spec.seed);
+    // Each vehicle's wires are seeded by their number: weather of its own, the same for all subjects of a block.
+    let vehicles = spec.workload.vehicles.into();
+    let mut config = Config::scenario(scenario(&spec.link)?).seed(spec.seed).vehicles(vehicles);
     config.realtime = spec.realtime;
     config.late_once = spec.late_once();
     Ok(config)

@@ -1,32 +1,32 @@
-//! One run of one subject on one link: a process of its own, so that what it takes of the machine can be told apart.
+//! One run of one subject, on one link or, with several vehicles, on as many alike: a process of its own, so that what it takes of the machine can be told apart.
 
 mod bed;
+mod cast;
+mod crew;
 mod rival;
 mod samples;
 mod spec;
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use carriageway_gateway::auth::unix_now;
 use carriageway_gateway::certs::Folder;
-use carriageway_netem::clock;
-use carriageway_netem::testbed::{self, SERVER, Testbed};
+use carriageway_netem::testbed::{SERVER, Testbed};
 use clap::Args;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::sync::{mpsc, watch};
 
+use self::cast::Cast;
+use self::crew::{Crew, Ready};
 use self::rival::Rival;
 use super::conduct::die_with;
-use super::subjects::{self, End, Notes, Papers, Reach, Subject, VEHICLE, Work};
+use super::subjects::{self, End, Papers, Reach, Subject, Work, vehicle_name};
 use super::timeline::Timeline;
-use super::virtual_time::{self, Place};
-use super::workload::{Ear, Feed, Hand, HandAccount};
+use super::virtual_time;
+use super::workload::{Hand, HandAccount};
 use crate::stage::Stage;
 use crate::usage::Usage;
 pub(super) use bed::{digest, scenario};
@@ -42,9 +42,6 @@ pub const AFTER: Duration = Duration::from_secs(3);
 
 /// A gateway that does not listen within this has failed.
 const LISTENS: Duration = Duration::from_secs(20);
-
-/// An end that does not stop within this is left to the end of the process: what it has heard is known by then.
-const STOPS: Duration = Duration::from_secs(5);
 
 /// How late the thread of the workload may be: what it says late no subject can deliver in time.
 const HAND_P99_LIMIT: Duration = Duration::from_millis(1);
@@ -77,79 +74,51 @@ pub fn run(options: &Options) -> Result<()> {
     fs::write(&path, json).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// What one end is made of.
-struct Crew {
-    thread: JoinHandle<Result<()>>,
-    ready: mpsc::Receiver<Reach>,
-    ended: std::sync::mpsc::Receiver<()>,
-}
-
 /// What came of it, but for where and by what.
 fn measure(spec: &Spec) -> Result<(Outcome, Vec<super::workload::Heard>)> {
     let subject: &'static dyn Subject = Box::leak(subjects::named(&spec.subject)?);
     let facts = subject.facts();
     let place = TempDir::new().context("cannot make a temporary directory")?;
-    let papers = papers(&place)?;
+    let papers = papers(&place, spec.workload.vehicles)?;
     let config = bed::config(spec)?;
     let prepared = Testbed::prepare(config)?;
     let before = Usage::read(std::process::id())?;
-    let notes = Notes::default();
-    let (stop, stopped) = watch::channel(false);
     let timeline = Timeline::not_yet();
-    let (up, down) = (Feed::new(facts.manner), Feed::new(facts.manner));
-    let end = |feed: &Feed, ready| End {
-        feed: feed.clone(),
-        ear: Ear::new(timeline.clone(), feed.clone()),
-        papers: papers.clone(),
-        host: SERVER,
-        seed: spec.seed,
-        place: Place::Kernel,
-        ready,
-        stop: stopped.clone(),
-        notes: notes.clone(),
-    };
-    let (tell, ready) = mpsc::channel(1);
-    let gateway_end = end(&down, tell);
-    let gateway_ear = gateway_end.ear.clone();
-    // The gateway listens before the link's time begins: only its vehicle's handshake is on the link.
-    let mut gateway = crew(prepared.net(), "bench-gateway", ready, move || subject.serve(gateway_end))?;
-    let reach = wait_ready(&mut gateway, LISTENS).context("the gateway")?;
-    let reach = reach.context("the gateway did not listen in time")?;
+    let everybody = Cast::new(spec, facts.manner, papers, &timeline);
+    // The gateway listens before the link's time begins: only its vehicles' handshakes are on the links.
+    let (ends, mut ready) = everybody.ends(Side::Gateway);
+    let gateway =
+        Crew::start(prepared.net(), "bench-gateway", "the gateway".into(), || serve(subject, ends))?;
+    let reaches = gateway.listens(&mut ready, LISTENS).context("the gateway")?;
     let rival = spec.workload.rival.then(|| rival::listen(prepared.net())).transpose()?;
     let bed = prepared.begin()?;
     timeline.start_at(bed.started() + SETTLE);
-    let (tell, ready) = mpsc::channel(1);
-    let vehicle_end = end(&up, tell);
-    let vehicle_ear = vehicle_end.ear.clone();
-    let dialed = clock::now();
-    let mut vehicle =
-        crew(bed.vehicle(0), "bench-vehicle", ready, move || subject.drive(vehicle_end, reach))?;
+    let (vehicles, mut ready) = start_vehicles(subject, &everybody, &reaches, &bed)?;
     let rival = rival
         .map(|listener| Rival::start(listener, bed.vehicle(0), &spec.workload, &timeline))
         .transpose()?;
-    let hand = Hand::new(&spec.workload, spec.seed, timeline.clone(), up.clone(), down.clone());
+    let hand = Hand::new(&spec.workload, spec.seed, timeline.clone(), everybody.feeds());
     let hand = hand.spawn(spec.realtime)?;
-    // Where it has ended already, why is told at the end, as a failure of the subject's: that counts.
-    let connected = wait_ready(&mut vehicle, timeline.until(Duration::ZERO)).ok().flatten();
-    let connected_ms = connected.map(|_| clock::now().since(dialed).as_secs_f64() * 1e3);
+    let connected = crew::connected(&vehicles, &mut ready, &timeline);
     let hand = HandAccount::of(hand)?;
     std::thread::sleep(timeline.until(spec.workload.length() + AFTER));
     let report = bed.report().map_err(|gone| anyhow!("the emulator has failed: {gone}"))?;
-    let mut heard = gateway_ear.take();
-    heard.extend(vehicle_ear.take());
-    stop.send_replace(true);
-    let failures = failures([("the vehicle", vehicle), ("the gateway", gateway)]);
+    let heard = everybody.heard();
+    everybody.stop();
+    let mut failures = crew::failures(vehicles);
+    failures.extend(crew::failures(vec![gateway]));
     let cost = Cost::since(&before, &Usage::read(std::process::id())?, report.json(), hand.cpu);
     let faults = report.faults().iter().cloned().chain(late(&hand, spec.late_once())).collect();
+    let notes = everybody.notes().all().into_iter().chain(absent(&connected)).collect();
     let outcome = Outcome {
         spec: spec.clone(),
         facts,
         stage: Stage::default(),
-        notes: notes.all(),
+        notes,
         faults,
         failures,
-        connected_ms,
-        shed: [up.shed(), down.shed()],
+        connected_ms: slowest(&connected),
+        shed: everybody.shed(),
         cost,
         traffic: traffic(report.json()),
         rival: rival.map(Rival::received).transpose()?.unwrap_or_default(),
@@ -160,70 +129,58 @@ fn measure(spec: &Spec) -> Result<(Outcome, Vec<super::workload::Heard>)> {
     Ok((outcome, heard))
 }
 
-/// Certificates and keys for a run, in a folder that goes with it.
-pub(super) fn papers(place: &TempDir) -> Result<Papers> {
+/// Certificates and keys for a run with so many vehicles, in a folder that goes with it: a set for each.
+pub(super) fn papers(place: &TempDir, vehicles: u16) -> Result<Vec<Papers>> {
     let folder = Folder::new(place.path());
     folder.init(&[SERVER.to_string()], unix_now())?;
-    folder.vehicles([VEHICLE.parse()?], unix_now())?;
-    Ok(Papers::new(place.path().to_owned()))
+    let ids = (1..=vehicles).map(|number| vehicle_name(number).parse());
+    folder.vehicles(ids.collect::<Result<Vec<_>, _>>()?, unix_now())?;
+    if vehicles == 1 {
+        return Ok(vec![Papers::new(place.path().to_owned())]);
+    }
+    Ok((1..=vehicles).map(|number| Papers::of_fleet(place.path().to_owned(), number)).collect())
 }
 
-/// Starts one end on a thread in its namespace.
-fn crew(
-    namespace: &testbed::Namespace,
-    name: &'static str,
-    ready: mpsc::Receiver<Reach>,
-    work: impl FnOnce() -> Work + Send + 'static,
-) -> Result<Crew> {
-    let (tell, ended) = sync_channel::<()>(0);
-    let body = move || {
-        // Dropped when the thread ends, however it does.
-        let _ending = tell;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("cannot start a runtime")?;
-        let done = runtime.block_on(work());
-        // What a library left running may not keep the run from ending.
-        runtime.shutdown_timeout(Duration::from_secs(1));
-        done
+/// The gateway's end, of one vehicle or of all.
+fn serve(subject: &dyn Subject, mut ends: Vec<End>) -> Work {
+    match (ends.len(), ends.pop()) {
+        (1, Some(end)) => subject.serve(end),
+        (_, last) => {
+            ends.extend(last);
+            subject.serve_all(ends)
+        }
+    }
+}
+
+/// Each in its own namespace, and where it says that it is connected.
+fn start_vehicles(
+    subject: &'static dyn Subject,
+    everybody: &Cast,
+    reaches: &[Reach],
+    bed: &Testbed,
+) -> Result<(Vec<Crew>, Vec<Ready>)> {
+    let (ends, ready) = everybody.ends(Side::Vehicle);
+    let start = |(place, (end, reach)): (usize, (End, &Reach))| {
+        let name =
+            if reaches.len() == 1 { "the vehicle".into() } else { format!("vehicle {}", end.vehicle()) };
+        let reach = *reach;
+        Crew::start(bed.vehicle(place), "bench-vehicle", name, move || subject.drive(end, reach))
     };
-    // A thread inherits the namespace of the one that starts it.
-    let thread = namespace.within(move || std::thread::Builder::new().name(name.into()).spawn(body));
-    Ok(Crew { thread: thread.context("cannot start a thread")?, ready, ended })
+    let crews = ends.into_iter().zip(reaches).enumerate().map(start).collect::<Result<_>>()?;
+    Ok((crews, ready))
 }
 
-/// What the end said when it was ready; `None` where it was not in time.
-fn wait_ready(crew: &mut Crew, patience: Duration) -> Result<Option<Reach>> {
-    let deadline = clock::now() + patience;
-    loop {
-        if let Ok(reach) = crew.ready.try_recv() {
-            return Ok(Some(reach));
-        }
-        let left = deadline.since(clock::now());
-        if left.is_zero() {
-            return Ok(None);
-        }
-        match crew.ended.recv_timeout(left.min(Duration::from_millis(2))) {
-            Err(RecvTimeoutError::Timeout) => {}
-            // It may have said it with its last breath; what went wrong is told at the end.
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => bail!("it ended before it was ready"),
-        }
-    }
+/// Until the last was connected, in milliseconds; `None` where one was not.
+fn slowest(connected: &[Option<Duration>]) -> Option<f64> {
+    let all: Option<Vec<_>> = connected.iter().copied().collect();
+    all?.into_iter().max().map(|took| took.as_secs_f64() * 1e3)
 }
 
-/// What went wrong with the ends, once they are told to stop.
-fn failures(ends: [(&str, Crew); 2]) -> Vec<String> {
-    let of = |(name, crew)| finish(crew).err().map(|error| format!("{name} failed: {error:#}"));
-    ends.into_iter().filter_map(of).collect()
-}
-
-fn finish(crew: Crew) -> Result<()> {
-    // Nothing is ever sent: it is dropped when the thread ends.
-    if let Err(RecvTimeoutError::Timeout) = crew.ended.recv_timeout(STOPS) {
-        bail!("it did not stop within {} s", STOPS.as_secs());
-    }
-    crew.thread.join().map_err(|_| anyhow!("it panicked"))?
+/// Said where some vehicles were not connected and others were.
+fn absent(connected: &[Option<Duration>]) -> Option<String> {
+    let (there, all) = (connected.iter().flatten().count(), connected.len());
+    (there > 0 && there < all)
+        .then(|| format!("{there} of {all} vehicles were connected when the workload began"))
 }
 
 /// Whether the workload itself was on time.
@@ -246,4 +203,32 @@ pub(super) fn traffic(report: &Value) -> [Traffic; 2] {
             delivered_packets: sum("delivered"),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fleet_is_connected_when_its_last_is() {
+        let [soon, late] = [40, 90].map(|ms| Some(Duration::from_millis(ms)));
+        assert_eq!(slowest(&[soon, late, soon]), Some(90.0));
+        assert_eq!((slowest(&[soon, None]), slowest(&[None])), (None, None));
+        assert_eq!(absent(&[soon, late]), None);
+        let told = absent(&[soon, None, late]).unwrap();
+        assert_eq!(told, "2 of 3 vehicles were connected when the workload began");
+        assert_eq!(absent(&[None]), None, "which is told where one is alone");
+    }
+
+    #[test]
+    fn every_vehicle_has_papers_of_its_own() {
+        let place = TempDir::new().unwrap();
+        let all = papers(&place, 3).unwrap();
+        let keys: std::collections::BTreeSet<_> =
+            all.iter().map(|papers| fs::read(&papers.vehicle()[1]).unwrap()).collect();
+        assert_eq!(keys.len(), 3);
+        assert!(all.iter().all(Papers::is_of_fleet));
+        let alone = papers(&TempDir::new().unwrap(), 1).unwrap();
+        assert!(alone.len() == 1 && !alone[0].is_of_fleet());
+    }
 }

@@ -49,7 +49,11 @@ fn plans(out: &mut dyn Write) -> Result<()> {
 fn size(plan: &Plan) -> String {
     let (subjects, links) = (plan.subjects.len(), plan.link.len());
     let (blocks, cells, time) = (plan.blocks, plan.cells(), about(plan.time()));
-    format!("subjects: {subjects}, links: {links}, blocks: {blocks}; {cells} cells, about {time}")
+    let fleet = match plan.workload.vehicles {
+        1 => String::new(),
+        vehicles => format!(", vehicles in each: {vehicles}"),
+    };
+    format!("subjects: {subjects}, links: {links}{fleet}, blocks: {blocks}; {cells} cells, about {time}")
 }
 
 fn subjects(out: &mut dyn Write) -> Result<()> {

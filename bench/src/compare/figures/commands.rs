@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::{COMMAND_STALE, COMPLETE, Figures, Run, ms, share};
+use super::{COMMAND_STALE, COMPLETE, Figures, Run, Vehicle, ms, share};
 use crate::compare::workload::Kind;
 use crate::stats::quantile;
 
-/// One run's commands.
+/// One run's commands, of all vehicles.
+#[derive(Default)]
 pub(super) struct Commands {
     all: Vec<Command>,
-    /// Copies that the vehicle heard besides the first of each.
+    /// Copies that a vehicle heard besides the first of each.
     doubled: usize,
-    /// Copies that the vehicle heard when they were stale.
+    /// Copies that a vehicle heard when they were stale.
     late: usize,
 }
 
@@ -28,9 +29,18 @@ struct Command {
 impl Commands {
     /// `None` where none was due.
     pub(super) fn of(run: &Run<'_>) -> Option<Self> {
-        let due = run.schedule.of(Kind::Command);
-        let (heard, answered) = (first(run, Kind::Command), first(run, Kind::Ack));
-        let copies = run.heard(Kind::Command).filter_map(|heard| Some((heard.at, *due.get(&heard.number)?)));
+        let mut all = Self::default();
+        for vehicle in &run.vehicles {
+            all.add(vehicle);
+        }
+        (!all.all.is_empty()).then_some(all)
+    }
+
+    fn add(&mut self, vehicle: &Vehicle<'_>) {
+        let due = vehicle.schedule.of(Kind::Command);
+        let (heard, answered) = (first(vehicle, Kind::Command), first(vehicle, Kind::Ack));
+        let copies =
+            vehicle.heard(Kind::Command).filter_map(|heard| Some((heard.at, *due.get(&heard.number)?)));
         let (mut count, mut late) = (0, 0);
         for (at, due) in copies {
             count += 1;
@@ -43,8 +53,9 @@ impl Commands {
             answered: of(&answered, number),
         };
         let all: Vec<_> = due.iter().map(command).collect();
-        let doubled = count - all.iter().filter(|command| command.heard.is_some()).count();
-        (!all.is_empty()).then_some(Self { all, doubled, late })
+        self.doubled += count - all.iter().filter(|command| command.heard.is_some()).count();
+        self.late += late;
+        self.all.extend(all);
     }
 
     /// From due to answered.
@@ -83,9 +94,9 @@ impl Commands {
     }
 }
 
-fn first(run: &Run<'_>, kind: Kind) -> BTreeMap<u32, Duration> {
+fn first(vehicle: &Vehicle<'_>, kind: Kind) -> BTreeMap<u32, Duration> {
     let mut first = BTreeMap::new();
-    for heard in run.heard(kind) {
+    for heard in vehicle.heard(kind) {
         let at = first.entry(heard.number).or_insert(heard.at);
         *at = heard.at.min(*at);
     }

@@ -5,8 +5,9 @@ use crate::compare::analysis::{Better, Metric};
 use crate::compare::workload::Kind;
 
 /// What a short table shows.
-pub const HEADLINES: [&str; 11] = [
+pub const HEADLINES: [&str; 12] = [
     "control-on-time-100",
+    "control-on-time-100-worst-vehicle",
     "control-on-time-100-under-load",
     "control-age-p99",
     "telemetry-on-time-100-under-load",
@@ -46,6 +47,12 @@ fn of_states(name: &str, title: &str, all: &mut Vec<Metric>) {
             let says = format!("{title}: age of information, {what}{when}");
             all.push(metric(format!("{name}-age-{part}{suffix}"), says, "ms", Better::Lower));
         }
+    }
+    if name == Kind::Control.name() {
+        let says = format!(
+            "{title}: states that, or newer ones, are there within 100 ms, of the vehicle with the fewest"
+        );
+        all.push(metric("control-on-time-100-worst-vehicle", says, "share", Better::Higher));
     }
     for limit in STALE {
         let says = format!("{title}: share of time in which it is older than {limit} ms");
@@ -105,5 +112,9 @@ fn of_volume(all: &mut Vec<Metric>) {
         "KiB",
         Better::Lower,
     ));
+    let says = "processor time per second of the whole run, both ends, divided by the number of vehicles";
+    all.push(metric("cpu-rate-per-vehicle", says, "ms/s", Better::Lower));
+    let says = "most memory, both ends, divided by the number of vehicles";
+    all.push(metric("memory-per-vehicle", says, "KiB", Better::Lower));
     all.push(metric("connected", "from the first packet to connected", "ms", Better::Lower));
 }

@@ -1,4 +1,6 @@
-//! What one run comes to: figures from its schedule and its arrivals. Pure.
+//! What one run comes to: figures from its schedules and its arrivals. Pure.
+//!
+//! Where there are several vehicles, shares, ages and times are those of all of them put together, and volumes their sum.
 //!
 //! Times are in milliseconds; what never came is infinite, never left out. A figure that a run says nothing about (no map was
 //! downloaded) is absent.
@@ -17,7 +19,7 @@ pub use age::{Ages, Distribution};
 pub use metrics::{HEADLINES, metrics};
 
 use super::cell::Outcome;
-use super::workload::{Heard, Kind, Schedule, Workload};
+use super::workload::{Heard, Kind, Schedule, Workload, seed_of};
 use commands::Commands;
 use states::States;
 
@@ -43,16 +45,34 @@ pub type Figures = BTreeMap<String, f64>;
 #[derive(Clone, Debug)]
 pub struct Run<'a> {
     workload: &'a Workload,
-    schedule: Schedule,
-    heard: &'a [Heard],
+    vehicles: Vec<Vehicle<'a>>,
+    /// Arrivals of vehicles that there are not.
+    strays: usize,
     window: Option<Range<Duration>>,
+}
+
+/// The same of one vehicle.
+#[derive(Clone, Debug)]
+struct Vehicle<'a> {
+    schedule: Schedule,
+    heard: Vec<&'a Heard>,
 }
 
 impl<'a> Run<'a> {
     /// Of this load under this seed. Where `is_loaded`, the plan transfers files in the middle, whether or not this run did.
     pub fn new(workload: &'a Workload, seed: u64, is_loaded: bool, heard: &'a [Heard]) -> Self {
         let window = is_loaded.then(|| workload.transfers());
-        Self { workload, schedule: Schedule::new(workload, seed), heard, window }
+        let mut by_vehicle = BTreeMap::<_, Vec<_>>::new();
+        for one in heard {
+            by_vehicle.entry(one.vehicle).or_default().push(one);
+        }
+        let vehicle = |number| Vehicle {
+            schedule: Schedule::new(workload, seed_of(seed, number)),
+            heard: by_vehicle.remove(&number).unwrap_or_default(),
+        };
+        let vehicles = workload.numbers().map(vehicle).collect();
+        let strays = by_vehicle.values().map(Vec::len).sum();
+        Self { workload, vehicles, strays, window }
     }
 
     /// All figures that hang on arrivals alone.
@@ -90,16 +110,22 @@ impl<'a> Run<'a> {
 
     /// Arrivals of what was never due: the subject, or the record, is broken. They count in no figure of states and commands.
     pub fn never_due(&self) -> usize {
+        self.strays + self.vehicles.iter().map(Vehicle::never_due).sum::<usize>()
+    }
+}
+
+impl Vehicle<'_> {
+    fn never_due(&self) -> usize {
         // An answer has the number of its command.
         let known = |kind| self.schedule.of(if kind == Kind::Ack { Kind::Command } else { kind });
         let due: BTreeMap<_, _> = Kind::ALL.map(|kind| (kind, known(kind))).into_iter().collect();
         let is_unknown =
-            |heard: &&Heard| !heard.kind.is_file() && !due[&heard.kind].contains_key(&heard.number);
+            |heard: &&&Heard| !heard.kind.is_file() && !due[&heard.kind].contains_key(&heard.number);
         self.heard.iter().filter(is_unknown).count()
     }
 
     fn heard(&self, kind: Kind) -> impl Iterator<Item = &Heard> {
-        self.heard.iter().filter(move |heard| heard.kind == kind)
+        self.heard.iter().copied().filter(move |heard| heard.kind == kind)
     }
 }
 

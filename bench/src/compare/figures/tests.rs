@@ -22,7 +22,7 @@ fn load() -> Workload {
 }
 
 const fn heard(kind: Kind, number: u32, at: Duration) -> Heard {
-    Heard { kind, number, bytes: 100, at }
+    Heard { vehicle: 1, kind, number, bytes: 100, at }
 }
 
 /// Everything of this kind arrives after `way` (or never), by its number and when it was due.
@@ -168,7 +168,7 @@ fn a_command_that_came_first_counts_by_its_first_answer() {
 
 #[test]
 fn pieces_count_once_and_in_the_window_only() {
-    let piece = |number, at| Heard { kind: Kind::Log, number, bytes: 125_000, at };
+    let piece = |number, at| Heard { vehicle: 1, kind: Kind::Log, number, bytes: 125_000, at };
     let all = [
         piece(0, at(1_100)),
         piece(0, at(1_200)),
@@ -254,7 +254,8 @@ fn pictures_count_while_they_are_of_use() {
     let due = Schedule::new(&load, SEED).of(Kind::Camera);
     let heard = |(number, due): (&u32, &Duration)| {
         let late = if number % 2 == 0 { 400 } else { 600 };
-        Heard { kind: Kind::Camera, number: *number, bytes: 1_000, at: *due + Duration::from_millis(late) }
+        let at = *due + Duration::from_millis(late);
+        Heard { vehicle: 1, kind: Kind::Camera, number: *number, bytes: 1_000, at }
     };
     let all: Vec<_> = due.iter().map(heard).collect();
     let share = due.len().div_ceil(2) as f64 / due.len() as f64;
@@ -264,7 +265,7 @@ fn pictures_count_while_they_are_of_use() {
 #[test]
 fn halves_are_fair_and_one_that_takes_all_is_not() {
     // A megabit in the second of the transfer.
-    let log = [Heard { kind: Kind::Log, number: 0, bytes: 125_000, at: at(1_500) }];
+    let log = [Heard { vehicle: 1, kind: Kind::Log, number: 0, bytes: 125_000, at: at(1_500) }];
     let load = load();
     let of = |log: &[Heard], rival: u64| {
         let outcome = Outcome { rival: [vec![0; 9], vec![rival]].concat(), ..outcome() };
@@ -286,7 +287,11 @@ fn the_table_has_every_figure_once_and_no_other() {
     all.push(heard(Kind::Log, 0, at(1_500)));
     let run = Run::new(&load, SEED, true, &all);
     let mut figures = run.figures_with_cost(&outcome());
+    let of_fleets = ["control-on-time-100-worst-vehicle", "memory-per-vehicle", "cpu-rate-per-vehicle"];
+    assert!(of_fleets.iter().all(|name| !figures.contains_key(*name)), "one vehicle is no fleet");
     figures.extend(run.figures_with_cost(&Outcome { rival: vec![1; 10], ..outcome() }));
+    let fleet = Workload { vehicles: 2, ..load.clone() };
+    figures.extend(Run::new(&fleet, SEED, true, &all).figures_with_cost(&outcome()));
     let named: Vec<_> = metrics().into_iter().map(|metric| metric.name).collect();
     let mut sorted = named.clone();
     sorted.sort();
@@ -304,4 +309,86 @@ fn what_was_never_due_is_told_apart() {
     all.push(heard(Kind::Log, 5_000, at(100)));
     assert_eq!(Run::new(&load(), SEED, true, &all).never_due(), 2);
     assert_eq!(figures(&all), good);
+}
+
+/// Two vehicles, ten states a second each: what the first sends takes 60 ms, what the second sends 120 ms, and of its control
+/// every second is lost.
+fn two_vehicles() -> (Workload, Vec<Heard>) {
+    let load = Workload { vehicles: 2, ..load() };
+    let mut all = Vec::new();
+    for (vehicle, way) in [(1, at(60)), (2, at(120))] {
+        let schedule = Schedule::new(&load, seed_of(SEED, vehicle));
+        let due = schedule.of(Kind::Control).into_iter();
+        let due = due.filter(|(number, _)| vehicle == 1 || number % 2 == 1);
+        all.extend(due.map(|(number, due)| Heard { vehicle, ..heard(Kind::Control, number, due + way) }));
+        let commands = schedule.of(Kind::Command).into_iter();
+        let answers = commands.map(|(number, due)| heard(Kind::Ack, number, due + 2 * way));
+        all.extend(answers.map(|answer| Heard { vehicle, ..answer }));
+    }
+    // The same numbers: other pieces of another vehicle.
+    for vehicle in [1, 2, 2] {
+        all.push(Heard { vehicle, bytes: 125_000, ..heard(Kind::Log, 0, at(1_500)) });
+    }
+    (load, all)
+}
+
+#[test]
+fn a_fleets_figures_are_those_of_all_vehicles_put_together() {
+    let (load, all) = two_vehicles();
+    let run = Run::new(&load, SEED, true, &all);
+    let figures = run.figures_with_cost(&outcome());
+    // 30 states each. Of the first all are there within 100 ms; of the second none, and within 150 ms every second one, the others
+    // with the next, 100 ms later.
+    assert!(close(figures["control-on-time-100"], 0.5), "{}", figures["control-on-time-100"]);
+    assert!(close(figures["control-on-time-150"], 45.0 / 60.0), "{}", figures["control-on-time-150"]);
+    assert!(close(figures["control-on-time-100-worst-vehicle"], 0.0));
+    // While files are transferred the first's age goes from 60 to 160 ms, the second's from 120 to 320: as much time in each.
+    let mean = figures["control-age-mean-under-load"];
+    assert!(close(mean, f64::midpoint(110.0, 220.0)), "{mean}");
+    // The second's, whose first state is lost: 100 ms later the next is due, which takes 120.
+    assert!(close(figures["control-gap"], 220.0), "{}", figures["control-gap"]);
+    assert!(close(figures["log-goodput"], 2.0), "a megabit of each in one second");
+    let counts = [1, 2].map(|vehicle| Schedule::new(&load, seed_of(SEED, vehicle)).of(Kind::Command).len());
+    let within = counts[0] as f64 / (counts[0] + counts[1]) as f64;
+    assert!(close(figures["command-within-200"], within) && close(figures["commands-never"], 0.0));
+    assert_eq!(run.command_times().len(), counts[0] + counts[1]);
+    // 4,000 bytes went down, 45 states of 100 arrived; 6,000 went up, with every answer and two pieces.
+    assert!(close(figures["wire-down"], 4_000.0 / 4_500.0), "{}", figures["wire-down"]);
+    let up = (counts[0] + counts[1]) as f64 * 100.0 + 250_000.0;
+    assert!(close(figures["wire-up"], 6_000.0 / up), "{}", figures["wire-up"]);
+    assert!(close(figures["cpu"], 120.0 / 30.0 * 1e3), "of 30 states on time: {}", figures["cpu"]);
+    assert!(close(figures["memory-per-vehicle"], 2_000.0) && close(figures["memory"], 4_000.0));
+    assert!(close(figures["cpu-rate-per-vehicle"], 6.0) && close(figures["cpu-rate"], 12.0));
+    assert_eq!(run.never_due(), 0);
+}
+
+#[test]
+fn the_worst_vehicle_is_the_one_with_the_fewest_states_on_time() {
+    let load = Workload { vehicles: 3, ..load() };
+    let mut all = Vec::new();
+    for (vehicle, late_from) in [(1, 27), (2, 30), (3, 21)] {
+        let due = Schedule::new(&load, seed_of(SEED, vehicle)).of(Kind::Control).into_iter();
+        let way = |number| if number < late_from { at(20) } else { at(900) };
+        all.extend(
+            due.map(|(number, due)| Heard { vehicle, ..heard(Kind::Control, number, due + way(number)) }),
+        );
+    }
+    let figures = Run::new(&load, SEED, true, &all).figures();
+    assert!(close(figures["control-on-time-100-worst-vehicle"], 21.0 / 30.0), "{figures:?}");
+    assert!(close(figures["control-on-time-100"], (27.0 + 30.0 + 21.0) / 90.0));
+    all.retain(|heard| heard.vehicle != 2);
+    let figures = Run::new(&load, SEED, true, &all).figures();
+    assert!(
+        close(figures["control-on-time-100-worst-vehicle"], 0.0),
+        "one of whom nothing is heard is the worst"
+    );
+}
+
+#[test]
+fn who_is_no_vehicle_of_the_run_was_never_due() {
+    let (load, mut all) = two_vehicles();
+    let good = Run::new(&load, SEED, true, &all).figures();
+    all.push(Heard { vehicle: 3, ..heard(Kind::Control, 0, at(10)) });
+    let run = Run::new(&load, SEED, true, &all);
+    assert_eq!((run.never_due(), run.figures()), (1, good));
 }

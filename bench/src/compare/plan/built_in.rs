@@ -17,7 +17,7 @@ macro_rules! built_in {
 }
 
 /// The plans that come with the program, the shortest first.
-pub const BUILT_IN: [BuiltIn; 12] = built_in![
+pub const BUILT_IN: [BuiltIn; 13] = built_in![
     "virtual",
     "quick",
     "parked",
@@ -26,6 +26,7 @@ pub const BUILT_IN: [BuiltIn; 12] = built_in![
     "download",
     "drive-100hz",
     "fairness",
+    "fleet",
     "media",
     "peers",
     "practice",

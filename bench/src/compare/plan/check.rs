@@ -23,6 +23,9 @@ const MOST_SEED: u64 = 1_000_000_000_000;
 /// How late the emulator may be once: from what a calm machine keeps to half of the shortest limit of being on time.
 const LATE_ONCE_MS: RangeInclusive<u16> = 1..=50;
 
+/// Vehicles of a cell: of more it is the machine that is measured.
+const VEHICLES: RangeInclusive<u16> = 1..=50;
+
 /// A name in tables and files.
 const LONGEST_NAME: usize = 64;
 
@@ -31,6 +34,8 @@ const LONGEST_NAME: usize = 64;
 pub struct Known {
     /// Why there is no subject of this name in this build; `None` where there is one.
     pub why_not: fn(&str) -> Option<String>,
+    /// Why a subject carries no more than one vehicle; `None` where it does.
+    pub no_fleet: fn(&str) -> Option<&'static str>,
     /// The metrics that can be claimed.
     pub metrics: Vec<String>,
 }
@@ -52,7 +57,8 @@ impl Known {
     /// What this build knows.
     pub fn here() -> Self {
         let metrics = metrics().into_iter().map(|metric| metric.name).collect();
-        Self { why_not: |name| subjects::named(name).err().map(|why| format!("{why:#}")), metrics }
+        let why_not = |name: &str| subjects::named(name).err().map(|why| format!("{why:#}"));
+        Self { why_not, no_fleet: subjects::no_fleet, metrics }
     }
 }
 
@@ -115,6 +121,7 @@ impl Plan {
         all.extend(self.check_links());
         all.extend(check_workload(&self.workload));
         all.extend(self.check_rival());
+        all.extend(self.check_fleet(known.no_fleet));
         all.extend(self.check_claims());
         all.extend(self.check_metrics(&known.metrics));
         all
@@ -212,6 +219,37 @@ impl Plan {
                 all.push(Complaint::new(place.clone(), message));
             }
             all.extend(check_link(link, &place));
+        }
+        all
+    }
+
+    fn check_fleet(&self, no_fleet: fn(&str) -> Option<&'static str>) -> Vec<Complaint> {
+        let vehicles = self.workload.vehicles;
+        let place = || Place::of("workload").key("vehicles");
+        if !VEHICLES.contains(&vehicles) {
+            let message =
+                format!("{vehicles} is not possible; write {} to {}", VEHICLES.start(), VEHICLES.end());
+            return vec![Complaint::new(place(), message)];
+        }
+        if vehicles == 1 {
+            return Vec::new();
+        }
+        let mut all = Vec::new();
+        if self.is_virtual {
+            let message = "virtual time has one vehicle; leave it out, or write `virtual = false`";
+            all.push(Complaint::new(place(), message));
+        }
+        if self.workload.rival {
+            let message = "a rival has one vehicle beside it; leave one of the two out";
+            all.push(Complaint::new(place(), message));
+        }
+        let subjects = (0..).map(|index| Place::of("subjects").nth(index)).zip(&self.subjects);
+        for (place, subject) in subjects.chain([(Place::of("floor"), &self.floor)]) {
+            all.extend(no_fleet(subject).map(|why| {
+                let message =
+                    format!("{subject:?} carries one vehicle: {why}; leave it out, or write `vehicles = 1`");
+                Complaint::new(place, message)
+            }));
         }
         all
     }

@@ -44,7 +44,11 @@ pub(super) fn workload(load: &Workload) -> String {
         let files = files.join(" and ");
         parts.push(format!("in the middle third {files} as fast as the subject takes it{rival}"));
     }
-    format!("{} s: {}.", load.seconds, parts.join("; "))
+    let fleet = match load.vehicles {
+        1 => String::new(),
+        vehicles => format!(" for each of {vehicles} vehicles on one gateway, each on a link of its own"),
+    };
+    format!("{} s{fleet}: {}.", load.seconds, parts.join("; "))
 }
 
 /// What intervals say of one subject on one link.
@@ -283,6 +287,14 @@ mod tests {
         );
         let parked = Workload { control_hz: 0.0, log: false, ..Workload::default() };
         assert!(workload(&parked).ends_with("no file.") && !workload(&parked).contains("control"));
+    }
+
+    #[test]
+    fn a_fleet_is_said_to_be_one() {
+        let fleet = workload(&Workload { vehicles: 10, ..Workload::default() });
+        let says =
+            "30 s for each of 10 vehicles on one gateway, each on a link of its own: control to the vehicle";
+        assert!(fleet.starts_with(says), "{fleet}");
     }
 
     #[test]

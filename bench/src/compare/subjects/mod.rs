@@ -1,6 +1,7 @@
 //! What is compared: each subject is one file, and one way to carry the workload between a vehicle and its gateway.
 
 mod common;
+mod fleet;
 #[cfg(feature = "peer-grpc")]
 mod grpc;
 #[cfg(feature = "peer-mqtt")]
@@ -52,6 +53,17 @@ pub trait Subject: Send + Sync {
 
     /// The gateway's end: listens, says where by [`End::ready`], and works until [`End::stopped`].
     fn serve(&self, end: End) -> Work;
+
+    /// The gateway's ends of several vehicles, in one process and on one thread: as [`Subject::serve`] for each, which says where its
+    /// own vehicle finds it. Where a subject does not bring its own way, each vehicle has a listener of its own.
+    fn serve_all(&self, ends: Vec<End>) -> Work {
+        fleet::apart(ends, |end| self.serve(end))
+    }
+
+    /// Why it carries no more than one vehicle; `None` where it does.
+    fn no_fleet(&self) -> Option<&'static str> {
+        None
+    }
 
     /// The vehicle's end: connects to `reach`, says so by [`End::ready`], and works until [`End::stopped`]. It connects
     /// again where it is cut off, as its users would have it.
@@ -129,6 +141,11 @@ impl End {
         self.notes.add(what.into());
     }
 
+    /// What its vehicle is called, as in its certificate.
+    pub fn vehicle(&self) -> &str {
+        &self.papers.vehicle
+    }
+
     /// An address of the gateway.
     pub fn at(&self, port: u16) -> SocketAddr {
         (self.host, port).into()
@@ -154,15 +171,28 @@ impl Notes {
     }
 }
 
-/// Certificates and keys of one run, in PEM.
+/// Certificates and keys of one vehicle and its gateway, in PEM.
 #[derive(Clone, Debug)]
 pub struct Papers {
     folder: PathBuf,
+    vehicle: String,
+    is_of_fleet: bool,
 }
 
 impl Papers {
-    pub(super) const fn new(folder: PathBuf) -> Self {
-        Self { folder }
+    /// Of a vehicle alone.
+    pub(super) fn new(folder: PathBuf) -> Self {
+        Self { folder, vehicle: VEHICLE.into(), is_of_fleet: false }
+    }
+
+    /// Of one of several vehicles, by its number, counted from one.
+    pub(super) fn of_fleet(folder: PathBuf, number: u16) -> Self {
+        Self { folder, vehicle: vehicle_name(number), is_of_fleet: true }
+    }
+
+    /// Whether the gateway has other vehicles and tells them apart by their certificates.
+    pub const fn is_of_fleet(&self) -> bool {
+        self.is_of_fleet
     }
 
     /// The authority's certificate.
@@ -177,7 +207,7 @@ impl Papers {
 
     /// The vehicle's chain and key.
     pub fn vehicle(&self) -> [PathBuf; 2] {
-        let of = |kind: &str| self.folder.join(format!("vehicles/{VEHICLE}.{kind}"));
+        let of = |kind: &str| self.folder.join(format!("vehicles/{}.{kind}", self.vehicle));
         [of("pem"), of("key")]
     }
 
@@ -187,8 +217,13 @@ impl Papers {
     }
 }
 
-/// The vehicle of every run.
+/// The vehicle of every run, and the first of several.
 pub(super) const VEHICLE: &str = "bench-1";
+
+/// What a vehicle is called, by its number, counted from one.
+pub(super) fn vehicle_name(number: u16) -> String {
+    format!("bench-{number}")
+}
 
 /// A subject and the name that plans know it by.
 type Entry = (&'static str, fn() -> Box<dyn Subject>);
@@ -264,6 +299,11 @@ pub fn named(name: &str) -> Result<Box<dyn Subject>> {
     let entry = ALL.iter().find(|(known, _)| *known == name);
     let (_, make) = entry.with_context(|| absence(name))?;
     Ok(make())
+}
+
+/// Why the subject of this name carries no more than one vehicle; `None` where it does, or where there is no such subject.
+pub fn no_fleet(name: &str) -> Option<&'static str> {
+    named(name).ok().and_then(|subject| subject.no_fleet())
 }
 
 /// Why there is no subject of this name, and what helps.

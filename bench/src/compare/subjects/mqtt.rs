@@ -1,7 +1,7 @@
 //! MQTT 5 through a broker (mosquitto), with rumqttc at both ends.
 //!
 //! The broker runs beside the gateway and listens with TLS on the link and in the clear on loopback, where the gateway is its
-//! second client. A broker drops what nobody has asked for, so the vehicle says on `vehicles/bench-1/up/here` when it listens, and the
+//! second client: one for each vehicle, all on one broker. A broker drops what nobody has asked for, so the vehicle says on `vehicles/bench-1/up/here` when it listens, and the
 //! gateway waits for that. Topics are `vehicles/bench-1/down/<kind>` and `vehicles/bench-1/up/<kind>`. A broker has no end-to-end
 //! flow control and drops what its queue cannot hold, so the vehicle confirms pieces of a map on
 //! `vehicles/bench-1/up/got`, and the gateway has a bounded number of them on the way.
@@ -20,11 +20,12 @@ use rumqttc::{NetworkOptions, TlsConfiguration, Transport};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::common::{Taking, Tuning, Way};
 use super::topics::{other, topics};
-use super::{End, Facts, Papers, Reach, Subject, VEHICLE, Work};
+use super::{End, Facts, Papers, Reach, Subject, Work};
 use crate::compare::workload::{Kind, Manner, Message};
 
 /// The broker, by its name in the path and where Debian has it.
@@ -89,7 +90,11 @@ impl Subject for Mqtt {
     }
 
     fn serve(&self, end: End) -> Work {
-        Box::pin(serve(*self, end))
+        self.serve_all(vec![end])
+    }
+
+    fn serve_all(&self, ends: Vec<End>) -> Work {
+        Box::pin(serve(*self, ends))
     }
 
     fn drive(&self, end: End, reach: Reach) -> Work {
@@ -194,16 +199,25 @@ fn options(mqtt: Mqtt, id: &str, host: String, port: u16, transport: Transport) 
     options
 }
 
-async fn serve(mqtt: Mqtt, end: End) -> Result<()> {
+async fn serve(mqtt: Mqtt, ends: Vec<End>) -> Result<()> {
+    let end = ends.first().context("a gateway has a vehicle")?.clone();
     let mut broker = Broker::start(&end).await?;
     Tuning::NONE.prove("gateway", &end)?;
     let reach = Reach { tcp: broker.tls, ..Reach::default() };
-    let options = options(mqtt, "gateway", "127.0.0.1".into(), broker.plain, Transport::Tcp);
+    let mut clients = JoinSet::new();
+    for end in ends {
+        let id =
+            if end.papers.is_of_fleet() { format!("gateway-{}", end.vehicle()) } else { "gateway".into() };
+        let options = options(mqtt, &id, "127.0.0.1".into(), broker.plain, Transport::Tcp);
+        clients.spawn(async move { carry(mqtt, options, &end, Direction::Down, reach).await });
+    }
     let done = tokio::select! {
         () = end.stopped() => Ok(()),
         ended = broker.child.wait() => Err(anyhow::anyhow!("mosquitto has ended: {ended:?}")),
-        ended = carry(mqtt, options, &end, Direction::Down, reach) => ended,
+        Some(ended) = clients.join_next() => ended.context("a client of the broker").flatten(),
     };
+    // Before the broker, whose end is not theirs to tell.
+    clients.shutdown().await;
     broker.stop().await?;
     done
 }
@@ -211,7 +225,7 @@ async fn serve(mqtt: Mqtt, end: End) -> Result<()> {
 async fn drive(mqtt: Mqtt, end: End, reach: Reach) -> Result<()> {
     // The library opens its sockets itself and leaves this to the system.
     Tuning::NONE.prove("vehicle", &end)?;
-    let options = options(mqtt, VEHICLE, end.host.to_string(), reach.tcp, secured(&end.papers)?);
+    let options = options(mqtt, end.vehicle(), end.host.to_string(), reach.tcp, secured(&end.papers)?);
     tokio::select! {
         () = end.stopped() => Ok(()),
         ended = carry(mqtt, options, &end, Direction::Up, Reach::default()) => ended,
@@ -263,14 +277,15 @@ async fn carry(mqtt: Mqtt, options: MqttOptions, end: &End, sends: Direction, re
 impl Client<'_> {
     /// Sends what is due, and what the session itself needs.
     async fn send(&self) -> Result<()> {
-        let [got, here] = ["got", "here"].map(|word| format!("{}{word}", topics(Direction::Up)));
+        let [got, here] =
+            ["got", "here"].map(|word| format!("{}{word}", topics(self.end.vehicle(), Direction::Up)));
         let mut is_open = self.is_open.subscribe();
         let mut taking = Taking::new(self.end, Way::Everything, Manner::AsTheyCome);
         loop {
             tokio::select! {
                 biased;
                 () = self.connected.notified() => {
-                    let filter = format!("{}+", topics(other(self.sends)));
+                    let filter = format!("{}+", topics(self.end.vehicle(), other(self.sends)));
                     self.handle.subscribe(filter, self.mqtt.qos).await?;
                 }
                 () = self.listening.notified() => {
@@ -281,7 +296,7 @@ impl Client<'_> {
                     self.handle.publish_bytes(&got, self.mqtt.qos, false, Bytes::new()).await?;
                 }
                 message = self.next(&mut is_open, &mut taking) => {
-                    let topic = format!("{}{}", topics(self.sends), message.kind.name());
+                    let topic = format!("{}{}", topics(self.end.vehicle(), self.sends), message.kind.name());
                     self.handle.publish_bytes(topic, self.mqtt.qos, false, message.encode()).await?;
                 }
             }

@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::topics::{other, topics};
-use super::{End, Facts, Papers, Reach, Subject, VEHICLE, Work};
+use super::{End, Facts, Papers, Reach, Subject, Work};
 use crate::compare::workload::{Kind, Manner, Message};
 
 /// Between attempts to connect, at first and at most.
@@ -65,7 +65,11 @@ impl Subject for MqttQuic {
     }
 
     fn serve(&self, end: End) -> Work {
-        Box::pin(serve(end))
+        self.serve_all(vec![end])
+    }
+
+    fn serve_all(&self, ends: Vec<End>) -> Work {
+        Box::pin(serve(ends))
     }
 
     fn drive(&self, end: End, reach: Reach) -> Work {
@@ -92,15 +96,24 @@ fn broker(end: &End) -> BrokerConfig {
         .with_quic(QuicConfig::new(chain, key).with_bind_addresses(vec![end.at(0)]))
 }
 
-async fn serve(end: End) -> Result<()> {
+/// One broker, and a client of it for each vehicle.
+async fn serve(ends: Vec<End>) -> Result<()> {
+    let end = ends.first().context("a gateway has a vehicle")?.clone();
     let mut broker = MqttBroker::with_config(broker(&end)).await?;
     let udp = broker.quic_local_addr().context("the broker has no UDP port")?.port();
     let plain = broker.local_addr().context("the broker has no TCP port")?;
     let reach = Reach { udp, ..Reach::default() };
+    let mut clients = JoinSet::new();
+    for end in ends {
+        let id =
+            if end.papers.is_of_fleet() { format!("gateway-{}", end.vehicle()) } else { "gateway".into() };
+        let address = format!("mqtt://{plain}");
+        clients.spawn(async move { carry(&id, address, &end, Direction::Down, reach).await });
+    }
     tokio::select! {
         () = end.stopped() => Ok(()),
         ended = broker.run() => bail!("the broker has ended: {ended:?}"),
-        ended = carry("gateway", format!("mqtt://{plain}"), &end, Direction::Down, reach) => ended,
+        Some(ended) = clients.join_next() => ended.context("a client of the broker")?,
     }
 }
 
@@ -108,7 +121,7 @@ async fn drive(end: End, reach: Reach) -> Result<()> {
     let address = format!("quics://{}", end.at(reach.udp));
     tokio::select! {
         () = end.stopped() => Ok(()),
-        ended = carry(VEHICLE, address, &end, Direction::Up, Reach::default()) => ended,
+        ended = carry(end.vehicle(), address, &end, Direction::Up, Reach::default()) => ended,
     }
 }
 
@@ -159,9 +172,13 @@ async fn carry(id: &str, address: String, end: &End, sends: Direction, reach: Re
     let options = SubscribeOptions { qos: QoS::AtLeastOnce, ..SubscribeOptions::default() };
     let (own, heard) = (end.clone(), talk.clone());
     client
-        .subscribe_with_options(format!("{}+", topics(other(sends))), options, move |message| {
-            hear(&own, &heard, &message);
-        })
+        .subscribe_with_options(
+            format!("{}+", topics(end.vehicle(), other(sends))),
+            options,
+            move |message| {
+                hear(&own, &heard, &message);
+            },
+        )
         .await?;
     let lost = talk.clone();
     client
@@ -178,7 +195,7 @@ async fn carry(id: &str, address: String, end: &End, sends: Direction, reach: Re
         () = greet(&client, end, sends, &talk) => bail!("it greets for ever"),
         () = live(&client, end, sends, &talk) => bail!("it sends for ever"),
         () = send_pieces(&client, end, sends, &talk) => bail!("it sends for ever"),
-        () = confirm(&client, sends, &talk) => bail!("it confirms for ever"),
+        () = confirm(&client, end, sends, &talk) => bail!("it confirms for ever"),
         () = give_up_lost(&talk) => bail!("it waits for ever"),
     }
 }
@@ -207,7 +224,7 @@ fn hear(end: &End, talk: &Talk, message: &Incoming) {
 
 /// The vehicle says that it listens until it is answered, and again when it was cut off; the gateway answers.
 async fn greet(client: &MqttClient, end: &End, sends: Direction, talk: &Talk) {
-    let topic = format!("{}here", topics(sends));
+    let topic = format!("{}here", topics(end.vehicle(), sends));
     let mut is_open = talk.is_open.subscribe();
     loop {
         match sends {
@@ -238,7 +255,8 @@ async fn live(client: &MqttClient, end: &End, sends: Direction, talk: &Talk) {
     loop {
         tokio::select! {
             message = next(end, &mut is_open), if under_way.len() < UNDER_WAY => {
-                let (client, topic) = (client.clone(), format!("{}{}", topics(sends), message.kind.name()));
+                let topic = format!("{}{}", topics(end.vehicle(), sends), message.kind.name());
+                let client = client.clone();
                 under_way.spawn(async move { publish(&client, topic, message).await });
             }
             Some(_done) = under_way.join_next() => {}
@@ -261,15 +279,15 @@ async fn send_pieces(client: &MqttClient, end: &End, sends: Direction, talk: &Ta
     loop {
         talk.room.acquire().await.expect("nobody closes it").forget();
         let piece = end.feed.piece().await;
-        let topic = format!("{}{}", topics(sends), piece.kind.name());
+        let topic = format!("{}{}", topics(end.vehicle(), sends), piece.kind.name());
         if !publish(client, topic, piece).await {
             sleep(RETRY[0]).await;
         }
     }
 }
 
-async fn confirm(client: &MqttClient, sends: Direction, talk: &Talk) {
-    let topic = format!("{}got", topics(sends));
+async fn confirm(client: &MqttClient, end: &End, sends: Direction, talk: &Talk) {
+    let topic = format!("{}got", topics(end.vehicle(), sends));
     loop {
         talk.owed.acquire().await.expect("nobody closes it").forget();
         // Where it is lost, so is the piece, after a while.

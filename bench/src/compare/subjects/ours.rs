@@ -4,6 +4,7 @@
 //! Control goes as control frames with the state before the newest in each, telemetry as signals, commands and answers on
 //! the lane of their class, files on the bulk lane.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,21 +13,24 @@ use bytes::Bytes;
 use carriageway_proto::control::ROAD_VEHICLE;
 use carriageway_proto::{
     Class, ControlFrame, ControlState, Controls, Epoch, PolicyTable, SessionId, SignalPath, Stamp, Token,
-    Value,
+    Value, VehicleId,
 };
 use carriageway_transport::clock::BootClock;
 use carriageway_transport::core::keeper::{self, Allowed};
 use carriageway_transport::dialer::Network;
+use carriageway_transport::identity::Identity;
 use carriageway_transport::link::{Happening, Happenings, MAX_BULK_PAYLOAD, SendError};
+use carriageway_transport::lobby::{self, Greeted};
 use carriageway_transport::quic::{self, Congestion, Limits, QuicListener, Secret};
 use carriageway_transport::tls::{self, Authority, Credentials, Pem};
-use carriageway_transport::{Connection, Link, client, link, lobby, websocket};
+use carriageway_transport::{Connection, Link, client, link, websocket};
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use super::fleet::ready;
 use super::{End, Facts, Reach, Subject, Work};
 use crate::compare::virtual_time::{Arrival, Place, TcpPort};
 use crate::compare::workload::{Kind, Manner, Message};
@@ -43,7 +47,7 @@ const SIGNALS: usize = 7;
 /// Signals of a snapshot: about 2,000 bytes.
 const SNAPSHOT: usize = 54;
 
-/// Connections that have come and whose hello nobody has read.
+/// Connections that have come and whose hello nobody has read, for each vehicle.
 const WAITING: usize = 8;
 
 /// Ours.
@@ -80,7 +84,11 @@ impl Subject for Ours {
     }
 
     fn serve(&self, end: End) -> Work {
-        Box::pin(serve(*self, end))
+        self.serve_all(vec![end])
+    }
+
+    fn serve_all(&self, ends: Vec<End>) -> Work {
+        Box::pin(serve(*self, ends))
     }
 
     fn drive(&self, end: End, reach: Reach) -> Work {
@@ -92,9 +100,11 @@ impl Subject for Ours {
     }
 }
 
-async fn serve(ours: Ours, end: End) -> Result<()> {
+/// One listener for all vehicles, as the gateway has it.
+async fn serve(ours: Ours, ends: Vec<End>) -> Result<()> {
+    let end = ends.first().context("a gateway has a vehicle")?.clone();
     let clock = end.place.clock()?;
-    let (arrived, arrivals) = mpsc::channel(WAITING);
+    let (arrived, arrivals) = mpsc::channel(WAITING * ends.len());
     let authority = Authority::new(&Pem::read(&end.papers.authority())?)?;
     let [chain, key] = end.papers.gateway();
     let own = || Ok::<_, anyhow::Error>(Credentials::new(&Pem::read(&chain)?, &Pem::read(&key)?)?);
@@ -109,27 +119,34 @@ async fn serve(ours: Ours, end: End) -> Result<()> {
     let listener = end.place.listen(config)?;
     let port = end.place.listen_tcp(end.host).await?;
     let udp = listener.addresses().first().context("the gateway has no UDP port")?.port();
-    end.ready(Reach { udp, tcp: port.number()?, ..Reach::default() });
+    ready(&ends, Reach { udp, tcp: port.number()?, ..Reach::default() });
     let acceptor = TlsAcceptor::from(Arc::new(tls::tcp_server(&authority, own()?)?));
     tokio::select! {
         () = end.stopped() => Ok(()),
         () = accept_quic(listener, arrived.clone()) => bail!("the QUIC listener has ended"),
         ended = accept_websocket(port, acceptor, arrived, end.clone()) => ended,
-        ended = sessions(arrivals, clock, end.clone()) => ended,
+        ended = sessions(arrivals, clock, ends) => ended,
     }
 }
 
-async fn accept_quic(mut listener: QuicListener, arrived: mpsc::Sender<Box<dyn Connection>>) {
+/// A connection, and whose it is by the certificate that it was made with.
+struct Arrived {
+    vehicle: VehicleId,
+    connection: Box<dyn Connection>,
+}
+
+async fn accept_quic(mut listener: QuicListener, arrived: mpsc::Sender<Arrived>) {
     while let Some(arrival) = listener.accept().await {
+        let Identity::Vehicle(vehicle) = arrival.identity;
         // A vehicle that finds no room dials again.
-        let _full = arrived.try_send(arrival.connection);
+        let _full = arrived.try_send(Arrived { vehicle, connection: arrival.connection });
     }
 }
 
 async fn accept_websocket(
     mut port: TcpPort,
     acceptor: TlsAcceptor,
-    arrived: mpsc::Sender<Box<dyn Connection>>,
+    arrived: mpsc::Sender<Arrived>,
     end: End,
 ) -> Result<()> {
     let mut handshakes = JoinSet::new();
@@ -143,47 +160,73 @@ async fn accept_websocket(
         let (acceptor, arrived) = (acceptor.clone(), arrived.clone());
         handshakes.spawn(async move {
             let Ok(stream) = acceptor.accept(stream).await else { return };
+            let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+            let Ok(Identity::Vehicle(vehicle)) = Identity::from_chain(chain) else { return };
             if let Ok(connection) = websocket::accept(stream, Some(remote)).await {
                 // A vehicle that finds no room dials again.
-                let _full = arrived.try_send(Box::new(connection));
+                let _full = arrived.try_send(Arrived { vehicle, connection: Box::new(connection) });
             }
         });
     }
 }
 
-/// The one session: its first connection begins it, the others are given to it.
-async fn sessions(
-    mut arrivals: mpsc::Receiver<Box<dyn Connection>>,
-    clock: BootClock,
-    end: End,
-) -> Result<()> {
+/// All sessions: a vehicle's first connection begins its own, the others of the same vehicle are given to it.
+async fn sessions(mut arrivals: mpsc::Receiver<Arrived>, clock: BootClock, ends: Vec<End>) -> Result<()> {
     let deadline = link::Config::default().greeting_deadline;
-    let mut session: Option<Link> = None;
-    let mut lives = JoinSet::new();
-    let mut epoch = Epoch::NONE;
+    let most = WAITING * ends.len();
+    let mut all = BTreeMap::new();
+    for (end, number) in ends.into_iter().zip(1..) {
+        all.insert(end.vehicle().parse::<VehicleId>()?, Held { end, number, link: None, epoch: Epoch::NONE });
+    }
+    let (mut greetings, mut lives) = (JoinSet::new(), JoinSet::new());
     loop {
-        let connection = tokio::select! {
-            Some(connection) = arrivals.recv() => connection,
-            Some(_over) = lives.join_next() => continue,
+        tokio::select! {
+            Some(Arrived { vehicle, connection }) = arrivals.recv(), if greetings.len() < most => {
+                let clock = clock.clone();
+                // Each by itself: a vehicle whose hello is late keeps no other waiting.
+                greetings.spawn(async move { (vehicle, lobby::greet(connection, &clock, deadline).await) });
+            }
+            Some(ended) = greetings.join_next() => {
+                // Who says no hello, or is none of ours, gets no session.
+                if let (vehicle, Ok(greeted)) = ended.context("a greeting")?
+                    && let Some(held) = all.get_mut(&vehicle)
+                {
+                    held.take_in(greeted, &clock, &mut lives);
+                }
+            }
+            Some(_over) = lives.join_next() => {}
             else => return Ok(()),
-        };
-        let Ok(greeted) = lobby::greet(connection, &clock, deadline).await else { continue };
-        let over = session.as_ref().is_none_or(|link| link.connectivity().borrow().over.is_some());
-        if let Some(link) = session.as_ref().filter(|_| !over) {
+        }
+    }
+}
+
+/// What the gateway holds of one vehicle.
+struct Held {
+    end: End,
+    /// Counted from one.
+    number: u16,
+    link: Option<Link>,
+    epoch: Epoch,
+}
+
+impl Held {
+    fn take_in(&mut self, greeted: Greeted, clock: &BootClock, lives: &mut JoinSet<()>) {
+        let over = self.link.as_ref().is_none_or(|link| link.connectivity().borrow().over.is_some());
+        if let Some(link) = self.link.as_ref().filter(|_| !over) {
             // A vehicle that finds no room dials again.
             let _full = link.attach(greeted);
-            continue;
+            return;
         }
         // Above all that the vehicle has held: it takes no other, though this gateway is new.
-        epoch = epoch.max(greeted.greeting.hello.epoch).next();
+        self.epoch = self.epoch.max(greeted.greeting.hello.epoch).next();
         // No gateway gives an id twice: a vehicle that asks for a session of another one must not be taken for one of its own.
-        let id = u128::from(clock.now().as_micros()).to_be_bytes();
-        let id = SessionId::from_bytes(id);
+        let id = (u128::from(clock.now().as_micros()) << u16::BITS) | u128::from(self.number);
+        let id = SessionId::from_bytes(id.to_be_bytes());
         let (link, happenings, driver) =
-            link::accept(link::Config::default(), clock.clone(), id, epoch, greeted);
+            link::accept(link::Config::default(), clock.clone(), id, self.epoch, greeted);
         lives.spawn(driver);
-        lives.spawn(carry(link.clone(), happenings, end.clone(), clock.clone()));
-        session = Some(link);
+        lives.spawn(carry(link.clone(), happenings, self.end.clone(), clock.clone()));
+        self.link = Some(link);
     }
 }
 

@@ -12,12 +12,14 @@ use bytes::Bytes;
 use quinn::congestion::{BbrConfig, CubicConfig};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Connection, Endpoint, Incoming, ServerConfig, TransportConfig, VarInt};
+use rustls::pki_types::CertificateDer;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
 use super::common::{
     Newest, Way, again, client, framed, hear, hear_frames, piece_bytes, server, versions, write_frame,
 };
+use super::fleet::{Fleet, ready};
 use super::{End, Facts, Reach, Subject, Work};
 use crate::compare::workload::{Kind, Manner};
 
@@ -30,7 +32,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// The last packets may take this long.
 const GOODBYE: Duration = Duration::from_millis(500);
 
-/// Connections that may be there at once, most of them on their way out.
+/// Connections that may be there at once, for each vehicle, most of them on their way out.
 const MOST_CONNECTIONS: usize = 64;
 
 /// Bytes of datagrams not yet sent, in the best practice: one of the largest, or some states.
@@ -48,6 +50,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(4);
 const MOST_LESSER: usize = 32;
 /// The same for what must arrive.
 const MOST_URGENT: usize = 64;
+
+/// What a vehicle shows of itself, as rustls has it.
+type Chain = Vec<CertificateDer<'static>>;
 
 /// quinn's controllers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,18 +158,24 @@ impl Subject for Quinn {
     }
 
     fn serve(&self, end: End) -> Work {
+        self.serve_all(vec![end])
+    }
+
+    fn serve_all(&self, ends: Vec<End>) -> Work {
         let this = *self;
         Box::pin(async move {
-            let (first, udp) = this.listen(&end)?;
+            let end = ends.first().context("a gateway has a vehicle")?;
+            let (first, udp) = this.listen(end)?;
+            let fleet = || Fleet::new(ends.clone(), |_| Newest::new());
             if !this.is_split {
-                end.ready(Reach { udp, ..Reach::default() });
-                return serve(this, first, Way::Everything, end).await;
+                ready(&ends, Reach { udp, ..Reach::default() });
+                return serve(this, first, Way::Everything, fleet()).await;
             }
-            let (files, second) = this.listen(&end)?;
-            end.ready(Reach { udp, second, ..Reach::default() });
+            let (files, second) = this.listen(end)?;
+            ready(&ends, Reach { udp, second, ..Reach::default() });
             tokio::try_join!(
-                serve(this, first, Way::Messages, end.clone()),
-                serve(this, files, Way::Files, end),
+                serve(this, first, Way::Messages, fleet()),
+                serve(this, files, Way::Files, fleet()),
             )?;
             Ok(())
         })
@@ -185,8 +196,8 @@ impl Subject for Quinn {
     }
 }
 
-async fn serve(quinn: Quinn, endpoint: Endpoint, way: Way, end: End) -> Result<()> {
-    let newest = Newest::new();
+async fn serve(quinn: Quinn, endpoint: Endpoint, way: Way, fleet: Fleet<Newest>) -> Result<()> {
+    let end = fleet.any();
     let mut connections = JoinSet::new();
     loop {
         let incoming = tokio::select! {
@@ -198,18 +209,20 @@ async fn serve(quinn: Quinn, endpoint: Endpoint, way: Way, end: End) -> Result<(
                 continue;
             }
         };
-        if connections.len() >= MOST_CONNECTIONS {
+        if connections.len() >= MOST_CONNECTIONS * fleet.len() {
             incoming.refuse();
             continue;
         }
-        connections.spawn(accept(quinn, incoming, way, end.clone(), newest.clone()));
+        connections.spawn(accept(quinn, incoming, way, fleet.clone()));
     }
     close(&endpoint).await;
     Ok(())
 }
 
-async fn accept(quinn: Quinn, incoming: Incoming, way: Way, end: End, newest: Newest) -> Result<()> {
+async fn accept(quinn: Quinn, incoming: Incoming, way: Way, fleet: Fleet<Newest>) -> Result<()> {
     let connection = timeout(HANDSHAKE, incoming).await.context("the handshake takes too long")??;
+    let chain = connection.peer_identity().and_then(|chain| chain.downcast::<Chain>().ok());
+    let (end, newest) = fleet.whose(chain.as_deref().map(Vec::as_slice))?;
     newest.alone(carry(quinn, connection, way, end)).await
 }
 

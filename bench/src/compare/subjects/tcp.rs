@@ -1,11 +1,12 @@
 //! Messages after their length, on one TCP connection with TLS, or on two: the second for files.
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use super::common::{
     Carry, Congestion, Newest, Stream, Taking, Tuning, Way, dial, hear_frames, listen, serve, versions,
     write_frame,
 };
+use super::fleet::{Fleet, ready};
 use super::{End, Facts, Reach, Subject, Work};
 use crate::compare::workload::Manner;
 
@@ -63,19 +64,25 @@ impl Subject for Tcp {
     }
 
     fn serve(&self, end: End) -> Work {
+        self.serve_all(vec![end])
+    }
+
+    fn serve_all(&self, ends: Vec<End>) -> Work {
         let tcp = *self;
         Box::pin(async move {
-            tcp.tuning.prove("gateway", &end)?;
-            let (first, port) = listen(&end).await?;
+            let end = ends.first().context("a gateway has a vehicle")?;
+            tcp.tuning.prove("gateway", end)?;
+            let (first, port) = listen(end).await?;
+            let fleet = |way| Fleet::new(ends.clone(), |_| tcp.framed(way));
             if !tcp.is_split {
-                end.ready(Reach { tcp: port, ..Reach::default() });
-                return serve(first, tcp.tuning, end, tcp.framed(Way::Everything)).await;
+                ready(&ends, Reach { tcp: port, ..Reach::default() });
+                return serve(first, tcp.tuning, fleet(Way::Everything)).await;
             }
-            let (files, second) = listen(&end).await?;
-            end.ready(Reach { tcp: port, second, ..Reach::default() });
+            let (files, second) = listen(end).await?;
+            ready(&ends, Reach { tcp: port, second, ..Reach::default() });
             tokio::try_join!(
-                serve(first, tcp.tuning, end.clone(), tcp.framed(Way::Messages)),
-                serve(files, tcp.tuning, end, tcp.framed(Way::Files)),
+                serve(first, tcp.tuning, fleet(Way::Messages)),
+                serve(files, tcp.tuning, fleet(Way::Files)),
             )?;
             Ok(())
         })

@@ -2,15 +2,13 @@
 
 use carriageway_netem::core::Direction;
 
-use super::VEHICLE;
-
-/// What the topics of one direction begin with.
-pub(super) fn topics(direction: Direction) -> String {
+/// What the topics of a vehicle and one direction begin with.
+pub(super) fn topics(vehicle: &str, direction: Direction) -> String {
     let way = match direction {
         Direction::Up => "up",
         Direction::Down => "down",
     };
-    format!("vehicles/{VEHICLE}/{way}/")
+    format!("vehicles/{vehicle}/{way}/")
 }
 
 /// The way back.

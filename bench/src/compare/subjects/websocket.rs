@@ -9,6 +9,7 @@ use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
 use super::common::{
     Carry, Congestion, Newest, Stream, Taking, Tuning, Way, dial, hear, listen, serve, versions,
 };
+use super::fleet::{Fleet, ready};
 use super::{End, Facts, Reach, Subject, Work};
 use crate::compare::workload::Manner;
 
@@ -54,12 +55,17 @@ impl Subject for WebSocket {
     }
 
     fn serve(&self, end: End) -> Work {
+        self.serve_all(vec![end])
+    }
+
+    fn serve_all(&self, ends: Vec<End>) -> Work {
         let this = *self;
         Box::pin(async move {
-            this.tuning.prove("gateway", &end)?;
-            let (listener, tcp) = listen(&end).await?;
-            end.ready(Reach { tcp, ..Reach::default() });
-            serve(listener, this.tuning, end, this.carrying()).await
+            let end = ends.first().context("a gateway has a vehicle")?;
+            this.tuning.prove("gateway", end)?;
+            let (listener, tcp) = listen(end).await?;
+            ready(&ends, Reach { tcp, ..Reach::default() });
+            serve(listener, this.tuning, Fleet::new(ends, |_| this.carrying())).await
         })
     }
 

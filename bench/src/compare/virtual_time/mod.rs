@@ -57,13 +57,15 @@ pub(super) fn measure(spec: &Spec) -> Result<(Outcome, Vec<Heard>)> {
         "{} brings its own sockets, which virtual time does not have; run it between namespaces",
         spec.subject
     );
+    ensure!(spec.workload.vehicles == 1, "virtual time has one vehicle; run fleets between namespaces");
     let scenario = scenario(&spec.link)?;
     let path = only_path(&scenario)?;
     let place = TempDir::new().context("cannot make a temporary directory")?;
     let before = Usage::read(std::process::id())?;
     let pilot = Pilot::new();
     let runtime = runtime(&pilot)?;
-    let (facts, papers) = (subject.facts(), papers(&place)?);
+    let facts = subject.facts();
+    let papers = papers(&place, 1)?.remove(0);
     let run = Run { spec, subject: subject.as_ref(), facts, papers, scenario: scenario.clone() };
     let ended = runtime.block_on(run.go(pilot, path, scenario.events.clone()))?;
     let now = Usage::read(std::process::id())?;
@@ -154,13 +156,8 @@ impl Run<'_> {
         let dialed = stage.pilot.now();
         let mut vehicle_work = JoinSet::new();
         vehicle_work.spawn(self.subject.drive(vehicle, reach));
-        let hand = Hand::new(
-            &self.spec.workload,
-            self.spec.seed,
-            stage.timeline.clone(),
-            feeds[0].clone(),
-            feeds[1].clone(),
-        );
+        let hand =
+            Hand::new(&self.spec.workload, self.spec.seed, stage.timeline.clone(), vec![feeds.clone()]);
         world.spawn(work(stage.pilot.clone(), start + SETTLE, hand));
         let patience = stage.timeline.until(Duration::ZERO);
         let connected_ms = match timeout(patience, vehicle_ready.recv()).await {

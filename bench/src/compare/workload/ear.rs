@@ -10,6 +10,8 @@ use crate::compare::timeline::Timeline;
 /// One arrival. Copies are arrivals of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heard {
+    /// The vehicle at one of the two ends, counted from one.
+    pub vehicle: u16,
     /// What.
     pub kind: Kind,
     /// Its number.
@@ -23,6 +25,7 @@ pub struct Heard {
 /// One end's record of arrivals. Cheap to clone; all clones are one.
 #[derive(Clone, Debug)]
 pub struct Ear {
+    vehicle: u16,
     timeline: Timeline,
     heard: Arc<Mutex<Vec<Heard>>>,
     /// Where answers to commands go.
@@ -30,9 +33,16 @@ pub struct Ear {
 }
 
 impl Ear {
-    /// Of an end that answers commands through `answers`.
+    /// Of an end that answers commands through `answers`, on the link of the first vehicle.
     pub fn new(timeline: Timeline, answers: Feed) -> Self {
-        Self { timeline, heard: Arc::default(), answers }
+        Self { vehicle: 1, timeline, heard: Arc::default(), answers }
+    }
+
+    /// The same on the link of another vehicle, counted from one.
+    #[must_use]
+    pub const fn of_vehicle(mut self, number: u16) -> Self {
+        self.vehicle = number;
+        self
     }
 
     /// These bytes of [`Message::encode`] arrived, now.
@@ -47,7 +57,7 @@ impl Ear {
         let Some(at) = self.timeline.elapsed() else { return };
         let Message { kind, number, class } = message;
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.heard().push(Heard { kind, number, bytes, at });
+        self.heard().push(Heard { vehicle: self.vehicle, kind, number, bytes, at });
         if kind == Kind::Command {
             self.answers.offer(Message { kind: Kind::Ack, class, number });
         }
@@ -85,6 +95,16 @@ mod tests {
         assert_eq!(answers.try_next().unwrap().number, 5);
         assert_eq!(answers.try_next(), None);
         assert!(ear.hear(b"?").is_err());
+    }
+
+    #[test]
+    fn what_arrives_is_of_the_ears_vehicle() {
+        let ear = Ear::new(Timeline::starting_now(), Feed::new(Manner::AsTheyCome));
+        ear.hear(&Message::new(Kind::Control, 0).encode()).unwrap();
+        assert_eq!(ear.take()[0].vehicle, 1);
+        let ear = ear.of_vehicle(7);
+        ear.hear(&Message::new(Kind::Control, 0).encode()).unwrap();
+        assert_eq!(ear.take()[0].vehicle, 7);
     }
 
     #[test]

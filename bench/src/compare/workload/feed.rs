@@ -1,6 +1,7 @@
 //! What waits at one end until its subject takes it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Add;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,14 @@ pub struct Shed {
     pub replaced: u64,
     /// Messages beyond the bound.
     pub overflowed: u64,
+}
+
+impl Add for Shed {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { replaced: self.replaced + other.replaced, overflowed: self.overflowed + other.overflowed }
+    }
 }
 
 /// One end's messages for its subject. Cheap to clone; all clones are one.

@@ -10,16 +10,19 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::feed::Feed;
 use super::message::Kind;
-use super::schedule::{Due, Schedule, Workload};
+use super::schedule::{Due, Schedule, Workload, seed_of};
 use crate::compare::timeline::Timeline;
 use crate::stats::quantile;
 
-/// What happens in one feed, by time.
+/// What happens in one feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Act {
     Offer(Due),
     Transfer(Kind, bool),
 }
+
+/// One act, when, and in whose feed: by the vehicle's place among the feeds, and the direction.
+type Planned = (Duration, (usize, Direction), Act);
 
 /// How it went.
 #[derive(Clone, Debug, Default)]
@@ -30,30 +33,23 @@ pub struct Account {
     pub cpu: Duration,
 }
 
-/// The one who clicks, steers, looks and copies files, at both ends.
+/// The one who clicks, steers, looks and copies files, at both ends of every vehicle's link.
 pub struct Hand {
-    acts: Vec<(Duration, Direction, Act)>,
-    feeds: [Feed; 2],
+    acts: Vec<Planned>,
+    feeds: Vec<[Feed; 2]>,
     timeline: Timeline,
     /// Acts that [`Hand::act_until`] has done.
     done: usize,
 }
 
 impl Hand {
-    /// For the feeds of what goes up and of what goes down.
-    pub fn new(workload: &Workload, seed: u64, timeline: Timeline, up: Feed, down: Feed) -> Self {
-        let schedule = Schedule::new(workload, seed);
-        let due = schedule.all().iter().map(|due| (due.at, due.message.kind.direction(), Act::Offer(*due)));
-        let mut acts: Vec<_> = due.collect();
-        let (from, until) = (workload.transfers().start, workload.transfers().end);
-        for (kind, is_wanted) in [(Kind::Log, workload.log), (Kind::Map, workload.map)] {
-            if is_wanted {
-                acts.push((from, kind.direction(), Act::Transfer(kind, true)));
-                acts.push((until, kind.direction(), Act::Transfer(kind, false)));
-            }
-        }
+    /// For each vehicle's feeds of what goes up and of what goes down, in the order of their numbers, in a cell of this seed.
+    pub fn new(workload: &Workload, seed: u64, timeline: Timeline, feeds: Vec<[Feed; 2]>) -> Self {
+        let each = workload.numbers().zip(0..feeds.len());
+        let mut acts: Vec<_> =
+            each.flat_map(|(number, place)| acts(workload, seed_of(seed, number), place)).collect();
         acts.sort_by_key(|(at, ..)| *at);
-        Self { acts, feeds: [up, down], timeline, done: 0 }
+        Self { acts, feeds, timeline, done: 0 }
     }
 
     /// Does it all on a thread; where `is_urgent`, ahead of all ordinary ones, as the emulator is.
@@ -64,13 +60,13 @@ impl Hand {
                 let _ordinary = realtime::enter();
             }
             let mut account = Account::default();
-            for (at, direction, act) in &self.acts {
+            for (at, whose, act) in &self.acts {
                 let left = self.timeline.until(*at);
                 if !left.is_zero() {
                     std::thread::sleep(left);
                 }
                 account.late.push(self.timeline.since(*at));
-                self.act(*direction, *act);
+                self.act(*whose, *act);
             }
             account.cpu = thread_cpu();
             account
@@ -85,21 +81,36 @@ impl Hand {
 
     /// Does what is due by `elapsed` and is not done.
     pub fn act_until(&mut self, elapsed: Duration) {
-        while let Some((_, direction, act)) =
-            self.acts.get(self.done).filter(|(at, ..)| *at <= elapsed).copied()
+        while let Some((_, whose, act)) = self.acts.get(self.done).filter(|(at, ..)| *at <= elapsed).copied()
         {
             self.done += 1;
-            self.act(direction, act);
+            self.act(whose, act);
         }
     }
 
-    fn act(&self, direction: Direction, act: Act) {
-        let feed = &self.feeds[direction.index()];
+    fn act(&self, (place, direction): (usize, Direction), act: Act) {
+        let feed = &self.feeds[place][direction.index()];
         match act {
             Act::Offer(due) => feed.offer(due.message),
             Act::Transfer(kind, on) => feed.transfer(kind, on),
         }
     }
+}
+
+/// What happens in the feeds of the vehicle at this place; files at the same moments in all.
+fn acts(workload: &Workload, seed: u64, place: usize) -> Vec<Planned> {
+    let schedule = Schedule::new(workload, seed);
+    let whose = |kind: Kind| (place, kind.direction());
+    let due = schedule.all().iter().map(|due| (due.at, whose(due.message.kind), Act::Offer(*due)));
+    let mut acts: Vec<_> = due.collect();
+    let (from, until) = (workload.transfers().start, workload.transfers().end);
+    for (kind, is_wanted) in [(Kind::Log, workload.log), (Kind::Map, workload.map)] {
+        if is_wanted {
+            acts.push((from, whose(kind), Act::Transfer(kind, true)));
+            acts.push((until, whose(kind), Act::Transfer(kind, false)));
+        }
+    }
+    acts
 }
 
 impl Account {
@@ -131,7 +142,7 @@ mod tests {
     fn everything_comes_at_its_end_of_the_link_and_files_in_the_middle() {
         let [up, down] = [Feed::new(Manner::AsTheyCome), Feed::new(Manner::AsTheyCome)];
         let workload = Workload { seconds: 3.0, ..Workload::default() };
-        let mut hand = Hand::new(&workload, 1, Timeline::starting_now(), up.clone(), down.clone());
+        let mut hand = Hand::new(&workload, 1, Timeline::starting_now(), vec![[up.clone(), down.clone()]]);
         let mut acts = |until: u64| {
             let until = Duration::from_millis(until);
             while let Some(at) = hand.next_due().filter(|at| *at <= until) {
@@ -150,10 +161,27 @@ mod tests {
     }
 
     #[test]
+    fn each_vehicle_has_its_own_in_its_own_feeds() {
+        let feeds = || [Feed::new(Manner::AsTheyCome), Feed::new(Manner::AsTheyCome)];
+        let workload = Workload { vehicles: 3, seconds: 3.0, ..Workload::default() };
+        let fleet: Vec<_> = std::iter::repeat_with(feeds).take(3).collect();
+        let mut hand = Hand::new(&workload, 9, Timeline::starting_now(), fleet.clone());
+        hand.act_until(Duration::from_millis(1_500));
+        assert!(fleet.iter().all(|[up, down]| up.try_piece().is_some() && down.try_piece().is_none()));
+        hand.act_until(Duration::from_secs(3));
+        for (number, [_, down]) in workload.numbers().zip(&fleet) {
+            let schedule = Schedule::new(&workload, seed_of(9, number));
+            let due = schedule.all().iter().map(|due| due.message);
+            let due: Vec<_> = due.filter(|message| message.kind.direction() == Direction::Down).collect();
+            assert_eq!(std::iter::from_fn(|| down.try_next()).collect::<Vec<_>>(), due, "{number}");
+        }
+    }
+
+    #[test]
     fn the_thread_says_how_late_it_was() {
         let feed = Feed::new(Manner::AsTheyCome);
         let workload = Workload { seconds: 0.1, commands_hz: 0.0, ..Workload::default() };
-        let hand = Hand::new(&workload, 1, Timeline::starting_now(), feed.clone(), feed.clone());
+        let hand = Hand::new(&workload, 1, Timeline::starting_now(), vec![[feed.clone(), feed]]);
         let account = Account::of(hand.spawn(false).unwrap()).unwrap();
         assert!(account.late.len() >= 5 + 2 + 2, "{account:?}");
         assert!(account.lateness().0 <= account.lateness().1);

@@ -12,4 +12,4 @@ pub use ear::{Ear, Heard};
 pub use feed::{Feed, Manner, Shed};
 pub use hand::{Account as HandAccount, Hand};
 pub use message::{BadMessage, HEADER, Kind, Message};
-pub use schedule::{Due, Schedule, Workload};
+pub use schedule::{Due, Schedule, Workload, seed_of};

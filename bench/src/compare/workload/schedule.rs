@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
+use carriageway_netem::core::Seed;
 use carriageway_proto::Class;
 use rand_core::{Rng as _, SeedableRng as _};
 use rand_pcg::Pcg32;
@@ -14,10 +15,14 @@ use super::message::{Kind, Message};
 /// The classes of commands.
 const CLASSES: [Class; 4] = [Class::Safety, Class::Drive, Class::Body, Class::Config];
 
-/// A load. All rates may be zero: nothing of it then.
+/// A load. All rates may be zero: nothing of it then. Where there are several vehicles, each has all of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Workload {
+    /// How many vehicles, each on a link of its own, on one gateway.
+    // Left out where there is one: results of before there were more stay as they are.
+    #[serde(skip_serializing_if = "is_one")]
+    pub vehicles: u16,
     /// Length, in seconds.
     pub seconds: f64,
     /// Control for the vehicle, per second.
@@ -42,6 +47,7 @@ impl Default for Workload {
     /// `drive`, with a log.
     fn default() -> Self {
         Self {
+            vehicles: 1,
             seconds: 30.0,
             control_hz: 50.0,
             telemetry_hz: 20.0,
@@ -55,7 +61,23 @@ impl Default for Workload {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
+const fn is_one(vehicles: &u16) -> bool {
+    *vehicles == 1
+}
+
+/// Of all that is drawn for one vehicle, counted from one, in a cell of this seed. The first has the cell's own, and each the same
+/// whatever the subject and however many others there are.
+pub const fn seed_of(cell: u64, vehicle: u16) -> u64 {
+    Seed(cell).of_link((vehicle as u64).saturating_sub(1)).0
+}
+
 impl Workload {
+    /// The vehicles' numbers.
+    pub fn numbers(&self) -> impl Iterator<Item = u16> + use<> {
+        1..=self.vehicles
+    }
+
     /// Its length.
     pub fn length(&self) -> Duration {
         Duration::from_secs_f64(self.seconds)
@@ -99,7 +121,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Of this workload; `seed` draws the moments and classes of commands and where in their period the others begin.
+    /// Of one vehicle under this workload; `seed` draws the moments and classes of commands and where in their period the others begin.
     pub fn new(workload: &Workload, seed: u64) -> Self {
         let mut chance = Pcg32::seed_from_u64(seed);
         let mut all = Vec::new();
@@ -173,6 +195,27 @@ mod tests {
         assert!(schedule.all().last().unwrap().at < workload.length());
         assert_eq!(schedule, Schedule::new(&workload, 7));
         assert_ne!(schedule, Schedule::new(&workload, 8));
+    }
+
+    #[test]
+    fn vehicles_have_phases_of_their_own_and_the_first_those_of_a_vehicle_alone() {
+        let workload = Workload { vehicles: 50, ..Workload::default() };
+        assert_eq!(workload.numbers().count(), 50);
+        assert_eq!(seed_of(7_000, 1), 7_000);
+        let firsts: BTreeMap<_, _> = workload
+            .numbers()
+            .map(|vehicle| (Schedule::new(&workload, seed_of(7_000, vehicle)).of(Kind::Control)[&0], vehicle))
+            .collect();
+        assert_eq!(firsts.len(), 50, "no two send in the same nanosecond: {firsts:?}");
+    }
+
+    #[test]
+    fn a_vehicle_alone_is_not_written_and_is_read_where_nothing_stands() {
+        let alone = toml::to_string(&Workload::default()).unwrap();
+        assert!(!alone.contains("vehicles"), "{alone}");
+        assert_eq!(toml::from_str::<Workload>(&alone).unwrap().vehicles, 1);
+        let fleet = Workload { vehicles: 3, ..Workload::default() };
+        assert_eq!(toml::from_str::<Workload>(&toml::to_string(&fleet).unwrap()).unwrap(), fleet);
     }
 
     #[test]

@@ -6,7 +6,8 @@ const LINK: &str = "[[link]]\nprofile = 'clean'\n";
 
 fn known() -> Known {
     let why_not = |name: &str| (!["a", "b", "c"].contains(&name)).then(|| format!("no {name:?}: a, b, c"));
-    Known { why_not, metrics: ["age", "loss"].map(String::from).into() }
+    let no_fleet = |name: &str| (name == "c").then_some("it is small");
+    Known { why_not, no_fleet, metrics: ["age", "loss"].map(String::from).into() }
 }
 
 fn complaints(text: &str) -> String {
@@ -65,6 +66,23 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "blocks = 1\nvirtual = true\nworkload = { rival = true }\n",
         "my.toml:4: workload.rival: there is no TCP in virtual time",
     ),
+    (
+        "'clean'",
+        "'clean'\n[workload]\nvehicles = 0",
+        "my.toml:9: workload.vehicles: 0 is not possible; write 1 to 50",
+    ),
+    ("'clean'", "'clean'\n[workload]\nvehicles = 51", "my.toml:9: workload.vehicles: 51 is not possible"),
+    ("'clean'", "'clean'\n[workload]\nvehicles = -1", "my.toml:9: vehicles: invalid value: integer `-1`"),
+    (
+        "'clean'",
+        "'clean'\n[workload]\nrival = true\nvehicles = 2",
+        "my.toml:10: workload.vehicles: a rival has one vehicle beside it; leave one of the two out",
+    ),
+    (
+        "blocks = 1\n",
+        "blocks = 1\nvirtual = true\nworkload = { vehicles = 2 }\n",
+        "my.toml:4: workload.vehicles: virtual time has one vehicle; leave it out",
+    ),
     ("'clean'", "'clean'\n[workload]\ncontrol = 50", "my.toml:9: control: unknown field `control`"),
 ];
 
@@ -83,6 +101,21 @@ fn every_mistake_is_told_with_file_line_key_and_fix() {
         told.starts_with("my.toml:1: missing field `link`; see `carriageway-bench list quick`"),
         "{told}"
     );
+}
+
+#[test]
+fn who_carries_one_vehicle_is_in_no_fleet() {
+    let text = format!("{HEAD}{LINK}[workload]\nvehicles = 2\n");
+    assert_eq!(complaints(&text), "nothing");
+    let with_c = text.replace("['a', 'b']", "['a',\n 'c']");
+    let told = complaints(&with_c);
+    assert_eq!(
+        told,
+        "my.toml:6: subjects: \"c\" carries one vehicle: it is small; leave it out, or write `vehicles = 1`"
+    );
+    assert_eq!(complaints(&with_c.replace("vehicles = 2", "vehicles = 1")), "nothing");
+    let told = complaints(&text.replace("floor = 'a'", "floor = 'c'"));
+    assert!(told.starts_with("my.toml:4: floor: \"c\" carries one vehicle"), "{told}");
 }
 
 #[test]

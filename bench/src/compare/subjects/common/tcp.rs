@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::super::End;
+use super::super::fleet::Fleet;
 use super::meeting::again;
 use super::tls;
 
@@ -29,7 +30,7 @@ const GIVE_UP: Duration = Duration::from_secs(4);
 /// A handshake of TCP and TLS that takes longer has failed.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// Connections of one port that may be there at once, most of them on their way out.
+/// Connections of one port that may be there at once, for each vehicle, most of them on their way out.
 const MOST_CONNECTIONS: usize = 64;
 
 /// Everything on the TCP ports is called this.
@@ -126,13 +127,13 @@ pub(in crate::compare::subjects) async fn listen(end: &End) -> Result<(TcpListen
     Ok((listener, port))
 }
 
-/// The gateway's end of one port. Returns when the run is over.
+/// The gateway's end of one port, for all vehicles. Returns when the run is over.
 pub(in crate::compare::subjects) async fn serve<C: Carry>(
     listener: TcpListener,
     tuning: Tuning,
-    end: End,
-    carry: C,
+    fleet: Fleet<C>,
 ) -> Result<()> {
+    let end = fleet.any();
     let acceptor = TlsAcceptor::from(Arc::new(tls::server(&end.papers, ALPN)?));
     let mut connections = JoinSet::new();
     loop {
@@ -145,15 +146,16 @@ pub(in crate::compare::subjects) async fn serve<C: Carry>(
                 continue;
             }
         };
-        if connections.len() >= MOST_CONNECTIONS {
+        if connections.len() >= MOST_CONNECTIONS * fleet.len() {
             continue;
         }
         let answer = tuning.tune(&SockRef::from(&stream))?;
         end.note(format!("gateway's TCP: {answer}"));
-        let (acceptor, carry, end) = (acceptor.clone(), carry.clone(), end.clone());
+        let (acceptor, fleet) = (acceptor.clone(), fleet.clone());
         connections.spawn(async move {
             let stream =
                 timeout(HANDSHAKE, acceptor.accept(stream)).await.context("TLS takes too long")??;
+            let (end, carry) = fleet.whose(stream.get_ref().1.peer_certificates())?;
             carry.carry(stream.into(), end).await
         });
     }

@@ -26,6 +26,7 @@ use super::common::{
     Carry, Frames, Newest, Stream, Taking, Tuning, Way, again, client, framed, hear, listen, piece_bytes,
     serve, versions,
 };
+use super::fleet::{Fleet, ready};
 use super::{End, Facts, Reach, Subject, Work};
 use crate::compare::workload::Manner;
 
@@ -61,16 +62,16 @@ impl Subject for Sse {
     }
 
     fn serve(&self, end: End) -> Work {
+        self.serve_all(vec![end])
+    }
+
+    fn serve_all(&self, ends: Vec<End>) -> Work {
         Box::pin(async move {
-            Tuning::NONE.prove("gateway", &end)?;
-            let (listener, tcp) = listen(&end).await?;
-            end.ready(Reach { tcp, ..Reach::default() });
-            let gateway = Gateway { end: end.clone(), newest: Newest::new() };
-            let router = Router::new()
-                .route("/events", get(events))
-                .route("/messages", post(messages))
-                .with_state(gateway);
-            serve(listener, Tuning::NONE, end, Http(router)).await
+            let end = ends.first().context("a gateway has a vehicle")?;
+            Tuning::NONE.prove("gateway", end)?;
+            let (listener, tcp) = listen(end).await?;
+            ready(&ends, Reach { tcp, ..Reach::default() });
+            serve(listener, Tuning::NONE, Fleet::new(ends, Http::of)).await
         })
     }
 
@@ -93,6 +94,15 @@ impl Subject for Sse {
 /// HTTP on one connection.
 #[derive(Clone)]
 struct Http(Router);
+
+impl Http {
+    /// What a vehicle asks for, on any of its connections.
+    fn of(end: &End) -> Self {
+        let gateway = Gateway { end: end.clone(), newest: Newest::new() };
+        let router = Router::new().route("/events", get(events)).route("/messages", post(messages));
+        Self(router.with_state(gateway))
+    }
+}
 
 impl Carry for Http {
     async fn carry(self, stream: Stream, _end: End) -> Result<()> {

@@ -90,6 +90,10 @@ impl Subject for Zenoh {
         Box::pin(serve(self.way, end))
     }
 
+    fn no_fleet(&self) -> Option<&'static str> {
+        Some("its router is set up for one vehicle")
+    }
+
     fn drive(&self, end: End, reach: Reach) -> Work {
         let port = match self.way {
             Way::Tls => reach.tcp,
