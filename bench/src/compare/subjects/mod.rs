@@ -3,6 +3,8 @@
 mod common;
 #[cfg(feature = "peer-grpc")]
 mod grpc;
+#[cfg(feature = "peer-moq")]
+mod moq;
 #[cfg(feature = "peer-mqtt")]
 mod mqtt;
 #[cfg(feature = "peer-mqtt-quic")]
@@ -228,6 +230,8 @@ const ALL: &[Entry] = &[
     ("grpc", || Box::new(grpc::Grpc::as_it_is())),
     #[cfg(feature = "peer-grpc")]
     ("grpc-best", || Box::new(grpc::Grpc::best())),
+    #[cfg(feature = "peer-moq")]
+    ("moq", || Box::new(moq::Moq)),
     #[cfg(feature = "peer-mqtt")]
     ("mqtt-qos0", || Box::new(mqtt::Mqtt::at_most_once())),
     #[cfg(feature = "peer-mqtt")]
@@ -246,6 +250,7 @@ const ALL: &[Entry] = &[
 const FEATURES: &[(&str, &str)] = &[
     ("grpc", "peer-grpc"),
     ("grpc-best", "peer-grpc"),
+    ("moq", "peer-moq"),
     ("mqtt-qos0", "peer-mqtt"),
     ("mqtt-qos1", "peer-mqtt"),
     ("mqtt-quic", "peer-mqtt-quic"),

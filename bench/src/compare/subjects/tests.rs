@@ -373,6 +373,7 @@ subjects! {
     abl_quic_datagram_bbr_split: "abl-quic-datagram-bbr-split",
     #[cfg(feature = "peer-grpc")] grpc: "grpc",
     #[cfg(feature = "peer-grpc")] grpc_best: "grpc-best",
+    #[cfg(feature = "peer-moq")] moq: "moq",
     #[cfg(feature = "peer-mqtt")] mqtt_qos0: "mqtt-qos0",
     #[cfg(feature = "peer-mqtt")] mqtt_qos1: "mqtt-qos1",
     #[cfg(feature = "peer-mqtt-quic")] mqtt_quic: "mqtt-quic",
