@@ -4,6 +4,8 @@ mod common;
 mod fleet;
 #[cfg(feature = "peer-grpc")]
 mod grpc;
+#[cfg(feature = "peer-moq")]
+mod moq;
 #[cfg(feature = "peer-mqtt")]
 mod mqtt;
 #[cfg(feature = "peer-mqtt-quic")]
@@ -263,6 +265,8 @@ const ALL: &[Entry] = &[
     ("grpc", || Box::new(grpc::Grpc::as_it_is())),
     #[cfg(feature = "peer-grpc")]
     ("grpc-best", || Box::new(grpc::Grpc::best())),
+    #[cfg(feature = "peer-moq")]
+    ("moq", || Box::new(moq::Moq)),
     #[cfg(feature = "peer-mqtt")]
     ("mqtt-qos0", || Box::new(mqtt::Mqtt::at_most_once())),
     #[cfg(feature = "peer-mqtt")]
@@ -281,6 +285,7 @@ const ALL: &[Entry] = &[
 const FEATURES: &[(&str, &str)] = &[
     ("grpc", "peer-grpc"),
     ("grpc-best", "peer-grpc"),
+    ("moq", "peer-moq"),
     ("mqtt-qos0", "peer-mqtt"),
     ("mqtt-qos1", "peer-mqtt"),
     ("mqtt-quic", "peer-mqtt-quic"),

@@ -10,30 +10,16 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use quinn::congestion::{BbrConfig, CubicConfig};
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{ClientConfig, Connection, Endpoint, Incoming, ServerConfig, TransportConfig, VarInt};
-use rustls::pki_types::CertificateDer;
+use quinn::{Connection, Endpoint, TransportConfig, VarInt};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::timeout;
 
-use super::common::{
-    Newest, Way, again, client, framed, hear, hear_frames, piece_bytes, server, versions, write_frame,
-};
+use super::common::{Newest, Quic, Way, framed, hear, hear_frames, piece_bytes, quic, versions, write_frame};
 use super::fleet::{Fleet, ready};
 use super::{End, Facts, Reach, Subject, Work};
 use crate::compare::workload::{Kind, Manner};
 
 /// The application protocol.
 const ALPN: &[u8] = b"bench";
-
-/// A handshake that takes longer has failed.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-
-/// The last packets may take this long.
-const GOODBYE: Duration = Duration::from_millis(500);
-
-/// Connections that may be there at once, for each vehicle, most of them on their way out.
-const MOST_CONNECTIONS: usize = 64;
 
 /// Bytes of datagrams not yet sent, in the best practice: one of the largest, or some states.
 const DATAGRAM_BUFFER: usize = 1_300;
@@ -50,9 +36,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(4);
 const MOST_LESSER: usize = 32;
 /// The same for what must arrive.
 const MOST_URGENT: usize = 64;
-
-/// What a vehicle shows of itself, as rustls has it.
-type Chain = Vec<CertificateDer<'static>>;
 
 /// quinn's controllers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,13 +102,8 @@ impl Quinn {
         Ok(Arc::new(config))
     }
 
-    fn listen(self, end: &End) -> Result<(Endpoint, u16)> {
-        let crypto = QuicServerConfig::try_from(server(&end.papers, ALPN)?)?;
-        let mut config = ServerConfig::with_crypto(Arc::new(crypto));
-        config.transport_config(self.transport()?);
-        let endpoint = Endpoint::server(config, end.at(0)).context("cannot listen on UDP")?;
-        let port = endpoint.local_addr()?.port();
-        Ok((endpoint, port))
+    fn quic(self) -> Result<Quic> {
+        Ok(Quic { alpn: ALPN, transport: self.transport()? })
     }
 }
 
@@ -165,13 +143,13 @@ impl Subject for Quinn {
         let this = *self;
         Box::pin(async move {
             let end = ends.first().context("a gateway has a vehicle")?;
-            let (first, udp) = this.listen(end)?;
+            let (first, udp) = this.quic()?.listen(end)?;
             let fleet = || Fleet::new(ends.clone(), |_| Newest::new());
             if !this.is_split {
                 ready(&ends, Reach { udp, ..Reach::default() });
                 return serve(this, first, Way::Everything, fleet()).await;
             }
-            let (files, second) = this.listen(end)?;
+            let (files, second) = this.quic()?.listen(end)?;
             ready(&ends, Reach { udp, second, ..Reach::default() });
             tokio::try_join!(
                 serve(this, first, Way::Messages, fleet()),
@@ -197,57 +175,18 @@ impl Subject for Quinn {
 }
 
 async fn serve(quinn: Quinn, endpoint: Endpoint, way: Way, fleet: Fleet<Newest>) -> Result<()> {
-    let end = fleet.any();
-    let mut connections = JoinSet::new();
-    loop {
-        let incoming = tokio::select! {
-            () = end.stopped() => break,
-            incoming = endpoint.accept() => incoming.context("the endpoint has ended")?,
-            Some(ended) = connections.join_next() => {
-                // That a connection fails is the vehicle's to notice, who dials again.
-                let _failed: Result<()> = ended.context("a connection's task")?;
-                continue;
-            }
-        };
-        if connections.len() >= MOST_CONNECTIONS * fleet.len() {
-            incoming.refuse();
-            continue;
-        }
-        connections.spawn(accept(quinn, incoming, way, fleet.clone()));
-    }
-    close(&endpoint).await;
-    Ok(())
-}
-
-async fn accept(quinn: Quinn, incoming: Incoming, way: Way, fleet: Fleet<Newest>) -> Result<()> {
-    let connection = timeout(HANDSHAKE, incoming).await.context("the handshake takes too long")??;
-    let chain = connection.peer_identity().and_then(|chain| chain.downcast::<Chain>().ok());
-    let (end, newest) = fleet.whose(chain.as_deref().map(Vec::as_slice))?;
-    newest.alone(carry(quinn, connection, way, end)).await
-}
-
-async fn close(endpoint: &Endpoint) {
-    endpoint.close(VarInt::from_u32(0), b"the run is over");
-    // Who has not heard it by then notices by itself.
-    let _unheard = timeout(GOODBYE, endpoint.wait_idle()).await;
+    quic::serve(endpoint, fleet, move |connection, end| carry(quinn, connection, way, end)).await
 }
 
 async fn drive(quinn: Quinn, port: u16, way: Way, end: End) -> Result<()> {
-    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(client(&end.papers, ALPN)?)?));
-    config.transport_config(quinn.transport()?);
-    let mut endpoint = Endpoint::client(([0, 0, 0, 0], 0).into()).context("cannot open a UDP socket")?;
-    endpoint.set_default_client_config(config);
-    again(&end, || async {
-        let connecting = endpoint.connect(end.at(port), &end.host.to_string())?;
-        let connection = timeout(HANDSHAKE, connecting).await.context("the handshake takes too long")??;
+    let quic = quinn.quic()?;
+    quic.dial(port, &end, |connection| {
         if way != Way::Files {
             end.ready(Reach::default());
         }
-        carry(quinn, connection, way, end.clone()).await
+        carry(quinn, connection, way, end.clone())
     })
-    .await?;
-    close(&endpoint).await;
-    Ok(())
+    .await
 }
 
 /// Carries the workload over one connection, at either end, until it fails.

@@ -373,12 +373,67 @@ subjects! {
     abl_quic_datagram_bbr_split: "abl-quic-datagram-bbr-split",
     #[cfg(feature = "peer-grpc")] grpc: "grpc",
     #[cfg(feature = "peer-grpc")] grpc_best: "grpc-best",
+    #[cfg(feature = "peer-moq")] moq: "moq",
     #[cfg(feature = "peer-mqtt")] mqtt_qos0: "mqtt-qos0",
     #[cfg(feature = "peer-mqtt")] mqtt_qos1: "mqtt-qos1",
     #[cfg(feature = "peer-mqtt-quic")] mqtt_quic: "mqtt-quic",
     #[cfg(feature = "peer-zenoh")] zenoh_tcp: "zenoh-tcp",
     #[cfg(feature = "peer-zenoh")] zenoh_quic: "zenoh-quic",
     #[cfg(feature = "peer-zenoh")] zenoh_quic_mixed: "zenoh-quic-mixed",
+}
+
+/// While nothing goes up, telemetry and answers pile up in the library; what comes after commands is known to be there.
+#[cfg(feature = "peer-moq")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_what_waits_moq_brings_the_newest_state_and_every_answer() {
+    let mut bench = Bench::new("moq");
+    let mut gateway = bench.serve();
+    let switch = Switch::start(gateway.ready().await).await;
+    let mut vehicle = bench.drive(switch.reach);
+    vehicle.ready().await;
+    bench.offer(Kind::Telemetry, 0);
+    bench.wait_for("telemetry", |bench| bench.arrived.contains_key(&(Kind::Telemetry, 0))).await;
+    let reach = switch.to.send_replace(Reach::default());
+    for number in 0..20 {
+        bench.offer(Kind::Telemetry, number + 1);
+        bench.offer(Kind::Command, number);
+        bench.wait_for("a command", |bench| bench.arrived.contains_key(&(Kind::Command, number))).await;
+    }
+    switch.to.send_replace(reach);
+    bench.wait_for_commands(0..20).await;
+    bench.wait_for("telemetry", |bench| bench.arrived.contains_key(&(Kind::Telemetry, 20))).await;
+    // Of the one before, whoever opens the way may be ahead of the newest.
+    let pieces = bench.pieces(Kind::Telemetry);
+    assert!((2..=3).contains(&pieces), "{pieces} of 21 states arrived");
+    bench.assert_in_order();
+    vehicle.stop().await;
+    gateway.stop().await;
+}
+
+/// Two groups and a beginning, each of many times what may be unconfirmed.
+#[cfg(feature = "peer-moq")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_of_moq_go_on_from_confirmation_to_confirmation_and_group_to_group() {
+    let mut bench = Bench::new("moq");
+    let mut gateway = bench.serve();
+    let reach = gateway.ready().await;
+    let mut vehicle = bench.drive(reach);
+    vehicle.ready().await;
+    bench.transfer(true);
+    let files = |bench: &Bench| [Kind::Log, Kind::Map].iter().all(|kind| bench.pieces(*kind) >= 600);
+    bench.wait_for("files", files).await;
+    bench.transfer(false);
+    for kind in [Kind::Log, Kind::Map] {
+        let heard: Vec<_> =
+            bench.arrived.keys().filter(|(of, _)| *of == kind).map(|(_, number)| *number).collect();
+        assert!(
+            heard.iter().copied().eq(0..heard.len() as u32),
+            "{kind:?}: a piece is missing of {}",
+            heard.len()
+        );
+    }
+    vehicle.stop().await;
+    gateway.stop().await;
 }
 
 #[test]
