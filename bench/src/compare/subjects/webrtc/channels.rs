@@ -4,8 +4,9 @@ use str0m::channel::{ChannelConfig, Reliability};
 
 use crate::compare::workload::Kind;
 
-/// Bytes that str0m takes for all channels together, sent and not yet acknowledged ones among them. Its own default.
-pub(super) const MOST_IN_ALL: usize = 128 * 1024;
+/// Bytes that str0m takes for all channels together, sent and not yet acknowledged ones among them: a bit more than their bounds
+/// come to. Its default of 128 KiB is less.
+pub(super) const MOST_IN_ALL: usize = 160 * 1024;
 
 /// A data channel, agreed upon beforehand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,13 +40,15 @@ impl Lane {
         self as usize
     }
 
-    /// Bytes beyond which no more is written. They count until they are acknowledged, so each is some round trips of its kind;
-    /// that of files is what quinn's best practice gives a stream, but for what the others need below the bound of all.
+    /// Bytes beyond which no more is written. They count until they are acknowledged, so each is a round trip of its kind at the
+    /// least. That of files is what streams have in quinn's best practice.
     pub(super) const fn most(self) -> usize {
         match self {
-            Self::States | Self::Commands => 16 * 1024,
-            Self::Camera => 32 * 1024,
-            Self::Files => 48 * 1024,
+            // About a second of them: what waits there during an outage is old when it comes.
+            Self::States => 8 * 1024,
+            Self::Commands => 16 * 1024,
+            Self::Camera => 48 * 1024,
+            Self::Files => 64 * 1024,
         }
     }
 

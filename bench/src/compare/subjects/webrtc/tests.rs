@@ -6,7 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use carriageway_gateway::auth::unix_now;
 use carriageway_gateway::certs::Folder;
 use tempfile::TempDir;
+use tokio::time::timeout;
 
+use super::super::tests::lone_end;
 use super::super::{Papers, VEHICLE};
 use super::channels::Lane;
 use super::meet::Own;
@@ -55,14 +57,9 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let place = TempDir::new().unwrap();
-        let folder = Folder::new(place.path());
-        folder.init(&[], unix_now()).unwrap();
-        folder.vehicles([VEHICLE.parse().unwrap()], unix_now()).unwrap();
-        let papers = Papers::new(place.path().to_owned());
-        let identities = [papers.vehicle(), papers.gateway()].map(|pair| Identity::read(pair).unwrap());
+        let identities = identities();
         let now = now();
-        let peers = meet(&identities, &identities, now);
+        let peers = meet(&identities, &identities, [HOMES[0], GATEWAY], now);
         Self {
             now,
             peers,
@@ -176,16 +173,25 @@ fn encoded(message: Message) -> bytes::Bytes {
     if message.kind.is_file() { message.encode_in(piece_bytes(MANNER)) } else { message.encode() }
 }
 
-/// Two ends, with what they are and what they are told of the other.
-fn meet(are: &[Identity; 2], said: &[Identity; 2], now: Instant) -> [Peer; 2] {
-    let [(mut vehicle, vehicle_card), (mut gateway, gateway_card)] =
-        said.each_ref().map(|one| Own::draw(one).unwrap());
+fn identities() -> [Identity; 2] {
+    let place = TempDir::new().unwrap();
+    let folder = Folder::new(place.path());
+    folder.init(&[], unix_now()).unwrap();
+    folder.vehicles([VEHICLE.parse().unwrap()], unix_now()).unwrap();
+    let papers = Papers::new(place.path().to_owned());
+    [papers.vehicle(), papers.gateway()].map(|pair| Identity::read(pair).unwrap())
+}
+
+/// Two ends, with what they are, what they are told of the other, and where they are.
+fn meet(are: &[Identity; 2], said: &[Identity; 2], places: [SocketAddr; 2], now: Instant) -> [Peer; 2] {
+    let drawn = said.each_ref().map(|one| Own::draw(one).unwrap());
+    let [(mut vehicle, vehicle_card), (mut gateway, gateway_card)] = drawn;
     let [seen_by_vehicle, seen_by_gateway] =
         [vehicle.take(gateway_card).unwrap(), gateway.take(vehicle_card).unwrap()];
-    let side = Side::Vehicle { gateway: GATEWAY };
+    let side = Side::Vehicle { gateway: places[1] };
     [
-        Peer::new(side, HOMES[0], &are[0], vehicle, seen_by_vehicle, now).unwrap(),
-        Peer::new(Side::Gateway, GATEWAY, &are[1], gateway, seen_by_gateway, now).unwrap(),
+        Peer::new(side, places[0], &are[0], vehicle, seen_by_vehicle, now).unwrap(),
+        Peer::new(Side::Gateway, places[1], &are[1], gateway, seen_by_gateway, now).unwrap(),
     ]
 }
 
@@ -215,6 +221,8 @@ fn both_are_ready_four_flights_after_they_have_met() {
     let began = world.now;
     while world.ready != [1, 1] {
         world.run(ms(1));
+        let has_room = world.peers.each_ref().map(|peer| usize::from(peer.has_room(Kind::Control)));
+        assert_eq!(has_room, world.ready, "nothing is said before");
         assert!(world.now < began + Duration::from_secs(1), "{:?} {:?}", world.ready, world.ended);
     }
     // A check and its answer, the nomination 50 ms later at most, DTLS there and back; SCTP needs none.
@@ -244,6 +252,22 @@ fn files_that_fill_their_channel_shut_nothing_else_out() {
         world.has_heard(1, Message::new(Kind::Ack, 0))
             && world.has_heard(1, Message::new(Kind::Log, number - 1))
     );
+}
+
+#[test]
+fn a_full_channel_has_room_again_before_all_of_it_has_arrived() {
+    let mut world = World::connected();
+    let mut said = 0;
+    while world.peers[0].has_room(Kind::Log) {
+        world.say(0, Message::new(Kind::Log, said));
+        said += 1;
+    }
+    while !world.peers[0].has_room(Kind::Log) {
+        world.run(ms(1));
+        assert_eq!(world.ended, [None, None]);
+    }
+    let heard = world.heard[1].len();
+    assert!(heard < said as usize / 2, "{heard} of {said}");
 }
 
 #[test]
@@ -322,7 +346,7 @@ fn an_end_whose_certificate_is_not_the_one_it_named_is_refused() {
         let mut world = World::new();
         let mut are = world.identities.clone();
         are[liar] = world.identities[1 - liar].clone();
-        world.peers = meet(&are, &world.identities.clone(), world.now);
+        world.peers = meet(&are, &world.identities, [HOMES[0], GATEWAY], world.now);
         world.run(Duration::from_secs(1));
         let why = world.ended[1 - liar].as_deref().expect("the other end sees it");
         assert!(why.contains("fingerprint"), "{why}");
@@ -342,15 +366,48 @@ fn nobody_else_leads_the_gateway_astray() {
             break sent;
         }
     };
-    for bytes in
-        checks.into_iter().map(|check| check.bytes).chain([vec![], vec![7; 40], vec![25; 40], vec![200; 40]])
-    {
-        world.peers[1].receive(world.now, HOMES[2], &bytes).unwrap();
-        world.run(Duration::ZERO);
+    let others = [vec![], vec![7; 40], vec![25; 40], vec![200; 40]];
+    let all: Vec<_> = checks.into_iter().map(|check| check.bytes).chain(others).collect();
+    for turn in 0..200 {
+        for bytes in &all {
+            world.peers[1].receive(world.now, HOMES[1 + turn % 2], bytes).unwrap();
+            world.run(Duration::ZERO);
+        }
     }
     let state = Message::new(Kind::Control, 1);
     world.say(1, state);
     world.run(ms(50));
     assert!(world.has_heard(0, state), "it goes to where the vehicle is");
     assert_eq!(world.ended, [None, None]);
+}
+
+#[tokio::test]
+async fn a_newer_connection_takes_the_place_of_an_older_one() {
+    let identities = identities();
+    let bound = async || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let socket = bound().await;
+    let (met, meetings) = mpsc::channel(1);
+    let (gateway_end, _stop) = lone_end();
+    let drive = async {
+        for _ in 0..2 {
+            let own = bound().await;
+            let places = [own.local_addr().unwrap(), socket.local_addr().unwrap()];
+            let [mut vehicle, gateway] = meet(&identities, &identities, places, now());
+            met.send(gateway).await.unwrap();
+            let (tell, mut ready) = mpsc::channel(1);
+            let (end, _stop) = lone_end();
+            let end = End { ready: tell, ..end };
+            tokio::select! {
+                Some(_) = ready.recv() => {}
+                ended = talk(&mut vehicle, &own, &end) => panic!("{ended:?}"),
+            }
+        }
+    };
+    let both = async {
+        tokio::select! {
+            ended = work(&socket, meetings, &gateway_end) => panic!("{ended:?}"),
+            () = drive => {}
+        }
+    };
+    timeout(HANDSHAKE * 4, both).await.expect("the second is ready in time");
 }
