@@ -19,6 +19,8 @@ mod tests;
 #[cfg(any(feature = "peer-mqtt", feature = "peer-mqtt-quic"))]
 mod topics;
 mod udp;
+#[cfg(feature = "peer-webrtc")]
+mod webrtc;
 mod websocket;
 #[cfg(feature = "peer-zenoh")]
 mod zenoh;
@@ -273,6 +275,8 @@ const ALL: &[Entry] = &[
     ("mqtt-qos1", || Box::new(mqtt::Mqtt::at_least_once())),
     #[cfg(feature = "peer-mqtt-quic")]
     ("mqtt-quic", || Box::new(mqtt_quic::MqttQuic)),
+    #[cfg(feature = "peer-webrtc")]
+    ("webrtc", || Box::new(webrtc::WebRtc)),
     #[cfg(feature = "peer-zenoh")]
     ("zenoh-tcp", || Box::new(zenoh::Zenoh::tcp())),
     #[cfg(feature = "peer-zenoh")]
@@ -289,6 +293,7 @@ const FEATURES: &[(&str, &str)] = &[
     ("mqtt-qos0", "peer-mqtt"),
     ("mqtt-qos1", "peer-mqtt"),
     ("mqtt-quic", "peer-mqtt-quic"),
+    ("webrtc", "peer-webrtc"),
     ("zenoh-tcp", "peer-zenoh"),
     ("zenoh-quic", "peer-zenoh"),
     ("zenoh-quic-mixed", "peer-zenoh"),

@@ -377,6 +377,7 @@ subjects! {
     #[cfg(feature = "peer-mqtt")] mqtt_qos0: "mqtt-qos0",
     #[cfg(feature = "peer-mqtt")] mqtt_qos1: "mqtt-qos1",
     #[cfg(feature = "peer-mqtt-quic")] mqtt_quic: "mqtt-quic",
+    #[cfg(feature = "peer-webrtc")] webrtc: "webrtc",
     #[cfg(feature = "peer-zenoh")] zenoh_tcp: "zenoh-tcp",
     #[cfg(feature = "peer-zenoh")] zenoh_quic: "zenoh-quic",
     #[cfg(feature = "peer-zenoh")] zenoh_quic_mixed: "zenoh-quic-mixed",
