@@ -1,5 +1,6 @@
 //! Everybody in a cell: every vehicle, and the gateway's end for each.
 
+use carriageway_netem::testbed::SERVER;
 use tokio::sync::{mpsc, watch};
 
 use super::crew::Ready;
@@ -8,7 +9,6 @@ use crate::compare::subjects::{End, Notes, Papers};
 use crate::compare::timeline::Timeline;
 use crate::compare::virtual_time::Place;
 use crate::compare::workload::{Ear, Feed, Heard, Manner, Shed, seed_of};
-use carriageway_netem::testbed::SERVER;
 
 /// Both ends of every vehicle's link, and what tells them to stop.
 pub(super) struct Cast {
@@ -128,10 +128,7 @@ mod tests {
     #[test]
     fn both_ends_of_a_link_are_of_one_vehicle_and_of_no_other() {
         let cast = cast("quic-cubic", 3);
-        let ([vehicles, gateway], _ready): ([Vec<End>; 2], Vec<_>) = {
-            let ((vehicles, one), (gateway, other)) = (cast.ends(Side::Vehicle), cast.ends(Side::Gateway));
-            ([vehicles, gateway], one.into_iter().chain(other).collect())
-        };
+        let [vehicles, gateway] = [Side::Vehicle, Side::Gateway].map(|side| cast.ends(side).0);
         for (end, other) in vehicles.iter().zip(&gateway) {
             assert_eq!(end.vehicle(), other.vehicle());
         }

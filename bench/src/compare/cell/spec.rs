@@ -147,7 +147,7 @@ pub struct Outcome {
     pub faults: Vec<String>,
     /// What went wrong with the subject itself, which counts.
     pub failures: Vec<String>,
-    /// From the vehicle's first packet; `None` where it was not connected when the workload began.
+    /// From the vehicle's first packet; `None` where it was not connected when the workload began. Of several vehicles the last one's.
     pub connected_ms: Option<f64>,
     /// What never reached the subject, up and down.
     pub shed: [Shed; 2],
