@@ -181,6 +181,9 @@ mod tests {
         for wrong in [&wire[..wire.len() - 1], b"\0\0\0\x02{}", &[0xff; 8], b""] {
             assert!(look(&mut &*wrong).await.is_err(), "{wrong:?}");
         }
+        let long = [&(LARGEST_CARD as u32 + 1).to_be_bytes(), wire.as_slice()].concat();
+        let why = look(&mut long.as_slice()).await.unwrap_err().to_string();
+        assert!(why.contains("announced"), "{why}");
     }
 
     #[test]
