@@ -11,7 +11,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use carriageway_gateway::auth::unix_now;
 use carriageway_gateway::certs::Folder;
 use carriageway_netem::testbed::{SERVER, Testbed};
@@ -89,7 +89,13 @@ fn measure(spec: &Spec) -> Result<(Outcome, Vec<super::workload::Heard>)> {
     let (ends, mut ready) = everybody.ends(Side::Gateway);
     let gateway =
         Crew::start(prepared.net(), "bench-gateway", "the gateway".into(), || serve(subject, ends))?;
-    let reaches = gateway.listens(&mut ready, LISTENS).context("the gateway")?;
+    let reaches = match gateway.listens(&mut ready, LISTENS) {
+        Ok(reaches) => reaches,
+        Err(why) => {
+            everybody.stop();
+            bail!("the gateway: {why:#}; {}", crew::failures(vec![gateway]).join("; "));
+        }
+    };
     let rival = spec.workload.rival.then(|| rival::listen(prepared.net())).transpose()?;
     let bed = prepared.begin()?;
     timeline.start_at(bed.started() + SETTLE);

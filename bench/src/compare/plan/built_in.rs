@@ -16,7 +16,7 @@ macro_rules! built_in {
     };
 }
 
-/// The plans that come with the program, the shortest first.
+/// The plans that come with the program.
 pub const BUILT_IN: [BuiltIn; 13] = built_in![
     "virtual",
     "quick",

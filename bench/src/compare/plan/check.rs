@@ -20,7 +20,7 @@ const MOST: usize = 64;
 /// The first seed: with all blocks and links it stays far within 64 bits, and within TOML's integers.
 const MOST_SEED: u64 = 1_000_000_000_000;
 
-/// How late the emulator may be once: from what a calm machine keeps to half of the shortest limit of being on time.
+/// How late the emulator may be once: from what a calm machine keeps to the shortest limit of being on time.
 const LATE_ONCE_MS: RangeInclusive<u16> = 1..=50;
 
 /// Vehicles of a cell: of more it is the machine that is measured.

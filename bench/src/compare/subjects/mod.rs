@@ -1,4 +1,4 @@
-//! What is compared: each subject is one file, and one way to carry the workload between a vehicle and its gateway.
+//! What is compared: each subject is one file or folder, and one way to carry the workload between a vehicle and its gateway.
 
 mod common;
 mod fleet;
@@ -268,7 +268,9 @@ const ALL: &[Entry] = &[
     #[cfg(feature = "peer-grpc")]
     ("grpc-best", || Box::new(grpc::Grpc::best())),
     #[cfg(feature = "peer-moq")]
-    ("moq", || Box::new(moq::Moq)),
+    ("moq-cubic", || Box::new(moq::Moq(Controller::Cubic))),
+    #[cfg(feature = "peer-moq")]
+    ("moq-bbr", || Box::new(moq::Moq(Controller::Bbr))),
     #[cfg(feature = "peer-mqtt")]
     ("mqtt-qos0", || Box::new(mqtt::Mqtt::at_most_once())),
     #[cfg(feature = "peer-mqtt")]
@@ -289,7 +291,8 @@ const ALL: &[Entry] = &[
 const FEATURES: &[(&str, &str)] = &[
     ("grpc", "peer-grpc"),
     ("grpc-best", "peer-grpc"),
-    ("moq", "peer-moq"),
+    ("moq-cubic", "peer-moq"),
+    ("moq-bbr", "peer-moq"),
     ("mqtt-qos0", "peer-mqtt"),
     ("mqtt-qos1", "peer-mqtt"),
     ("mqtt-quic", "peer-mqtt-quic"),

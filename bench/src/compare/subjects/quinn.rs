@@ -44,6 +44,23 @@ pub(super) enum Controller {
     Bbr,
 }
 
+impl Controller {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Cubic => "cubic",
+            Self::Bbr => "bbr",
+        }
+    }
+
+    /// Has connections with this configuration use it.
+    pub(super) fn set(self, config: &mut TransportConfig) {
+        match self {
+            Self::Cubic => config.congestion_controller_factory(Arc::new(CubicConfig::default())),
+            Self::Bbr => config.congestion_controller_factory(Arc::new(BbrConfig::default())),
+        };
+    }
+}
+
 /// How messages go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Carriage {
@@ -84,14 +101,7 @@ impl Quinn {
 
     fn transport(self) -> Result<Arc<TransportConfig>> {
         let mut config = TransportConfig::default();
-        match self.controller {
-            Controller::Cubic => {
-                config.congestion_controller_factory(Arc::new(CubicConfig::default()));
-            }
-            Controller::Bbr => {
-                config.congestion_controller_factory(Arc::new(BbrConfig::default()));
-            }
-        }
+        self.controller.set(&mut config);
         if self.is_best {
             config
                 .datagram_send_buffer_size(DATAGRAM_BUFFER)
@@ -109,10 +119,7 @@ impl Quinn {
 
 impl Subject for Quinn {
     fn facts(&self) -> Facts {
-        let controller = match self.controller {
-            Controller::Cubic => "cubic",
-            Controller::Bbr => "bbr",
-        };
+        let controller = self.controller.name();
         let (way, carriage) = match self.carriage {
             Carriage::Datagrams => {
                 ("datagrams", "control and telemetry as datagrams, the others on a stream each")

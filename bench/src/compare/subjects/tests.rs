@@ -373,7 +373,8 @@ subjects! {
     abl_quic_datagram_bbr_split: "abl-quic-datagram-bbr-split",
     #[cfg(feature = "peer-grpc")] grpc: "grpc",
     #[cfg(feature = "peer-grpc")] grpc_best: "grpc-best",
-    #[cfg(feature = "peer-moq")] moq: "moq",
+    #[cfg(feature = "peer-moq")] moq_cubic: "moq-cubic",
+    #[cfg(feature = "peer-moq")] moq_bbr: "moq-bbr",
     #[cfg(feature = "peer-mqtt")] mqtt_qos0: "mqtt-qos0",
     #[cfg(feature = "peer-mqtt")] mqtt_qos1: "mqtt-qos1",
     #[cfg(feature = "peer-mqtt-quic")] mqtt_quic: "mqtt-quic",
@@ -387,7 +388,7 @@ subjects! {
 #[cfg(feature = "peer-moq")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_what_waits_moq_brings_the_newest_state_and_every_answer() {
-    let mut bench = Bench::new("moq");
+    let mut bench = Bench::new("moq-cubic");
     let mut gateway = bench.serve();
     let switch = Switch::start(gateway.ready().await).await;
     let mut vehicle = bench.drive(switch.reach);
@@ -415,7 +416,7 @@ async fn of_what_waits_moq_brings_the_newest_state_and_every_answer() {
 #[cfg(feature = "peer-moq")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_of_moq_go_on_from_confirmation_to_confirmation_and_group_to_group() {
-    let mut bench = Bench::new("moq");
+    let mut bench = Bench::new("moq-cubic");
     let mut gateway = bench.serve();
     let reach = gateway.ready().await;
     let mut vehicle = bench.drive(reach);

@@ -153,6 +153,18 @@ async fn grpc_has_a_server_for_each() {
     each_has_its_own("grpc-best", VEHICLES.into()).await;
 }
 
+#[cfg(feature = "peer-moq")]
+#[tokio::test]
+async fn media_over_quic_has_one_listener() {
+    each_has_its_own("moq-cubic", 1).await;
+}
+
+#[cfg(feature = "peer-webrtc")]
+#[tokio::test]
+async fn webrtc_has_a_gateway_for_each() {
+    each_has_its_own("webrtc", VEHICLES.into()).await;
+}
+
 #[cfg(feature = "peer-mqtt")]
 #[tokio::test]
 async fn mqtt_has_one_broker() {

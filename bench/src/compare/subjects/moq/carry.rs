@@ -10,13 +10,14 @@ use futures_util::future::try_join_all;
 use futures_util::stream::FuturesUnordered;
 use moq_net::{Client, Error, Server, Session, Timestamp, broadcast, cache, group, origin, time, track};
 use quinn::Connection;
-use quinn::congestion::Cubic;
+use quinn::congestion::{Bbr, Cubic};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::quality::Quality;
 use super::window::{Receipts, Window};
 use crate::compare::subjects::common::{hear, piece_bytes};
+use crate::compare::subjects::quinn::Controller;
 use crate::compare::subjects::{End, Reach};
 use crate::compare::workload::{Kind, Manner, Message};
 
@@ -36,8 +37,13 @@ const GROUP: usize = 256;
 const MOST_GROUPS: usize = 64;
 
 /// Works until the connection fails.
-pub(super) async fn carry(sends: Direction, connection: Connection, end: End) -> Result<()> {
-    read_back(sends, &connection, &end)?;
+pub(super) async fn carry(
+    controller: Controller,
+    sends: Direction,
+    connection: Connection,
+    end: End,
+) -> Result<()> {
+    read_back(controller, sends, &connection, &end)?;
     let (published, publishing) = origin::Producer::new(keeping());
     let (heard, hearing) = origin::Producer::new(keeping());
     let own = Own::publish(&published, end.vehicle(), sends)?;
@@ -55,14 +61,19 @@ pub(super) async fn carry(sends: Direction, connection: Connection, end: End) ->
 }
 
 /// Fails where the connection does not have the congestion control that it was asked for.
-fn read_back(sends: Direction, connection: &Connection, end: &End) -> Result<()> {
-    let is_cubic = connection.congestion_state().into_any().downcast::<Cubic>().is_ok();
-    ensure!(is_cubic, "quinn was asked for cubic and has another congestion control");
+fn read_back(controller: Controller, sends: Direction, connection: &Connection, end: &End) -> Result<()> {
+    let state = connection.congestion_state().into_any();
+    let is_it = match controller {
+        Controller::Cubic => state.is::<Cubic>(),
+        Controller::Bbr => state.is::<Bbr>(),
+    };
+    let name = controller.name();
+    ensure!(is_it, "quinn was asked for {name} and has another congestion control");
     let whose = match sends {
         Direction::Down => "gateway",
         Direction::Up => "vehicle",
     };
-    end.note(format!("{whose}'s QUIC: cubic"));
+    end.note(format!("{whose}'s QUIC: {name}"));
     Ok(())
 }
 

@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use carriageway_netem::core::Direction;
-use quinn::congestion::CubicConfig;
 use quinn::{TransportConfig, VarInt};
 
 use super::common::{Newest, Quic, quic, versions};
 use super::fleet::{Fleet, ready};
+use super::quinn::Controller;
 use super::{End, Facts, Reach, Subject, Work};
 use crate::compare::workload::Manner;
 use carry::carry;
@@ -37,17 +37,17 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 
 /// Media over QUIC.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Moq;
+pub(super) struct Moq(pub(super) Controller);
 
 /// The newest protocol that the library speaks by default.
 fn protocol() -> &'static str {
     moq_net::ALPNS[0]
 }
 
-fn configuration() -> Result<Quic> {
+fn configuration(controller: Controller) -> Result<Quic> {
     let mut transport = TransportConfig::default();
+    controller.set(&mut transport);
     transport
-        .congestion_controller_factory(Arc::new(CubicConfig::default()))
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS))
         .max_concurrent_uni_streams(VarInt::from_u32(STREAMS))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
@@ -59,15 +59,17 @@ fn configuration() -> Result<Quic> {
 impl Subject for Moq {
     fn facts(&self) -> Facts {
         let setup = format!(
-            "{} on QUIC, from peer to peer without a relay; cubic; a track per kind and a group (a stream) per message, states with \
+            "{} on QUIC, from peer to peer without a relay; {} (the library's own way to QUIC has BBRv3, which quinn has not); a \
+             track per kind and a group (a stream) per message, not its datagrams, which know no newest first; states with \
              max age 0 (the newest replaces the others), pictures 1 s, commands and files without limit; priorities from control \
              down to files; files in frames of 4 KiB, at most {} unconfirmed; stream windows 64 KiB, {STREAMS} streams, keep-alive \
              3 s, idle timeout 10 s; the server's certificate is verified",
             protocol(),
+            self.0.name(),
             window::MOST,
         );
         Facts {
-            title: "Media over QUIC".into(),
+            title: format!("Media over QUIC, {}", self.0.name()),
             version: versions(&["moq-net", "web-transport-quinn", "quinn"]),
             setup,
             manner: Manner::NewestFirst,
@@ -79,19 +81,25 @@ impl Subject for Moq {
     }
 
     fn serve_all(&self, ends: Vec<End>) -> Work {
+        let controller = self.0;
         Box::pin(async move {
             let end = ends.first().context("a gateway has a vehicle")?;
-            let (endpoint, udp) = configuration()?.listen(end)?;
+            let (endpoint, udp) = configuration(controller)?.listen(end)?;
             ready(&ends, Reach { udp, ..Reach::default() });
             let fleet = Fleet::new(ends, |_| Newest::new());
-            quic::serve(endpoint, fleet, |connection, end| carry(Direction::Down, connection, end)).await
+            quic::serve(endpoint, fleet, move |connection, end| {
+                carry(controller, Direction::Down, connection, end)
+            })
+            .await
         })
     }
 
     fn drive(&self, end: End, reach: Reach) -> Work {
+        let controller = self.0;
         Box::pin(async move {
-            let quic = configuration()?;
-            quic.dial(reach.udp, &end, |connection| carry(Direction::Up, connection, end.clone())).await
+            let quic = configuration(controller)?;
+            let own = |connection| carry(controller, Direction::Up, connection, end.clone());
+            quic.dial(reach.udp, &end, own).await
         })
     }
 }

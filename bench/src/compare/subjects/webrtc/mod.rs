@@ -54,7 +54,7 @@ impl Subject for WebRtc {
                      commands, 48 of pictures and 64 of files unacknowledged or waiting; DTLS 1.3 with RustCrypto by a provider \
                      of our own, without SRTP; signalling by one exchange over TLS on TCP, without SDP; host candidates only, no \
                      STUN server, the gateway ICE-lite, checks every 500 ms, given up after 9 without an answer; SCTP's \
-                     handshake skipped (SNAP); SCTP's congestion control and timers as the library has them, which lets \
+                     handshake skipped (SNAP, a draft); SCTP's congestion control and timers as the library has them, which lets \
                      nobody set them (an RTO of 3 s at first and at least 1 s); a change of address is followed without an \
                      ICE restart, after a cut comes a new session";
         Facts {
@@ -86,6 +86,7 @@ impl Subject for WebRtc {
     fn drive(&self, end: End, reach: Reach) -> Work {
         Box::pin(async move {
             let identity = Arc::new(Identity::read(end.papers.vehicle())?);
+            end.note("TCP carries the signalling alone; SCTP has a congestion control of its own");
             let offer = Offer { identity, gateway: end.at(reach.udp) };
             dial(reach.tcp, SIGNALLING, end, offer).await
         })
@@ -133,13 +134,18 @@ async fn talk(peer: &mut Peer, socket: &UdpSocket, end: &End) -> Result<()> {
         tokio::select! {
             // What comes last waits while the processor is not up to the rest.
             biased;
-            message = end.feed.next_of(has_room) => peer.say(message.kind, &message.encode())?,
+            message = end.feed.next_of(has_room) => {
+                // What is sent is stamped with the library's clock, which moves by this alone.
+                peer.on_time(now())?;
+                peer.say(message.kind, &message.encode())?;
+            }
             () = sleep_until(wake.into()) => peer.on_time(now())?,
             received = socket.recv_from(&mut buffer) => {
                 let (length, from) = received.context("cannot receive")?;
                 peer.receive(now(), from, &buffer[..length])?;
             }
             piece = end.feed.piece(), if has_room(Kind::Log) => {
+                peer.on_time(now())?;
                 peer.say(piece.kind, &piece.encode_in(piece_bytes(MANNER)))?;
             }
         }
