@@ -11,9 +11,9 @@ use clap::{Parser, Subcommand};
 /// The first minute:
 ///
 ///   carriageway-bench list               plans of the comparison and the subjects that it compares
-///   carriageway-bench run virtual        our session in virtual time: two minutes, without root
+///   carriageway-bench run virtual        our session in virtual time: half a minute, without root
 ///   carriageway-bench run quick          ours and its peers on the same links: a first look, under ten minutes (as root)
-///   carriageway-bench run drive --jobs 6 the whole, two hours and the void runs; the same command again goes on
+///   carriageway-bench run drive --jobs 6 the whole, an hour and more; the same command again goes on
 ///   carriageway-bench lanes --quick      what a saturating upload does to commands and signals (as root)
 ///   carriageway-bench fleet --vehicles 100    connect time, memory and CPU of a gateway with a fleet
 ///   carriageway-bench cores              what a command costs in the cores, in microseconds
