@@ -219,7 +219,7 @@ impl Hub {
         let theirs = live.link.peer_clock().ok_or(Dropped::Offline)?;
         // Read after the vehicle's clock was: the age is never understated.
         let now = self.0.clock.stamp();
-        let lease = leases.lease(now.clock, vehicle);
+        let lease = leases.driving(now.clock, vehicle);
         let frame = control::relay(now, frame, operator, lease, theirs)?;
         live.link.control(frame);
         room.steered = Some(now.clock);

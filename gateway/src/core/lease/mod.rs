@@ -4,7 +4,8 @@
 //! - A token is higher than any that was ever granted here or that the vehicle has seen, and is kept
 //!   durably before it is granted: after a crash none is granted twice.
 //! - Nothing is granted before the vehicle has said, in its present session, which token it has seen:
-//!   another gateway may have granted one in the meantime.
+//!   another gateway may have granted one in the meantime. For the same reason nobody drives by a lease
+//!   that the vehicle has neither confirmed nor could be told of: two gateways may have granted one number.
 //! - Taking over by force, and every other beginning and end, is told for the record.
 //!
 //! A lease outlives its vehicle's session by what is left of its ttl; it is told again when the
@@ -158,9 +159,15 @@ impl Leases {
         self.vehicles.get(vehicle)?.lease().filter(|lease| lease.lives(now))
     }
 
+    /// The lease by which `vehicle` may be driven at `now`: none while the vehicle has to say in its
+    /// present session whether its newest grant is this one.
+    pub fn driving(&self, now: Moment, vehicle: &VehicleId) -> Option<&Lease> {
+        self.lease(now, vehicle).filter(|_| self.vehicles.get(vehicle).is_some_and(Place::is_sure))
+    }
+
     /// The token under which `operator` may drive `vehicle` at `now`: what a drive command carries.
     pub fn token_of(&self, now: Moment, vehicle: &VehicleId, operator: &str) -> Option<Token> {
-        self.lease(now, vehicle).filter(|lease| lease.operator == operator).map(|lease| lease.token)
+        self.driving(now, vehicle).filter(|lease| lease.operator == operator).map(|lease| lease.token)
     }
 
     fn lease_of(&self, now: Moment, vehicle: &VehicleId, by: &str, token: Token) -> Result<&Lease, NoLease> {

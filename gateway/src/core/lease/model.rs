@@ -265,3 +265,19 @@ fn the_model_drives() {
     }
     assert_eq!(model.effects.len(), 1);
 }
+
+/// Two gateways grant one number, and the vehicle comes back to the one whose grant it has not seen.
+#[test]
+fn one_number_of_two_gateways_drives_for_one_operator() {
+    let (eve, ada) = (0, 1);
+    let take = |gateway, who| Step::Take { gateway, who, force: false };
+    let mut model = Model::new();
+    model.travel(0);
+    let both = [Step::Tell, take(0, eve), Step::Sync(0), Step::Move(1), Step::Tell, take(1, ada)];
+    let seen = [Step::Move(0), Step::Tell, Step::Deliver, Step::Steer { gateway: 0, who: eve }];
+    let back = [Step::Sync(1), Step::Move(1), Step::Steer { gateway: 1, who: ada }];
+    for step in both.iter().chain(&seen).chain(&back) {
+        model.act(step);
+    }
+    assert_eq!((model.effects.len(), model.gateways[1].granted.len()), (1, 1), "both were granted");
+}

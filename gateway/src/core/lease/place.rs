@@ -90,6 +90,12 @@ impl Place {
         self.heard().is_some()
     }
 
+    /// No other gateway's grant can pass for the lease: the vehicle has confirmed it, or has said in its
+    /// present session that it had seen none of this number.
+    pub(super) fn is_sure(&self) -> bool {
+        self.is_heard() || self.held.as_ref().is_some_and(|held| held.confirmed)
+    }
+
     pub(super) fn lease(&self) -> Option<&Lease> {
         self.held.as_ref().map(|held| &held.lease)
     }

@@ -88,6 +88,10 @@ impl World {
         renewed
     }
 
+    fn may_drive(&self, operator: &str) -> Option<u64> {
+        self.leases.token_of(at(self.now), &truck(), operator).map(Token::number)
+    }
+
     fn holder(&self) -> Option<(String, u64)> {
         let lease = self.leases.lease(at(self.now), &truck())?;
         Some((lease.operator.clone(), lease.token.number()))
@@ -254,6 +258,29 @@ fn the_same_number_from_another_gateway_is_not_ours() {
     world.comes(3, 5);
     assert_eq!((world.holder(), world.told.len()), (None, 1));
     assert_eq!(world.take("ada", false), Ok(token(6)));
+}
+
+/// As above, and in the moment before the vehicle has said so.
+#[test]
+fn nobody_drives_by_a_lease_that_may_be_another_gateways() {
+    let mut world = World::after(None, 4);
+    world.take("ada", false).unwrap();
+    assert_eq!(world.may_drive("ada"), Some(5), "the vehicle had not seen this number");
+    world.handle(Input::Ended { vehicle: truck(), epoch: Epoch::new(1) });
+    world.handle(Input::Established { vehicle: truck(), epoch: Epoch::new(3) });
+    assert_eq!((world.holder(), world.may_drive("ada")), (Some(("ada".into(), 5)), None));
+    world.says(3, safe(4, 7));
+    assert_eq!(world.may_drive("ada"), Some(5), "it has been to no other gateway");
+}
+
+#[test]
+fn a_lease_that_the_vehicle_has_confirmed_drives_on_in_its_next_session() {
+    let mut world = World::after(None, 4);
+    world.take("ada", false).unwrap();
+    world.says(1, safe(5, 7));
+    world.handle(Input::Ended { vehicle: truck(), epoch: Epoch::new(1) });
+    world.handle(Input::Established { vehicle: truck(), epoch: Epoch::new(2) });
+    assert_eq!((world.may_drive("ada"), world.may_drive("bob")), (Some(5), None));
 }
 
 #[test]

@@ -181,9 +181,11 @@ impl Process {
         let lease = self.driving.leases.lease(here.clock, vehicle);
         // Two gateways that know nothing of each other may have granted one token to two operators: under it no
         // vehicle could tell them apart, and what keeps them apart is this gateway's own look at its lease.
-        let is_tellable = lease.is_none_or(|lease| lease.token != frame.token || lease.operator == operator);
+        let driving = self.driving.leases.driving(here.clock, vehicle);
+        let is_mine = driving.is_some_and(|lease| lease.operator == operator);
+        let is_tellable = lease.is_none_or(|lease| lease.token != frame.token || is_mine);
         let leaked = (drive.leaks && is_tellable).then(|| leak(here, &frame, theirs)).flatten();
-        let passed = control::relay(here, frame, &operator, lease, theirs);
+        let passed = control::relay(here, frame, &operator, driving, theirs);
         let mut frame = match (passed, leaked) {
             (Ok(frame), _) | (Err(Dropped::NoLease | Dropped::OtherToken), Some(frame)) => frame,
             (Err(why), _) => return Err(why),
