@@ -70,7 +70,7 @@ impl Crew {
             if left.is_zero() {
                 bail!("it did not listen in time");
             }
-            // Why is told at its end.
+            // Why is told once it is joined.
             if self.ended_within(left.min(GLANCE)) {
                 bail!("it ended before it was ready");
             }

@@ -1,4 +1,5 @@
-//! One run of one subject, on one link or, with several vehicles, on as many alike: a process of its own, so that what it takes of the machine can be told apart.
+//! One run of one subject, on one link or, with several vehicles, on as many alike: a process of its own, so that what it takes of the
+//! machine can be told apart.
 
 mod bed;
 mod cast;
@@ -23,7 +24,7 @@ use self::cast::Cast;
 use self::crew::{Crew, Ready};
 use self::rival::Rival;
 use super::conduct::die_with;
-use super::subjects::{self, End, Papers, Reach, Subject, Work, vehicle_name};
+use super::subjects::{self, End, Papers, Reach, Subject, vehicle_name};
 use super::timeline::Timeline;
 use super::virtual_time;
 use super::workload::{Hand, HandAccount};
@@ -87,8 +88,7 @@ fn measure(spec: &Spec) -> Result<(Outcome, Vec<super::workload::Heard>)> {
     let everybody = Cast::new(spec, facts.manner, papers, &timeline);
     // The gateway listens before the link's time begins: only its vehicles' handshakes are on the links.
     let (ends, mut ready) = everybody.ends(Side::Gateway);
-    let gateway =
-        Crew::start(prepared.net(), "bench-gateway", "the gateway".into(), || serve(subject, ends))?;
+    let gateway = Crew::start(prepared.net(), "bench-gateway", "the gateway".into(), || subject.serve(ends))?;
     let reaches = match gateway.listens(&mut ready, LISTENS) {
         Ok(reaches) => reaches,
         Err(why) => {
@@ -145,17 +145,6 @@ pub(super) fn papers(place: &TempDir, vehicles: u16) -> Result<Vec<Papers>> {
         return Ok(vec![Papers::new(place.path().to_owned())]);
     }
     Ok((1..=vehicles).map(|number| Papers::of_fleet(place.path().to_owned(), number)).collect())
-}
-
-/// The gateway's end, of one vehicle or of all.
-fn serve(subject: &dyn Subject, mut ends: Vec<End>) -> Work {
-    match (ends.len(), ends.pop()) {
-        (1, Some(end)) => subject.serve(end),
-        (_, last) => {
-            ends.extend(last);
-            subject.serve_all(ends)
-        }
-    }
 }
 
 /// Each in its own namespace, and where it says that it is connected.

@@ -4,6 +4,10 @@ use super::{COMPLETE, ON_TIME, STALE, UNDER_LOAD};
 use crate::compare::analysis::{Better, Metric};
 use crate::compare::workload::Kind;
 
+/// What there is of several vehicles alone.
+pub const OF_FLEETS: [&str; 3] =
+    ["control-on-time-100-worst-vehicle", "cpu-rate-per-vehicle", "memory-per-vehicle"];
+
 /// What a short table shows.
 pub const HEADLINES: [&str; 12] = [
     "control-on-time-100",

@@ -16,7 +16,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 pub use age::{Ages, Distribution};
-pub use metrics::{HEADLINES, metrics};
+pub use metrics::{HEADLINES, OF_FLEETS, metrics};
 
 use super::cell::Outcome;
 use super::workload::{Heard, Kind, Schedule, Workload, seed_of};

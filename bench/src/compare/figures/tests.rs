@@ -287,8 +287,7 @@ fn the_table_has_every_figure_once_and_no_other() {
     all.push(heard(Kind::Log, 0, at(1_500)));
     let run = Run::new(&load, SEED, true, &all);
     let mut figures = run.figures_with_cost(&outcome());
-    let of_fleets = ["control-on-time-100-worst-vehicle", "memory-per-vehicle", "cpu-rate-per-vehicle"];
-    assert!(of_fleets.iter().all(|name| !figures.contains_key(*name)), "one vehicle is no fleet");
+    assert!(OF_FLEETS.iter().all(|name| !figures.contains_key(*name)), "one vehicle is no fleet");
     figures.extend(run.figures_with_cost(&Outcome { rival: vec![1; 10], ..outcome() }));
     let fleet = Workload { vehicles: 2, ..load.clone() };
     figures.extend(Run::new(&fleet, SEED, true, &all).figures_with_cost(&outcome()));

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use carriageway_netem::profile::{ProfileError, Scenario, read_trace};
 
 use super::{Claim, Plan, PlannedLink, file_name};
-use crate::compare::figures::metrics;
+use crate::compare::figures::{OF_FLEETS, metrics};
 use crate::compare::subjects;
 use crate::compare::workload::Workload;
 
@@ -130,13 +130,15 @@ impl Plan {
     /// Claims of what no report has.
     pub fn check_metrics(&self, known: &[String]) -> Vec<Complaint> {
         let mut all = Vec::new();
-        for (index, claim) in self.claim.iter().enumerate() {
-            if !known.contains(&claim.metric) {
-                let place = Place::of("claim").nth(index).key("metric");
-                let message =
-                    format!("no metric is named {:?}; there are {}", claim.metric, known.join(", "));
-                all.push(Complaint::new(place, message));
-            }
+        for (index, Claim { metric, .. }) in self.claim.iter().enumerate() {
+            let message = if !known.contains(metric) {
+                format!("no metric is named {metric:?}; there are {}", known.join(", "))
+            } else if self.workload.vehicles == 1 && OF_FLEETS.contains(&metric.as_str()) {
+                format!("{metric:?} is of several vehicles; claim another, or write `vehicles = 2` or more")
+            } else {
+                continue;
+            };
+            all.push(Complaint::new(Place::of("claim").nth(index).key("metric"), message));
         }
         all
     }

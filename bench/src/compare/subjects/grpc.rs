@@ -30,6 +30,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::common::{self, Taking, Tuning};
+use super::fleet::apart;
 use super::{End, Facts, Reach, Subject, Work};
 use crate::compare::workload::{Feed, Manner};
 
@@ -88,8 +89,8 @@ impl Subject for Grpc {
         Facts { title: title.into(), version: "tonic 0.14.9".into(), setup: setup.into(), manner }
     }
 
-    fn serve(&self, end: End) -> Work {
-        Box::pin(serve(*self, end))
+    fn serve(&self, ends: Vec<End>) -> Work {
+        apart(ends, |end| Box::pin(serve(*self, end)))
     }
 
     fn drive(&self, end: End, reach: Reach) -> Work {

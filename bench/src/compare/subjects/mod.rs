@@ -16,7 +16,7 @@ mod sse;
 mod tcp;
 #[cfg(test)]
 mod tests;
-#[cfg(any(feature = "peer-mqtt", feature = "peer-mqtt-quic"))]
+#[cfg(any(feature = "peer-moq", feature = "peer-mqtt", feature = "peer-mqtt-quic"))]
 mod topics;
 mod udp;
 #[cfg(feature = "peer-webrtc")]
@@ -55,14 +55,9 @@ pub trait Subject: Send + Sync {
     /// What it is.
     fn facts(&self) -> Facts;
 
-    /// The gateway's end: listens, says where by [`End::ready`], and works until [`End::stopped`].
-    fn serve(&self, end: End) -> Work;
-
-    /// The gateway's ends of several vehicles, in one process and on one thread: as [`Subject::serve`] for each, which says where its
-    /// own vehicle finds it. Where a subject does not bring its own way, each vehicle has a listener of its own.
-    fn serve_all(&self, ends: Vec<End>) -> Work {
-        fleet::apart(ends, |end| self.serve(end))
-    }
+    /// The gateway's end of each vehicle, of which there is at least one, on one thread: listens, says at each where its vehicle
+    /// finds it by [`End::ready`], and works until [`End::stopped`].
+    fn serve(&self, ends: Vec<End>) -> Work;
 
     /// Why it carries no more than one vehicle; `None` where it does.
     fn no_fleet(&self) -> Option<&'static str> {

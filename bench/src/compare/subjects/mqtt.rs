@@ -1,8 +1,8 @@
 //! MQTT 5 through a broker (mosquitto), with rumqttc at both ends.
 //!
 //! The broker runs beside the gateway and listens with TLS on the link and in the clear on loopback, where the gateway is its
-//! second client: one for each vehicle, all on one broker. A broker drops what nobody has asked for, so the vehicle says on `vehicles/bench-1/up/here` when it listens, and the
-//! gateway waits for that. Topics are `vehicles/bench-1/down/<kind>` and `vehicles/bench-1/up/<kind>`. A broker has no end-to-end
+//! second client: one for each vehicle, all on one broker. A broker drops what nobody has asked for, so the vehicle says on
+//! `vehicles/bench-1/up/here` when it listens, and the gateway waits for that. Topics are `vehicles/bench-1/down/<kind>` and `vehicles/bench-1/up/<kind>`. A broker has no end-to-end
 //! flow control and drops what its queue cannot hold, so the vehicle confirms pieces of a map on
 //! `vehicles/bench-1/up/got`, and the gateway has a bounded number of them on the way.
 
@@ -89,11 +89,7 @@ impl Subject for Mqtt {
         Facts { title: title.into(), version, setup, manner: Manner::AsTheyCome }
     }
 
-    fn serve(&self, end: End) -> Work {
-        self.serve_all(vec![end])
-    }
-
-    fn serve_all(&self, ends: Vec<End>) -> Work {
+    fn serve(&self, ends: Vec<End>) -> Work {
         Box::pin(serve(*self, ends))
     }
 

@@ -64,11 +64,7 @@ impl Subject for MqttQuic {
         }
     }
 
-    fn serve(&self, end: End) -> Work {
-        self.serve_all(vec![end])
-    }
-
-    fn serve_all(&self, ends: Vec<End>) -> Work {
+    fn serve(&self, ends: Vec<End>) -> Work {
         Box::pin(serve(ends))
     }
 

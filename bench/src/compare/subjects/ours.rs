@@ -83,11 +83,7 @@ impl Subject for Ours {
         Facts { title, version, setup, manner: Manner::NewestFirst }
     }
 
-    fn serve(&self, end: End) -> Work {
-        self.serve_all(vec![end])
-    }
-
-    fn serve_all(&self, ends: Vec<End>) -> Work {
+    fn serve(&self, ends: Vec<End>) -> Work {
         Box::pin(serve(*self, ends))
     }
 

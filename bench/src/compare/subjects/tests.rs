@@ -124,7 +124,7 @@ impl Bench {
     }
 
     fn serve(&self) -> Running {
-        Running::start(|end| self.subject.serve(end), self, 1)
+        Running::start(|end| self.subject.serve(vec![end]), self, 1)
     }
 
     fn drive(&self, reach: Reach) -> Running {

@@ -1,4 +1,4 @@
-//! What MQTT's subjects call things.
+//! What MQTT's subjects and Media over QUIC call things.
 
 use carriageway_netem::core::Direction;
 

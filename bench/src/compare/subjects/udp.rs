@@ -15,6 +15,7 @@ use tokio::net::UdpSocket;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::common::{hear, versions};
+use super::fleet::apart;
 use super::{End, Facts, Reach, Subject, Work};
 use crate::compare::workload::{HEADER, Kind, Manner, Message};
 
@@ -56,12 +57,8 @@ impl Subject for Udp {
         }
     }
 
-    fn serve(&self, end: End) -> Work {
-        Box::pin(async move {
-            let socket = UdpSocket::bind(end.at(0)).await.context("cannot listen on UDP")?;
-            end.ready(Reach { udp: socket.local_addr()?.port(), ..Reach::default() });
-            Talk::new(socket, end, None).work().await
-        })
+    fn serve(&self, ends: Vec<End>) -> Work {
+        apart(ends, |end| Box::pin(serve(end)))
     }
 
     fn drive(&self, end: End, reach: Reach) -> Work {
@@ -71,6 +68,12 @@ impl Subject for Udp {
             Talk::new(socket, end, Some(gateway)).work().await
         })
     }
+}
+
+async fn serve(end: End) -> Result<()> {
+    let socket = UdpSocket::bind(end.at(0)).await.context("cannot listen on UDP")?;
+    end.ready(Reach { udp: socket.local_addr()?.port(), ..Reach::default() });
+    Talk::new(socket, end, None).work().await
 }
 
 /// What packets begin with.

@@ -54,11 +54,7 @@ impl Subject for WebSocket {
         }
     }
 
-    fn serve(&self, end: End) -> Work {
-        self.serve_all(vec![end])
-    }
-
-    fn serve_all(&self, ends: Vec<End>) -> Work {
+    fn serve(&self, ends: Vec<End>) -> Work {
         let this = *self;
         Box::pin(async move {
             let end = ends.first().context("a gateway has a vehicle")?;

@@ -149,7 +149,7 @@ impl Run<'_> {
         let (vehicle, mut vehicle_ready) = self.end(&stage, &feeds[0], vehicle_address(0, 0), Direction::Up);
         let ears = [gateway.ear.clone(), vehicle.ear.clone()];
         let mut gateway_work = JoinSet::new();
-        gateway_work.spawn(self.subject.serve(gateway));
+        gateway_work.spawn(self.subject.serve(vec![gateway]));
         let listens = timeout(LISTENS, gateway_ready.recv()).await;
         let reach = listens.context("the gateway did not listen in time")?;
         let reach: Reach = reach.context("the gateway ended before it was ready")?;

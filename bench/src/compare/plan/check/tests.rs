@@ -11,8 +11,12 @@ fn known() -> Known {
 }
 
 fn complaints(text: &str) -> String {
+    complaints_of(text, &known())
+}
+
+fn complaints_of(text: &str, known: &Known) -> String {
     let found = Found { name: "my".into(), file: "my.toml".into(), text: text.into(), folder: "".into() };
-    found.plan(&known()).map_or_else(|why| why.to_string(), |_| "nothing".into())
+    found.plan(known).map_or_else(|why| why.to_string(), |_| "nothing".into())
 }
 
 #[test]
@@ -132,6 +136,19 @@ fn claims_are_of_what_the_plan_has() {
 }
 
 #[test]
+fn what_there_is_of_several_vehicles_alone_is_claimed_of_several() {
+    for metric in OF_FLEETS {
+        let known = Known { metrics: vec![metric.into()], ..known() };
+        let claim = format!("[[claim]]\nbetter = 'a'\nthan = 'b'\nmetric = '{metric}'\n");
+        let told = |workload| complaints_of(&format!("{HEAD}{LINK}{workload}{claim}"), &known);
+        assert!(
+            told("").starts_with(&format!("my.toml:11: claim.metric: {metric:?} is of several vehicles"))
+        );
+        assert_eq!(told("[workload]\nvehicles = 2\n"), "nothing");
+    }
+}
+
+#[test]
 fn all_mistakes_are_told_at_once() {
     let told = complaints(&format!("{HEAD}{LINK}").replace("'a', 'b'", "'x', 'y'"));
     assert_eq!(told.lines().count(), 3, "{told}");
@@ -158,6 +175,9 @@ fn every_plan_that_comes_with_the_program_is_sound_and_says_what_it_asks() {
     }
     let quick = Found::find("quick").unwrap().plan(&Known::here()).unwrap();
     assert!(quick.time() < std::time::Duration::from_mins(10), "{:?}", quick.time());
+    // Three hundred cells of 37 s and more.
+    let in_virtual_time = Found::find("virtual").unwrap().plan(&Known::here()).unwrap();
+    assert!(in_virtual_time.time() < std::time::Duration::from_mins(1), "{:?}", in_virtual_time.time());
 }
 
 #[test]

@@ -83,7 +83,7 @@ async fn each_has_its_own(name: &str, listeners: usize) {
     let bench = Bench::new(name);
     let (gateway, ready): (Vec<_>, Vec<_>) = (1..=VEHICLES).map(|number| bench.end(number)).unzip();
     let mut work = JoinSet::new();
-    work.spawn(bench.subject.serve_all(gateway.clone()));
+    work.spawn(bench.subject.serve(gateway.clone()));
     let (mut vehicles, mut places) = (Vec::new(), BTreeSet::new());
     for (number, mut ready) in (1..).zip(ready) {
         let reach = timeout(PATIENCE, ready.recv()).await.expect("it listens in time").expect("it says so");

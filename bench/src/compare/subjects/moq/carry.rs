@@ -18,6 +18,7 @@ use super::quality::Quality;
 use super::window::{Receipts, Window};
 use crate::compare::subjects::common::{hear, piece_bytes};
 use crate::compare::subjects::quinn::Controller;
+use crate::compare::subjects::topics::{other, topics};
 use crate::compare::subjects::{End, Reach};
 use crate::compare::workload::{Kind, Manner, Message};
 
@@ -111,22 +112,11 @@ async fn meet(
 
 /// The broadcast of one direction.
 fn path(vehicle: &str, direction: Direction) -> String {
-    let way = match direction {
-        Direction::Down => "down",
-        Direction::Up => "up",
-    };
-    format!("vehicles/{vehicle}/{way}")
+    topics(vehicle, direction).trim_end_matches('/').to_owned()
 }
 
 fn kinds(direction: Direction) -> impl Iterator<Item = Kind> {
     Kind::ALL.into_iter().filter(move |kind| kind.direction() == direction)
-}
-
-const fn other(direction: Direction) -> Direction {
-    match direction {
-        Direction::Down => Direction::Up,
-        Direction::Up => Direction::Down,
-    }
 }
 
 /// The last piece of a file that came, by number.

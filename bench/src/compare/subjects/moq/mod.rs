@@ -76,11 +76,7 @@ impl Subject for Moq {
         }
     }
 
-    fn serve(&self, end: End) -> Work {
-        self.serve_all(vec![end])
-    }
-
-    fn serve_all(&self, ends: Vec<End>) -> Work {
+    fn serve(&self, ends: Vec<End>) -> Work {
         let controller = self.0;
         Box::pin(async move {
             let end = ends.first().context("a gateway has a vehicle")?;

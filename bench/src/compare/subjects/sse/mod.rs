@@ -61,11 +61,7 @@ impl Subject for Sse {
         }
     }
 
-    fn serve(&self, end: End) -> Work {
-        self.serve_all(vec![end])
-    }
-
-    fn serve_all(&self, ends: Vec<End>) -> Work {
+    fn serve(&self, ends: Vec<End>) -> Work {
         Box::pin(async move {
             let end = ends.first().context("a gateway has a vehicle")?;
             Tuning::NONE.prove("gateway", end)?;

@@ -27,7 +27,7 @@ use tokio::time::sleep_until;
 use self::meet::{Answer, Identity, Offer};
 use self::peer::{Peer, Step};
 use super::common::{Congestion, Tuning, dial, hear, listen, piece_bytes, serve, versions};
-use super::fleet::Fleet;
+use super::fleet::{Fleet, apart};
 use super::{End, Facts, Reach, Subject, Work};
 use crate::compare::workload::{Kind, Manner};
 
@@ -56,7 +56,8 @@ impl Subject for WebRtc {
                      STUN server, the gateway ICE-lite, checks every 500 ms, given up after 9 without an answer; SCTP's \
                      handshake skipped (SNAP, a draft); SCTP's congestion control and timers as the library has them, which lets \
                      nobody set them (an RTO of 3 s at first and at least 1 s); a change of address is followed without an \
-                     ICE restart, after a cut comes a new session";
+                     ICE restart (a check still under way on the old path leads back for up to 500 ms), after a cut comes \
+                     a new session";
         Facts {
             title: "WebRTC data channels".into(),
             version: versions(&["str0m", "dimpl", "sctp-proto"]),
@@ -65,22 +66,8 @@ impl Subject for WebRtc {
         }
     }
 
-    fn serve(&self, end: End) -> Work {
-        Box::pin(async move {
-            let identity = Arc::new(Identity::read(end.papers.gateway())?);
-            let (listener, tcp) = listen(&end).await?;
-            let socket = UdpSocket::bind(end.at(0)).await.context("cannot listen on UDP")?;
-            let local = socket.local_addr()?;
-            // One: the one before is taken at once.
-            let (met, meetings) = mpsc::channel(1);
-            end.ready(Reach { udp: local.port(), tcp, ..Reach::default() });
-            let answer = Answer { identity, local, met };
-            tokio::try_join!(
-                serve(listener, SIGNALLING, Fleet::new(vec![end.clone()], |_| answer.clone())),
-                work(&socket, meetings, &end),
-            )?;
-            Ok(())
-        })
+    fn serve(&self, ends: Vec<End>) -> Work {
+        apart(ends, |end| Box::pin(serve_one(end)))
     }
 
     fn drive(&self, end: End, reach: Reach) -> Work {
@@ -91,6 +78,23 @@ impl Subject for WebRtc {
             dial(reach.tcp, SIGNALLING, end, offer).await
         })
     }
+}
+
+/// A gateway of one vehicle.
+async fn serve_one(end: End) -> Result<()> {
+    let identity = Arc::new(Identity::read(end.papers.gateway())?);
+    let (listener, tcp) = listen(&end).await?;
+    let socket = UdpSocket::bind(end.at(0)).await.context("cannot listen on UDP")?;
+    let local = socket.local_addr()?;
+    // One: the one before is taken at once.
+    let (met, meetings) = mpsc::channel(1);
+    end.ready(Reach { udp: local.port(), tcp, ..Reach::default() });
+    let answer = Answer { identity, local, met };
+    tokio::try_join!(
+        serve(listener, SIGNALLING, Fleet::new(vec![end.clone()], |_| answer.clone())),
+        work(&socket, meetings, &end),
+    )?;
+    Ok(())
 }
 
 #[expect(clippy::disallowed_methods, reason = "the clock that str0m and tokio's timers go by")]

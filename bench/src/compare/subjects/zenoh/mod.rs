@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use zenoh::Config;
 
 use super::common::Tuning;
-use super::{End, Facts, Papers, Reach, Subject, Work};
+use super::{End, Facts, Papers, Reach, Subject, Work, fleet};
 use crate::compare::workload::{Feed, Manner, Message};
 pub use apart::{Vehicle, run_vehicle};
 use carry::{Side, Source, Told};
@@ -86,8 +86,8 @@ impl Subject for Zenoh {
         Facts { title: title.into(), version: "zenoh 1.10.2".into(), setup, manner: Manner::NewestFirst }
     }
 
-    fn serve(&self, end: End) -> Work {
-        Box::pin(serve(self.way, end))
+    fn serve(&self, ends: Vec<End>) -> Work {
+        fleet::apart(ends, |end| Box::pin(serve(self.way, end)))
     }
 
     fn no_fleet(&self) -> Option<&'static str> {
