@@ -11,6 +11,7 @@ use carriageway_agent::core::vehicle::Applied;
 use carriageway_gateway::core::commands::{
     self, CommandId, Commands, Delivery, OnOffline, Reach, Request, Submitted,
 };
+use carriageway_gateway::core::lease::NotDriving;
 use carriageway_proto::{Class, Command, Message, Moment, Phase, PolicyTable, Stamp, Value, VehicleId};
 use carriageway_transport::core::lane::{Fate, Ticket};
 use carriageway_transport::core::session::Happening;
@@ -234,7 +235,7 @@ fn request(number: u64) -> Result<Request> {
         ttl: None,
         operator: "bench".into(),
         on_offline: OnOffline::Fail,
-        may_drive: false,
+        drives: Err(NotDriving::NoLease),
     })
 }
 

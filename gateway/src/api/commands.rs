@@ -10,11 +10,13 @@ use axum::response::{IntoResponse, Response};
 use carriageway_proto::{CommandKey, VehicleId};
 
 use super::caller::{Caller, vehicle_id};
+use super::lease::drive_state_unknown;
 use super::problem::Problem;
 use super::types::{CommandRequest, CommandView};
 use super::{Api, Arrival, body};
 use crate::auth::Permission;
 use crate::core::commands::{self, Canceling, CommandId, Record, Refusal};
+use crate::core::lease::NotDriving;
 use crate::hub::{DISK_PATIENCE, Kept, Submission};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -60,7 +62,7 @@ const MAX_WAIT: Duration = Duration::from_mins(1);
         (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "`vehicle-offline`, `vehicle-unknown`: certainly not executed, now or later", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "`body-too-slow`", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`key-conflict`: the key belongs to another command. `no-lease`: a drive command needs the lease; certainly not executed", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`key-conflict`: the key belongs to another command. `no-lease`: a drive command needs the lease; certainly not executed. `drive-state-unknown`: the vehicle has not said in its present session whose its newest grant is; certainly not executed", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "`body-too-large`", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported-media-type`", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "`invalid-field`, `invalid-class`, `invalid-path`, `invalid-value`, `invalid-ttl`, `invalid-on-offline`, `not-queueable`, `invalid-key`, `invalid-vehicle`", body = Problem, content_type = "application/problem+json"),
@@ -90,7 +92,7 @@ pub(crate) async fn submit(
         operator: caller.0.name,
         on_offline: body.on_offline,
         // The hub knows who holds the lease.
-        may_drive: false,
+        drives: Err(NotDriving::NoLease),
     };
     let vehicle = request.vehicle.clone();
     let (id, replayed) = match api.hub().submit(arrived, request) {
@@ -347,6 +349,7 @@ fn command_refusal(refusal: Refusal, vehicle: &VehicleId) -> Problem {
             "The lease is not held",
             format!("a drive command needs the lease of {vehicle}; take it first; certainly not executed"),
         ),
+        Refusal::DriveStateUnknown => drive_state_unknown(vehicle, "; certainly not executed"),
         Refusal::NotQueueable => Problem::invalid(
             "not-queueable",
             "commands of this class are never kept for later; send it without `on_offline` while the vehicle is connected",

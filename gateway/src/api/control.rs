@@ -71,7 +71,7 @@ pub fn limits() -> WebSocketConfig {
 ///
 /// Send `Control` and `Heartbeat` envelopes as binary messages; the gateway sends `Welcome`, then
 /// `Heartbeat`s, and reports as text (`ControlReport`) at every change and every second. Control is
-/// passed on while you hold the lease that it names, at most 250 ms after it was taken and at most 200
+/// passed on while you hold the lease that it names and the vehicle knows whose that is, at most 250 ms after it was taken and at most 200
 /// times a second; the rest is dropped and counted in the report. Where no `Authorization` can be sent,
 /// as from a browser, offer the subprotocol `carriageway.bearer.<token>` beside `carriageway.v1`. The
 /// end of the socket does not end the lease. It needs the scope `drive`.

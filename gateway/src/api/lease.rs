@@ -192,17 +192,23 @@ fn refusal(error: &LeaseError, vehicle: &VehicleId) -> Problem {
     }
 }
 
+/// `certain` is what is certain nevertheless.
+pub(super) fn drive_state_unknown(vehicle: &VehicleId, certain: &str) -> Problem {
+    Problem::new(
+        StatusCode::CONFLICT,
+        "drive-state-unknown",
+        "Whether the vehicle can be driven is unknown",
+        format!(
+            "{vehicle} has not said in its present session whether it can be driven; it does so as it connects, if it can be driven at all{certain}"
+        ),
+    )
+}
+
 fn no_grant(why: &TakeRefusal, vehicle: &VehicleId) -> Problem {
     let conflict = |slug, title, detail: String| Problem::new(StatusCode::CONFLICT, slug, title, detail);
     match why {
         TakeRefusal::Offline => offline(vehicle),
-        TakeRefusal::Unheard => conflict(
-            "drive-state-unknown",
-            "Whether the vehicle can be driven is unknown",
-            format!(
-                "{vehicle} has not said in its present session whether it can be driven; it does so as it connects, if it can be driven at all"
-            ),
-        ),
+        TakeRefusal::Unheard => drive_state_unknown(vehicle, ""),
         TakeRefusal::Held { by } => conflict(
             "lease-held",
             "Somebody drives the vehicle",

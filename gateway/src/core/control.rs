@@ -12,7 +12,7 @@ use carriageway_proto::control::BadControl;
 use carriageway_proto::rate::{Bucket, Rate};
 use carriageway_proto::{ControlFrame, Moment, Stamp};
 
-use super::lease::Lease;
+use super::lease::{Lease, NotDriving};
 
 /// Control older than this is not passed on: the vehicle would refuse it.
 pub const AGE_LIMIT: Duration = Duration::from_millis(250);
@@ -28,6 +28,8 @@ pub enum Dropped {
     RateLimited,
     /// Nobody holds the lease, or somebody else.
     NoLease,
+    /// The vehicle has not said in its present session whether its newest grant is this lease.
+    DriveStateUnknown,
     /// Made under another token than the lease's.
     OtherToken,
     /// Changed on its way.
@@ -48,6 +50,7 @@ impl Dropped {
         match self {
             Self::RateLimited => "rate_limited",
             Self::NoLease => "no_lease",
+            Self::DriveStateUnknown => "drive_state_unknown",
             Self::OtherToken => "other_token",
             Self::Crc => "crc",
             Self::OutOfRange => "out_of_range",
@@ -64,11 +67,16 @@ pub fn relay(
     now: Stamp,
     frame: ControlFrame,
     operator: &str,
-    lease: Option<&Lease>,
+    lease: Result<&Lease, NotDriving>,
     vehicle: Stamp,
 ) -> Result<ControlFrame, Dropped> {
-    let lease = lease.filter(|lease| lease.lives(now.clock) && lease.operator == operator);
-    let lease = lease.ok_or(Dropped::NoLease)?;
+    let lease = lease.map_err(|why| match why {
+        NotDriving::NoLease => Dropped::NoLease,
+        NotDriving::Unheard => Dropped::DriveStateUnknown,
+    })?;
+    if !lease.lives(now.clock) || lease.operator != operator {
+        return Err(Dropped::NoLease);
+    }
     if frame.token != lease.token {
         return Err(Dropped::OtherToken);
     }
@@ -159,7 +167,7 @@ mod tests {
     }
 
     fn relayed(now_ms: u64, frame: ControlFrame, operator: &str) -> Result<ControlFrame, Dropped> {
-        relay(stamp(HERE, now_ms), frame, operator, Some(&lease(60_000)), stamp(THERE, 900_000))
+        relay(stamp(HERE, now_ms), frame, operator, Ok(&lease(60_000)), stamp(THERE, 900_000))
     }
 
     #[test]
@@ -182,11 +190,13 @@ mod tests {
     fn only_the_holder_of_a_lease_that_lives_steers() {
         assert_eq!(relayed(5_000, frame(5_000), "bob"), Err(Dropped::NoLease));
         let vehicle = stamp(THERE, 900_000);
-        let with =
-            |lease: Option<Lease>| relay(stamp(HERE, 5_000), frame(5_000), "ada", lease.as_ref(), vehicle);
-        assert_eq!(with(None), Err(Dropped::NoLease));
-        assert_eq!(with(Some(lease(5_000))), Err(Dropped::NoLease), "it ends now");
-        assert!(with(Some(lease(5_001))).is_ok());
+        let with = |lease: Result<Lease, NotDriving>| {
+            relay(stamp(HERE, 5_000), frame(5_000), "ada", lease.as_ref().map_err(|why| *why), vehicle)
+        };
+        assert_eq!(with(Err(NotDriving::NoLease)), Err(Dropped::NoLease));
+        assert_eq!(with(Err(NotDriving::Unheard)), Err(Dropped::DriveStateUnknown));
+        assert_eq!(with(Ok(lease(5_000))), Err(Dropped::NoLease), "it ends now");
+        assert!(with(Ok(lease(5_001))).is_ok());
         let other = ControlFrame { token: token(6), ..frame(5_000) };
         assert_eq!(relayed(5_000, other, "ada"), Err(Dropped::OtherToken));
     }

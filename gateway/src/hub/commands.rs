@@ -80,8 +80,8 @@ impl Hub {
         if !is_known {
             return Submission::UnknownVehicle;
         }
-        let may_drive = state.leases.token_of(now, &vehicle, &request.operator).is_some();
-        let request = Request { may_drive, ..request };
+        let drives = state.leases.driving(now, &vehicle, &request.operator).map(|_| ());
+        let request = Request { drives, ..request };
         // Read after the vehicle's clock was: what is left of the ttl is never overstated.
         let now = self.now();
         let fresh = CommandId::from_bytes(self.chance());
@@ -235,8 +235,8 @@ fn hand_over(now: Moment, state: &mut State, id: CommandId) -> Result<(), NotSen
     let way = way_to(state, &record.request.vehicle).ok_or(NotSent::Unreachable)?;
     let (request, ends) = (record.request.clone(), record.lives_until());
     // Where the lease has ended since, the vehicle refuses it for that.
-    let lease = || state.leases.token_of(now, &request.vehicle, &request.operator);
-    let token = if request.class == Class::Drive { lease() } else { None };
+    let lease = || state.leases.driving(now, &request.vehicle, &request.operator).ok();
+    let token = if request.class == Class::Drive { lease().map(|lease| lease.token) } else { None };
     let room = state.rooms.get_mut(&request.vehicle).expect("there is a way to it");
     let command = Message::Command(Command {
         key: request.key,
@@ -274,6 +274,7 @@ fn refusal_name(submission: &Submission) -> Option<&'static str> {
         Submission::Refused(Refusal::OperatorRate(_)) => "operator_rate",
         Submission::Refused(Refusal::InFlight { .. }) => "in_flight",
         Submission::Refused(Refusal::NoLease) => "no_lease",
+        Submission::Refused(Refusal::DriveStateUnknown) => "drive_state_unknown",
         Submission::Refused(Refusal::NotQueueable) => "not_queueable",
         Submission::Refused(Refusal::QueueFull { .. }) => "queue_full",
         Submission::Refused(Refusal::DiskBroken) => "store_broken",

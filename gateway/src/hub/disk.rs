@@ -105,6 +105,7 @@ mod tests {
 
     use super::*;
     use crate::core::commands::{CommandId, Commands, Limits, OnOffline, Output, Reach, Request};
+    use crate::core::lease::NotDriving;
     use crate::store::{Sqlite, Store};
 
     const COMMANDS: u64 = 2_000;
@@ -132,7 +133,7 @@ mod tests {
                 ttl: None,
                 operator: "ada".into(),
                 on_offline: OnOffline::Fail,
-                may_drive: false,
+                drives: Err(NotDriving::NoLease),
             };
             let now = self.clock.now();
             let arrived = self.commands.arrival(now);

@@ -7,6 +7,7 @@ use carriageway_proto::{BootId, Moment, Phase, Reason, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::core::commands::{CommandId, Kept, OnOffline, Record, Request, Restored, Step};
+use crate::core::lease::NotDriving;
 
 /// A document that is no record.
 #[derive(Debug, thiserror::Error)]
@@ -109,7 +110,7 @@ fn read(id: CommandId, document: &[u8], boot: BootId) -> Result<Restored, String
         operator: document.operator,
         on_offline: OnOffline::from_name(&document.on_offline)
             .ok_or_else(|| bad("on_offline", &document.on_offline))?,
-        may_drive: false,
+        drives: Err(NotDriving::NoLease),
     };
     let timeline = document.timeline.into_iter().map(step).collect::<Result<_, _>>()?;
     let (ttl, accepted) = (Duration::from_micros(document.ttl_us), Moment::from_micros(document.accepted_us));
@@ -144,7 +145,7 @@ mod tests {
                 ttl: None,
                 operator: "ada".into(),
                 on_offline: OnOffline::Queue,
-                may_drive: false,
+                drives: Err(NotDriving::NoLease),
             };
             let timeline = vec![
                 Step { phase: Phase::Created, at, reason: None, detail: String::new() },

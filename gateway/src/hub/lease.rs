@@ -219,7 +219,7 @@ impl Hub {
         let theirs = live.link.peer_clock().ok_or(Dropped::Offline)?;
         // Read after the vehicle's clock was: the age is never understated.
         let now = self.0.clock.stamp();
-        let lease = leases.driving(now.clock, vehicle);
+        let lease = leases.driving(now.clock, vehicle, operator);
         let frame = control::relay(now, frame, operator, lease, theirs)?;
         live.link.control(frame);
         room.steered = Some(now.clock);
@@ -227,21 +227,25 @@ impl Hub {
         Ok(())
     }
 
+    /// The word of a session that another has replaced comes too late.
     pub(super) fn leases_established(&self, opened: &Opened) {
         let (vehicle, epoch) = (opened.vehicle.clone(), opened.epoch);
-        self.lease_input(Input::Established { vehicle, epoch });
+        let mut state = self.state();
+        let live = state.rooms.get(&vehicle).and_then(Room::live);
+        if live.is_some_and(|live| live.session == opened.session) {
+            let now = self.now();
+            state.leases.handle(now, Input::Established { vehicle, epoch });
+            self.pump(now, &mut state);
+        }
     }
 
     pub(super) fn drive_state(&self, opened: &Opened, state: DriveState) {
         let (vehicle, epoch) = (opened.vehicle.clone(), opened.epoch);
         tracing::debug!(%vehicle, ?state, "drive state");
-        self.lease_input(Input::Told { vehicle, epoch, state });
-    }
-
-    fn lease_input(&self, input: Input) {
+        let said = Input::Told { vehicle, epoch, state };
         let mut state = self.state();
         let now = self.now();
-        state.leases.handle(now, input);
+        state.leases.handle(now, said);
         self.pump(now, &mut state);
     }
 
@@ -339,6 +343,7 @@ mod tests {
 
     use super::super::answers::Written;
     use super::*;
+    use crate::core::lease::NotDriving;
 
     #[test]
     fn a_lease_that_was_promised_before_a_drain_is_not_granted_in_it() {
@@ -360,5 +365,35 @@ mod tests {
         let why = promised.try_recv().unwrap().unwrap_err();
         assert_eq!(hub.refused(why), LeaseError::Draining);
         assert_eq!(hub.state().leases.lease(hub.now(), vehicle), None);
+    }
+
+    /// Its task has yet to hear of it when the newer one's link may be sent on.
+    #[test]
+    fn what_a_vehicle_said_in_a_session_that_is_replaced_drives_nobody() {
+        let hub = Hub::for_test();
+        let truck = "truck".parse().unwrap();
+        let open = || Opened::driven_by(&hub, &truck, std::future::pending());
+        let safe = |token| {
+            let (phase, cause) = (DrivePhase::Safe, Some(SafeCause::Start));
+            DriveState { phase, cause, nonce: NonZeroU64::new(7), token }
+        };
+        let drives =
+            || hub.state().leases.driving(hub.now(), &truck, "ada").map(|lease| lease.token.number());
+        let older = open();
+        hub.leases_established(&older);
+        hub.drive_state(&older, safe(None));
+        let token = hub.state().leases.take(hub.now(), &truck, "ada", false, true).unwrap();
+        hub.0.answers.leave(Written::Token(truck.clone(), token), Ok(()));
+        hub.hear_disk();
+        assert_eq!(drives(), Ok(1));
+        let newer = open();
+        assert_eq!(drives(), Err(NotDriving::Unheard));
+        hub.leases_established(&older);
+        hub.drive_state(&older, safe(None));
+        assert_eq!(drives(), Err(NotDriving::Unheard), "words of the older session");
+        hub.leases_established(&newer);
+        assert_eq!(drives(), Err(NotDriving::Unheard));
+        hub.drive_state(&newer, safe(Some(token)));
+        assert_eq!(drives(), Err(NotDriving::NoLease), "another gateway's number, for all that is known");
     }
 }

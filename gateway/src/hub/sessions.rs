@@ -34,6 +34,9 @@ pub enum Entry {
     },
 }
 
+/// What drives a session.
+type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// A new session.
 pub struct Opened {
     /// Whose.
@@ -47,7 +50,7 @@ pub struct Opened {
     /// What it says.
     pub happenings: Happenings,
     /// What drives it.
-    pub driver: Pin<Box<dyn Future<Output = ()> + Send>>,
+    pub driver: Driver,
     board: Arc<Mutex<Board>>,
     meter: Arc<Meter>,
 }
@@ -114,8 +117,20 @@ impl Hub {
     ) -> Opened {
         let config = self.0.settings.session.clone();
         let (link, happenings, driver) = link::accept(config, self.0.clock.clone(), session, epoch, greeted);
+        self.move_in(state, vehicle, (session, epoch), (link, happenings), Box::pin(driver))
+    }
+
+    /// Gives the vehicle's room to a new session. What it said in the one before is old from here on.
+    fn move_in(
+        &self,
+        state: &mut State,
+        vehicle: &VehicleId,
+        (session, epoch): (SessionId, Epoch),
+        (link, happenings): (Link, Happenings),
+        driver: Driver,
+    ) -> Opened {
         let room = state.rooms.entry(vehicle.clone()).or_insert_with(Room::new);
-        let meter = Arc::new(Meter::default());
+        let (board, meter) = (Arc::clone(&room.board), Arc::new(Meter::default()));
         let live = Live {
             session,
             epoch,
@@ -126,9 +141,9 @@ impl Hub {
         };
         if let Some(older) = room.move_in(live) {
             older.link.close(CloseCode::TakenOver, "a newer session of this vehicle was opened", None);
+            let (vehicle, epoch) = (vehicle.clone(), older.epoch);
+            state.leases.handle(self.now(), lease::Input::Ended { vehicle, epoch });
         }
-        let board = Arc::clone(&room.board);
-        let driver = Box::pin(driver);
         Opened { vehicle: vehicle.clone(), session, epoch, link, happenings, driver, board, meter }
     }
 
@@ -394,21 +409,9 @@ impl Opened {
         let fresh = SessionId::from_bytes(hub.chance());
         let Admission::New { session, epoch, .. } = state.registry.admit(hub.now(), vehicle, request, fresh)
         else {
-            unreachable!("the first session of a vehicle is new")
+            unreachable!("a session that resumes none is new")
         };
-        let room = state.rooms.entry(vehicle.clone()).or_insert_with(Room::new);
-        let (board, meter) = (Arc::clone(&room.board), Arc::new(Meter::default()));
-        let live = Live {
-            session,
-            epoch,
-            link: link.clone(),
-            transport: None,
-            meter: Arc::clone(&meter),
-            handed: ClassMap::default(),
-        };
-        room.move_in(live);
-        let (vehicle, driver) = (vehicle.clone(), Box::pin(driver));
-        Self { vehicle, session, epoch, link, happenings, driver, board, meter }
+        hub.move_in(&mut state, vehicle, (session, epoch), (link, happenings), Box::pin(driver))
     }
 }
 

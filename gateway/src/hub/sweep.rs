@@ -278,7 +278,7 @@ mod tests {
             ttl: Some(Duration::from_secs(30)),
             operator: "ada".into(),
             on_offline: commands::OnOffline::Queue,
-            may_drive: false,
+            drives: Err(lease::NotDriving::NoLease),
         };
         let arrived = hub.arrival();
         let submitted = hub.submit(arrived, request);

@@ -117,11 +117,10 @@ impl Leases {
         }
     }
 
-    /// The highest token seen, as told to the gateway: one that is being made durable is not told yet, for
-    /// a re-arm under it would come too early.
+    /// The highest token that is durable, as told to the gateway: a re-arm under one that is being made so would
+    /// come too early, and one that could not be is forgotten with the next restart.
     pub fn announced(&self) -> Option<Token> {
-        let newest = self.newest.filter(|newest| newest.kept != Kept::Pending || newest.is_obeyed());
-        newest.map_or(self.before, |newest| Some(newest.token))
+        self.obeyed().or(self.before)
     }
 
     /// The highest token seen, while it is neither durable nor known not to be.

@@ -112,7 +112,8 @@ pub struct DriveView {
     pub state: Option<DriveStateView>,
     /// How long ago it said so.
     pub state_age_ms: Option<u64>,
-    /// Whether it said so in its present session. If not, nobody can drive it.
+    /// Whether it said so in its present session. If not, nobody can drive it but by a lease that it has
+    /// confirmed before.
     pub state_current: bool,
     /// The lease that lives now.
     pub lease: Option<LeaseView>,

@@ -9,6 +9,7 @@ use super::bucket::{Bucket, Rate};
 use super::record::{News, Stage};
 use super::slot::Vehicle;
 use super::{Arrival, CommandId, Commands, Limits, OnOffline, Reach, Record, Refusal, Request, Submitted};
+use crate::core::lease::NotDriving;
 
 enum Admitted {
     New { ttl: Duration },
@@ -89,8 +90,11 @@ impl Commands {
             OnOffline::Queue if self.is_disk_broken() => return Err(Refusal::DiskBroken),
             OnOffline::Fail | OnOffline::Queue => {}
         }
-        if request.class == Class::Drive && !request.may_drive {
-            return Err(Refusal::NoLease);
+        if request.class == Class::Drive {
+            request.drives.map_err(|why| match why {
+                NotDriving::NoLease => Refusal::NoLease,
+                NotDriving::Unheard => Refusal::DriveStateUnknown,
+            })?;
         }
         if request.class == Class::Safety {
             self.make_room(now, &request.vehicle);

@@ -169,6 +169,8 @@ pub enum Refusal {
     },
     /// A drive command, and the operator does not hold the vehicle's lease.
     NoLease,
+    /// A drive command, and the vehicle has not said in its present session whose its newest grant is.
+    DriveStateUnknown,
     /// Commands of this class do not wait for a vehicle.
     NotQueueable,
     /// As many of this class wait for this vehicle as may.

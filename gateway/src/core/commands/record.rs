@@ -10,6 +10,7 @@ use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{Class, CommandKey, Moment, Phase, Reason, SignalPath, Value, VehicleId};
 
 use super::Limits;
+use crate::core::lease::NotDriving;
 
 /// Names a command at the gateway: 16 bytes from chance, so that no id of an earlier run is ever
 /// mistaken for one of this. 32 hexadecimal digits as text.
@@ -68,8 +69,8 @@ pub struct Request {
     pub operator: String,
     /// What to do while the vehicle is not connected.
     pub on_offline: OnOffline,
-    /// The operator holds the vehicle's lease now: commands of class drive need it (FENCE).
-    pub may_drive: bool,
+    /// Whether the operator may drive the vehicle now: commands of class drive need it (FENCE).
+    pub drives: Result<(), NotDriving>,
 }
 
 /// What becomes of a command to a vehicle that is not connected.

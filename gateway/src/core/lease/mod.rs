@@ -5,7 +5,7 @@
 //!   durably before it is granted: after a crash none is granted twice.
 //! - Nothing is granted before the vehicle has said, in its present session, which token it has seen:
 //!   another gateway may have granted one in the meantime. For the same reason nobody drives by a lease
-//!   that the vehicle has neither confirmed nor could be told of: two gateways may have granted one number.
+//!   that the vehicle has not confirmed while it has not spoken in its present session: two gateways may have granted one number.
 //! - Taking over by force, and every other beginning and end, is told for the record.
 //!
 //! A lease outlives its vehicle's session by what is left of its ttl; it is told again when the
@@ -26,7 +26,9 @@ use carriageway_proto::sabotage::{self, Sabotage};
 use carriageway_proto::{DriveState, Epoch, Moment, Token, VehicleId};
 
 use place::{Fit, Place};
-pub use words::{Audit, Change, End, Input, Lease, NoLease, Output, RearmRefusal, TakeRefusal, Told, View};
+pub use words::{
+    Audit, Change, End, Input, Lease, NoLease, NotDriving, Output, RearmRefusal, TakeRefusal, Told, View,
+};
 
 /// How many and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,15 +161,12 @@ impl Leases {
         self.vehicles.get(vehicle)?.lease().filter(|lease| lease.lives(now))
     }
 
-    /// The lease by which `vehicle` may be driven at `now`: none while the vehicle has to say in its
-    /// present session whether its newest grant is this one.
-    pub fn driving(&self, now: Moment, vehicle: &VehicleId) -> Option<&Lease> {
-        self.lease(now, vehicle).filter(|_| self.vehicles.get(vehicle).is_some_and(Place::is_sure))
-    }
-
-    /// The token under which `operator` may drive `vehicle` at `now`: what a drive command carries.
-    pub fn token_of(&self, now: Moment, vehicle: &VehicleId, operator: &str) -> Option<Token> {
-        self.driving(now, vehicle).filter(|lease| lease.operator == operator).map(|lease| lease.token)
+    /// The lease by which `operator` may drive `vehicle` at `now`.
+    pub fn driving(&self, now: Moment, vehicle: &VehicleId, operator: &str) -> Result<&Lease, NotDriving> {
+        let lease = self.lease(now, vehicle).filter(|lease| lease.operator == operator);
+        let lease = lease.ok_or(NotDriving::NoLease)?;
+        let is_sure = self.vehicles.get(vehicle).is_some_and(Place::is_sure);
+        if is_sure { Ok(lease) } else { Err(NotDriving::Unheard) }
     }
 
     fn lease_of(&self, now: Moment, vehicle: &VehicleId, by: &str, token: Token) -> Result<&Lease, NoLease> {

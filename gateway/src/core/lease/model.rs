@@ -200,7 +200,8 @@ impl Model {
     fn steer(&mut self, gateway: usize, who: usize) {
         let place = &self.gateways[gateway];
         let Some(token) = place.believed.get(&who).copied() else { return };
-        let passes = place.leases.token_of(self.now, &truck(), OPERATORS[who]) == Some(token);
+        let passes =
+            place.leases.driving(self.now, &truck(), OPERATORS[who]).is_ok_and(|lease| lease.token == token);
         let car = &self.car;
         if !passes || car.at != gateway || car.highest != Some(token) || self.now >= car.ends {
             return;

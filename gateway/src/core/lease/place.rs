@@ -183,6 +183,8 @@ impl Place {
     fn fit(&mut self, told: Told, is_first: bool) -> Fit {
         let Some(held) = &mut self.held else { return Fit::Fine };
         let ours = Some(held.lease.token);
+        // It has forgotten what it confirmed.
+        held.confirmed &= told.state.token >= ours;
         if told.state.token > ours {
             return Fit::Fenced;
         }

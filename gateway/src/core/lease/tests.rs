@@ -88,8 +88,8 @@ impl World {
         renewed
     }
 
-    fn may_drive(&self, operator: &str) -> Option<u64> {
-        self.leases.token_of(at(self.now), &truck(), operator).map(Token::number)
+    fn drives(&self, operator: &str) -> Result<u64, NotDriving> {
+        self.leases.driving(at(self.now), &truck(), operator).map(|lease| lease.token.number())
     }
 
     fn holder(&self) -> Option<(String, u64)> {
@@ -265,12 +265,12 @@ fn the_same_number_from_another_gateway_is_not_ours() {
 fn nobody_drives_by_a_lease_that_may_be_another_gateways() {
     let mut world = World::after(None, 4);
     world.take("ada", false).unwrap();
-    assert_eq!(world.may_drive("ada"), Some(5), "the vehicle had not seen this number");
+    assert_eq!(world.drives("ada"), Ok(5), "the vehicle had not seen this number");
     world.handle(Input::Ended { vehicle: truck(), epoch: Epoch::new(1) });
     world.handle(Input::Established { vehicle: truck(), epoch: Epoch::new(3) });
-    assert_eq!((world.holder(), world.may_drive("ada")), (Some(("ada".into(), 5)), None));
+    assert_eq!((world.holder(), world.drives("ada")), (Some(("ada".into(), 5)), Err(NotDriving::Unheard)));
     world.says(3, safe(4, 7));
-    assert_eq!(world.may_drive("ada"), Some(5), "it has been to no other gateway");
+    assert_eq!(world.drives("ada"), Ok(5), "it has been to no other gateway");
 }
 
 #[test]
@@ -280,7 +280,11 @@ fn a_lease_that_the_vehicle_has_confirmed_drives_on_in_its_next_session() {
     world.says(1, safe(5, 7));
     world.handle(Input::Ended { vehicle: truck(), epoch: Epoch::new(1) });
     world.handle(Input::Established { vehicle: truck(), epoch: Epoch::new(2) });
-    assert_eq!((world.may_drive("ada"), world.may_drive("bob")), (Some(5), None));
+    assert_eq!((world.drives("ada"), world.drives("bob")), (Ok(5), Err(NotDriving::NoLease)));
+    world.says(2, safe(4, 7));
+    world.handle(Input::Ended { vehicle: truck(), epoch: Epoch::new(2) });
+    world.handle(Input::Established { vehicle: truck(), epoch: Epoch::new(3) });
+    assert_eq!(world.drives("ada"), Err(NotDriving::Unheard), "it has forgotten what it confirmed");
 }
 
 #[test]

@@ -66,6 +66,15 @@ pub enum TakeRefusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoLease;
 
+/// Why an operator may not drive a vehicle now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotDriving {
+    /// They do not hold its lease.
+    NoLease,
+    /// The vehicle has not said in its present session whether its newest grant is theirs.
+    Unheard,
+}
+
 /// Why a wish to re-arm is not passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RearmRefusal {

@@ -78,6 +78,7 @@ fn a_token_that_cannot_be_kept_is_never_obeyed() {
     car.disk_answers = false;
     car.lease(2, 60_000);
     car.give(Input::KeepFailed(token(2)));
+    assert_eq!(car.drive.drive_state().token, Some(token(1)), "what a restart forgets is not told");
     car.lease(2, 60_000);
     car.arm(2);
     assert_eq!(car.phase(), DrivePhase::Safe);

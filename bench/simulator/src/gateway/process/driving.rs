@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use carriageway_gateway::core::control::{self, Dropped, Tally};
-use carriageway_gateway::core::lease::{self, Input, Leases, Output};
+use carriageway_gateway::core::lease::{self, Input, Lease, Leases, NotDriving, Output};
 use carriageway_proto::{
     Class, ControlFrame, DriveState, Epoch, Lease as LeaseMessage, Message, Moment, Rearm, Stamp, Token,
     VehicleId,
@@ -73,15 +73,21 @@ impl Driving {
         self.leases.handle(now, input);
     }
 
-    /// The token under which `operator` may drive.
-    pub(super) fn token_of(&self, now: Moment, vehicle: &VehicleId, operator: &str) -> Option<Token> {
-        self.leases.token_of(now, vehicle, operator)
+    /// The lease by which `operator` may drive.
+    pub(super) fn driving(
+        &self,
+        now: Moment,
+        vehicle: &VehicleId,
+        operator: &str,
+    ) -> Result<&Lease, NotDriving> {
+        self.leases.driving(now, vehicle, operator)
     }
 
     fn report(&self, now: Moment, vehicle: &VehicleId, operator: &str) -> Report {
         let view = self.leases.view(now, vehicle);
         let state = view.told.filter(|_| view.is_current).map(|told| told.state);
-        Report { token: self.leases.token_of(now, vehicle, operator), state }
+        let token = view.lease.filter(|lease| lease.operator == operator).map(|lease| lease.token);
+        Report { token, state }
     }
 }
 
@@ -181,13 +187,15 @@ impl Process {
         let lease = self.driving.leases.lease(here.clock, vehicle);
         // Two gateways that know nothing of each other may have granted one token to two operators: under it no
         // vehicle could tell them apart, and what keeps them apart is this gateway's own look at its lease.
-        let driving = self.driving.leases.driving(here.clock, vehicle);
-        let is_mine = driving.is_some_and(|lease| lease.operator == operator);
-        let is_tellable = lease.is_none_or(|lease| lease.token != frame.token || is_mine);
+        let driving = self.driving.leases.driving(here.clock, vehicle, &operator);
+        let is_tellable = lease.is_none_or(|lease| lease.token != frame.token || driving.is_ok());
         let leaked = (drive.leaks && is_tellable).then(|| leak(here, &frame, theirs)).flatten();
         let passed = control::relay(here, frame, &operator, driving, theirs);
         let mut frame = match (passed, leaked) {
-            (Ok(frame), _) | (Err(Dropped::NoLease | Dropped::OtherToken), Some(frame)) => frame,
+            (Ok(frame), _)
+            | (Err(Dropped::NoLease | Dropped::DriveStateUnknown | Dropped::OtherToken), Some(frame)) => {
+                frame
+            }
             (Err(why), _) => return Err(why),
         };
         if air.chance.percent(drive.copied) {
@@ -239,14 +247,7 @@ impl Process {
     }
 
     /// What is left of a lease counts from now, by the floor under the vehicle's clock.
-    fn tell_lease(
-        &mut self,
-        gateway: &Gateway,
-        air: &Air,
-        vehicle: &VehicleId,
-        lease: &lease::Lease,
-        over: bool,
-    ) {
+    fn tell_lease(&mut self, gateway: &Gateway, air: &Air, vehicle: &VehicleId, lease: &Lease, over: bool) {
         let (now, number) = (gateway.host.read(air.now), position(gateway, vehicle));
         let current = |live: &super::Live| live.vehicle == number && !live.over;
         let Some(live) = self.sessions.iter_mut().rfind(|live| current(live)) else { return };
@@ -269,7 +270,7 @@ fn position(gateway: &Gateway, vehicle: &VehicleId) -> usize {
     place.expect("every vehicle is known here")
 }
 
-fn log_lease(gateway: &Gateway, air: &mut Air, vehicle: usize, lease: &lease::Lease) {
+fn log_lease(gateway: &Gateway, air: &mut Air, vehicle: usize, lease: &Lease) {
     // By a clock that goes backwards a lease lives longer; nothing is promised of that.
     let until = Some(gateway.host.when(lease.ends, air.now)).filter(|_| !air.plan.has_gateway_jumps());
     let (vehicle, token) = (gateway.vehicles[vehicle].1.clone(), lease.token.number());

@@ -6,6 +6,7 @@ use carriageway_agent::core::vehicle::EMERGENCY_STOP;
 use carriageway_gateway::core::commands::{
     self, Arrival, Change, CommandId, NotSent, OnOffline, Output, Reach, Record, Refusal, Request, Submitted,
 };
+use carriageway_gateway::core::lease::NotDriving;
 use carriageway_proto::{Cancel, Class, Command, Message, Moment, Phase, SignalPath, Value};
 use carriageway_transport::core::session::SendError;
 
@@ -159,7 +160,7 @@ impl Process {
             ttl: click.ttl.map(Duration::from_micros),
             operator: operator_name(click.operator),
             on_offline: if click.queue { OnOffline::Queue } else { OnOffline::Fail },
-            may_drive: self.may_drive(gateway, now, click),
+            drives: self.drives(gateway, now, click),
         };
         let key = Name::from(request.key.as_str());
         let class = Name::from(click.class.name());
@@ -210,9 +211,10 @@ impl Process {
     }
 
     /// Whether a drive command has a lease; a gateway that does not look leaves it to the vehicle.
-    fn may_drive(&self, gateway: &Gateway, now: Moment, click: &Click) -> bool {
+    fn drives(&self, gateway: &Gateway, now: Moment, click: &Click) -> Result<(), NotDriving> {
         let vehicle = &gateway.vehicles[click.vehicle].0;
-        click.leaks || self.driving.token_of(now, vehicle, &operator_name(click.operator)).is_some()
+        let driving = self.driving.driving(now, vehicle, &operator_name(click.operator));
+        if click.leaks { Ok(()) } else { driving.map(|_| ()) }
     }
 
     /// An operator changes their mind. The phases tell what comes of it.
@@ -329,8 +331,8 @@ impl Process {
         let way = self.way(now, vehicle).ok_or(NotSent::Unreachable)?;
         let live = &mut self.sessions[way];
         let (class, ends) = (record.request.class, record.lives_until());
-        let lease = || self.driving.token_of(now, &record.request.vehicle, &record.request.operator);
-        let token = if class == Class::Drive { lease() } else { None };
+        let lease = || self.driving.driving(now, &record.request.vehicle, &record.request.operator).ok();
+        let token = if class == Class::Drive { lease().map(|lease| lease.token) } else { None };
         live.given[class] += 1;
         let command = Command {
             key: record.request.key.clone(),
@@ -462,6 +464,7 @@ fn word(refusal: Refusal) -> Refused {
         | Refusal::Full => Refused::Busy,
         Refusal::NoCommandClass
         | Refusal::NoLease
+        | Refusal::DriveStateUnknown
         | Refusal::NotQueueable
         | Refusal::Ttl { .. }
         | Refusal::TtlMissing => Refused::Other,

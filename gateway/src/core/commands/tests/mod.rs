@@ -31,7 +31,7 @@ fn window(key: &str, position: i64) -> Request {
         ttl: None,
         operator: "ops".into(),
         on_offline: OnOffline::Fail,
-        may_drive: true,
+        drives: Ok(()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Stories of one target: who goes, who waits, who wins.
 
 use super::*;
+use crate::core::lease::NotDriving;
 
 /// The commands, a link that takes everything, and what was told.
 pub(super) struct Desk {
@@ -184,14 +185,16 @@ fn a_drive_command_has_no_window_but_waits_for_the_one_in_flight() {
 #[test]
 fn a_drive_command_needs_the_lease_and_nothing_else_does() {
     let mut desk = Desk::new();
-    let gear = Request { class: Class::Drive, may_drive: false, ..window("a", 1) };
+    let gear = Request { class: Class::Drive, drives: Err(NotDriving::NoLease), ..window("a", 1) };
     assert_eq!(desk.submit(0, 1, gear.clone()), Submitted::Refused(Refusal::NoLease));
+    let unheard = Request { drives: Err(NotDriving::Unheard), ..gear.clone() };
+    assert_eq!(desk.submit(0, 2, unheard), Submitted::Refused(Refusal::DriveStateUnknown));
     let endless = Request { ttl: Some(Duration::from_mins(1)), ..gear.clone() };
     assert!(matches!(desk.submit(0, 2, endless), Submitted::Refused(Refusal::Ttl { .. })));
-    desk.submit(0, 3, Request { may_drive: true, ..gear.clone() });
+    desk.submit(0, 3, Request { drives: Ok(()), ..gear.clone() });
     assert_eq!(desk.submit(1, 4, gear), Submitted::Repeated(id(3)), "the lease has gone since");
-    desk.submit(1, 5, Request { may_drive: false, ..other("b") });
-    desk.submit(1, 6, Request { may_drive: false, ..stop("s") });
+    desk.submit(1, 5, Request { drives: Err(NotDriving::NoLease), ..other("b") });
+    desk.submit(1, 6, Request { drives: Err(NotDriving::NoLease), ..stop("s") });
     assert_eq!(desk.dispatched, [id(3), id(5), id(6)]);
 }
 
