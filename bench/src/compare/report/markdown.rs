@@ -55,7 +55,8 @@ fn table(view: &View<'_>, link: &str, text: &mut String) {
     let is_here = |metric: &&Metric| {
         view.analysis.labels.iter().any(|(label, _)| view.row(link, label, &metric.name).is_some())
     };
-    let metrics: Vec<_> = HEADLINES.iter().filter_map(|name| view.metric(name)).filter(is_here).collect();
+    let short: Vec<_> = HEADLINES.iter().filter_map(|name| view.metric(name)).filter(is_here).collect();
+    let metrics = if short.is_empty() { view.headlines() } else { short };
     let names = metrics.iter().map(|metric| field(&metric.name)).collect::<Vec<_>>().join(" | ");
     let _ = writeln!(text, "| | {names} |\n|---|{}", "---|".repeat(metrics.len()));
     for (label, _) in &view.analysis.labels {

@@ -13,7 +13,7 @@ use crate::compare::plan::FLOOR;
 pub(super) fn matrices(page: &mut Markup, view: &View<'_>) {
     let headlines = view.headlines();
     if headlines.is_empty() {
-        page.leaf("p", &[], "None of the headline figures is in these results; see all figures below.");
+        page.leaf("p", &[], "There is no figure in these results.");
     }
     for metric in headlines {
         matrix(page, view, metric);

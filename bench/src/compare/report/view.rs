@@ -97,9 +97,17 @@ impl<'a> View<'a> {
         found.max_by_key(|(length, _)| *length).map(|(_, metric)| metric)
     }
 
-    /// What the answer is given in: what there is of the headlines.
+    /// What the answer is given in: what there is of the headlines; all figures where there is none of these, as of
+    /// vehicles that are parked.
     pub(super) fn headlines(&self) -> Vec<&'a Metric> {
-        HEADLINES.iter().filter_map(|(all, some)| self.headline(all, some)).collect()
+        let found: Vec<_> = HEADLINES.iter().filter_map(|(all, some)| self.headline(all, some)).collect();
+        let all = || self.analysis.metrics.iter().filter(|metric| self.is_measured(metric)).collect();
+        if found.is_empty() { all() } else { found }
+    }
+
+    /// A load without files has no figures under load.
+    fn is_measured(&self, metric: &Metric) -> bool {
+        self.analysis.rows.iter().any(|row| row.metric == metric.name)
     }
 
     /// What shares the way of the files on time, then their goodput: what one is traded for the other. A log goes up, as telemetry does; a
@@ -113,9 +121,8 @@ impl<'a> View<'a> {
     }
 
     fn headline(&self, all: &[&str], some: &[&str]) -> Option<&'a Metric> {
-        // A load without files has no figures under load.
-        let is_measured = |metric: &Metric| self.analysis.rows.iter().any(|row| row.metric == metric.name);
-        let fits = |metric: &&Metric| all.iter().all(|word| has(&metric.name, word)) && is_measured(metric);
+        let fits =
+            |metric: &&Metric| all.iter().all(|word| has(&metric.name, word)) && self.is_measured(metric);
         let weight = |metric: &&Metric| some.iter().filter(|word| has(&metric.name, word)).count();
         let found = self.analysis.metrics.iter().filter(fits);
         // Of equals the first: it is the plainest.

@@ -102,6 +102,22 @@ fn the_tables_have_every_label_and_mark_what_is_sure() {
     assert!(text.contains('▼') || text.contains('▲'), "{text}");
 }
 
+/// Of a vehicle that is parked there are costs alone.
+#[test]
+fn where_no_headline_was_measured_the_answer_is_given_in_what_was() {
+    let (before, now) = ("command-p99", "wire-rate-up");
+    let mut parked = rich();
+    parked.verdicts.clear();
+    parked.metrics.retain(|metric| metric.name == before);
+    parked.metrics[0].name = now.into();
+    parked.rows.retain(|row| row.metric == before);
+    parked.rows.iter_mut().for_each(|row| row.metric = now.into());
+    let text = markdown::whole(&View::new(&parked));
+    assert_eq!(text.lines().filter(|line| *line == "| | wire-rate-up |").count(), 2, "{text}");
+    let page = page_of(&parked);
+    assert!(section(&page, "answer").contains(&parked.metrics[0].title), "{page}");
+}
+
 #[test]
 fn a_claim_that_fails_comes_before_one_that_holds() {
     let page = page_of(&rich());
